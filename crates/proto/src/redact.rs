@@ -1,0 +1,115 @@
+//! `Debug` of the messages that hold a secret: everything but the secret, which shows as its length.
+
+use std::fmt::{Debug, Formatter, Result};
+
+use crate::{admin, envoy, replica, validate};
+
+/// A secret that prints as its length only.
+struct Redacted(usize);
+
+impl Debug for Redacted {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        write!(f, "<{} bytes redacted>", self.0)
+    }
+}
+
+impl Debug for admin::CreateProjectResponse {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("CreateProjectResponse")
+            .field("project", &self.project)
+            .field("default_key", &self.default_key)
+            .field("default_token", &Redacted(self.default_token.len()))
+            .field("receipt", &self.receipt)
+            .finish()
+    }
+}
+
+impl Debug for admin::CreateKeyResponse {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("CreateKeyResponse")
+            .field("key", &self.key)
+            .field("token", &Redacted(self.token.len()))
+            .field("receipt", &self.receipt)
+            .finish()
+    }
+}
+
+impl Debug for admin::CreateMemberResponse {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("CreateMemberResponse")
+            .field("member", &self.member)
+            .field("credential", &Redacted(self.credential.len()))
+            .field("receipt", &self.receipt)
+            .finish()
+    }
+}
+
+impl Debug for validate::ValidateTokenRequest {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("ValidateTokenRequest")
+            .field("token", &Redacted(self.token.len()))
+            .field("project", &self.project)
+            .field("allow_client_keys", &self.allow_client_keys)
+            .field("consistency", &self.consistency().as_str_name())
+            .field("min_revision", &self.min_revision)
+            .finish()
+    }
+}
+
+impl Debug for replica::DigestKey {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("DigestKey").field("id", &self.id).field("key", &Redacted(self.key.len())).finish()
+    }
+}
+
+impl Debug for envoy::HeaderValue {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let length = self.value.len() + self.raw_value.len();
+        f.debug_struct("HeaderValue").field("key", &self.key).field("value", &Redacted(length)).finish()
+    }
+}
+
+/// Header values and the query string may hold credentials, so only the method and the host are shown.
+impl Debug for envoy::attribute_context::HttpRequest {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("HttpRequest")
+            .field("id", &self.id)
+            .field("method", &self.method)
+            .field("host", &self.host)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_of_a_message_with_a_secret_never_shows_it() {
+        let secret = || "S3CRET".to_owned();
+        let header = envoy::HeaderValue { value: secret(), raw_value: b"S3CRET".to_vec(), ..Default::default() };
+        let request = envoy::attribute_context::HttpRequest {
+            path: "/?key=S3CRET".to_owned(),
+            headers: [("authorization".to_owned(), secret())].into(),
+            header_map: Some(envoy::attribute_context::HeaderMap { headers: vec![header.clone()] }),
+            ..Default::default()
+        };
+        let welcome = replica::SyncResponse {
+            message: Some(replica::sync_response::Message::Welcome(replica::Welcome {
+                digest_keys: vec![replica::DigestKey { id: 1, key: b"S3CRET".to_vec() }],
+                ..Default::default()
+            })),
+        };
+        let printed = [
+            format!("{:?}", admin::CreateProjectResponse { default_token: secret(), ..Default::default() }),
+            format!("{:?}", admin::CreateKeyResponse { token: secret(), ..Default::default() }),
+            format!("{:?}", admin::CreateMemberResponse { credential: secret(), ..Default::default() }),
+            format!("{:?}", validate::ValidateTokenRequest { token: secret(), ..Default::default() }),
+            format!("{header:?} {request:?} {welcome:?}"),
+        ];
+        for text in printed {
+            // A Vec<u8> would print its numbers: 83, 51, 67 is "S3C".
+            assert!(!text.contains("S3CRET") && !text.contains("83, 51, 67"), "{text}");
+        }
+    }
+}
