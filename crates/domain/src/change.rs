@@ -1,0 +1,188 @@
+use keyward_token::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{KeyName, MemberId, Revision, Uid};
+use crate::key::{Key, KeyState, Platform};
+use crate::member::Member;
+use crate::project::Project;
+use crate::time::Timestamp;
+
+/// One token of a key, as its digest.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct TokenEntry {
+    /// What tokens are looked up by.
+    #[serde(with = "digest_hex")]
+    pub digest: Digest,
+    /// Which digest key made it.
+    pub digest_key_id: u32,
+    /// 1 for the first token of the key.
+    pub generation: u32,
+    /// From this instant on (inclusive) the token is superseded.
+    pub not_after: Option<Timestamp>,
+}
+
+/// A key with its tokens: the after-image that the change log keeps.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct KeyRecord {
+    /// The key.
+    pub key: Key,
+    /// Its tokens, by generation.
+    pub tokens: Vec<TokenEntry>,
+}
+
+/// What a validator knows of a key.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KeyEntry {
+    /// The key's uid.
+    pub uid: Uid,
+    /// Resource name.
+    pub name: KeyName,
+    /// Where its tokens live.
+    pub platform: Platform,
+    /// Whether it is active.
+    pub active: bool,
+    /// From this instant on (inclusive) it is expired.
+    pub expire_time: Option<Timestamp>,
+    /// Its tokens.
+    pub tokens: Vec<TokenEntry>,
+}
+
+impl From<KeyRecord> for KeyEntry {
+    fn from(record: KeyRecord) -> Self {
+        Self {
+            uid: record.key.uid,
+            name: record.key.name,
+            platform: record.key.platform,
+            active: record.key.state == KeyState::Active,
+            expire_time: record.key.expire_time,
+            tokens: record.tokens,
+        }
+    }
+}
+
+/// What one transaction did. Stored as JSON in the change log: variants and fields are only ever added.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum Change {
+    /// A project and its default key came to be.
+    ProjectCreated {
+        /// The project.
+        project: Project,
+        /// Its default key.
+        default_key: Box<KeyRecord>,
+    },
+    /// A key came to be.
+    KeyCreated {
+        /// The key.
+        key: Box<KeyRecord>,
+    },
+    /// A key was deactivated.
+    KeyDeactivated {
+        /// Before.
+        before: Box<Key>,
+        /// After.
+        after: Box<KeyRecord>,
+    },
+    /// A member came to be, with one credential.
+    MemberCreated {
+        /// The member.
+        member: Member,
+        /// The digest of its first credential.
+        #[serde(with = "digest_hex")]
+        credential: Digest,
+    },
+}
+
+impl Change {
+    /// The resource that it is about.
+    pub fn resource(&self) -> String {
+        match self {
+            Self::ProjectCreated { project, .. } => project.id.name(),
+            Self::KeyCreated { key } => key.key.name.to_string(),
+            Self::KeyDeactivated { after, .. } => after.key.name.to_string(),
+            Self::MemberCreated { member, .. } => member.id.name(),
+        }
+    }
+
+    /// The keys that validators must know anew.
+    pub fn into_entries(self) -> Vec<KeyEntry> {
+        match self {
+            Self::ProjectCreated { default_key: record, .. }
+            | Self::KeyCreated { key: record }
+            | Self::KeyDeactivated { after: record, .. } => vec![(*record).into()],
+            Self::MemberCreated { .. } => Vec::new(),
+        }
+    }
+}
+
+/// One entry of the change log.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LoggedChange {
+    /// Its position.
+    pub revision: Revision,
+    /// The hash chain's value at this revision.
+    pub chain: [u8; 32],
+    /// When it was committed, by the database's clock.
+    pub time: Timestamp,
+    /// Who did it.
+    pub actor: MemberId,
+    /// What was done.
+    pub change: Change,
+}
+
+mod digest_hex {
+    use keyward_token::Digest;
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex::encode(digest.as_bytes()))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes).map_err(de::Error::custom)?;
+        Ok(Digest::from_bytes(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::id::{KeyId, ProjectId};
+
+    #[test]
+    fn a_change_survives_the_log_unaltered() {
+        let key = Key {
+            uid: Uid::generate(),
+            name: KeyName {
+                project: ProjectId::from_store("6666".to_owned()),
+                key: KeyId::from_store("server_prod".to_owned()),
+            },
+            state: KeyState::Active,
+            default_key: false,
+            description: "café".to_owned(),
+            platform: Platform::Ios,
+            last4: "9fQ2".to_owned(),
+            creator: MemberId::root(),
+            create_time: Timestamp::from_micros(1),
+            update_time: Timestamp::from_micros(2),
+            deactivator: None,
+            deactivate_time: None,
+            expire_time: Some(Timestamp::from_micros(3)),
+            annotations: [("team".to_owned(), "edge".to_owned())].into(),
+            create_revision: Revision(4),
+            revision: Revision(5),
+        };
+        let token = TokenEntry {
+            digest: Digest::from_bytes([7; 32]),
+            digest_key_id: 1,
+            generation: 1,
+            not_after: Some(Timestamp::from_micros(9)),
+        };
+        let change = Change::KeyCreated { key: Box::new(KeyRecord { key, tokens: vec![token] }) };
+        let text = serde_json::to_string(&change).unwrap();
+        assert_eq!(serde_json::from_str::<Change>(&text).unwrap(), change);
+    }
+}

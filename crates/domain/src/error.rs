@@ -1,0 +1,376 @@
+use std::collections::BTreeMap;
+use std::fmt::{Display, Formatter};
+use std::time::Duration;
+
+use crate::id::{KeyName, MemberId, ProjectId, Revision};
+
+/// The small closed set of ways to fail that every transport can render: the standard gRPC codes in use.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// The caller did not prove who it is.
+    Unauthenticated,
+    /// The caller may not do this.
+    PermissionDenied,
+    /// The request breaks a rule; sending it again will not help.
+    InvalidArgument,
+    /// There is no such thing, or none that the caller may see.
+    NotFound,
+    /// The name is taken.
+    AlreadyExists,
+    /// The thing is not in a state that allows this.
+    FailedPrecondition,
+    /// Somebody else changed the thing in between; read it again.
+    Aborted,
+    /// Not finished in time.
+    DeadlineExceeded,
+    /// Not possible now; retry.
+    Unavailable,
+    /// A defect.
+    Internal,
+}
+
+/// Why something failed: one for each value of `keyward.admin.v1.ErrorReason`, which documents them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "documented one by one in proto/keyward/admin/v1/error_reason.proto")]
+pub enum Reason {
+    CredentialMissing,
+    CredentialInvalid,
+    PermissionDenied,
+    FieldInvalid,
+    KeyNameReserved,
+    RequestIdReused,
+    PageTokenInvalid,
+    ProjectNotFound,
+    KeyNotFound,
+    MemberNotFound,
+    ProjectIdTaken,
+    KeyNameTaken,
+    MemberIdTaken,
+    DefaultKeyProtected,
+    EtagMismatch,
+    NotYetEnforced,
+    NoLease,
+    RevisionNotReached,
+    StoreUnavailable,
+    Internal,
+    ShuttingDown,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 21] = [
+        Self::CredentialMissing,
+        Self::CredentialInvalid,
+        Self::PermissionDenied,
+        Self::FieldInvalid,
+        Self::KeyNameReserved,
+        Self::RequestIdReused,
+        Self::PageTokenInvalid,
+        Self::ProjectNotFound,
+        Self::KeyNotFound,
+        Self::MemberNotFound,
+        Self::ProjectIdTaken,
+        Self::KeyNameTaken,
+        Self::MemberIdTaken,
+        Self::DefaultKeyProtected,
+        Self::EtagMismatch,
+        Self::NotYetEnforced,
+        Self::NoLease,
+        Self::RevisionNotReached,
+        Self::StoreUnavailable,
+        Self::Internal,
+        Self::ShuttingDown,
+    ];
+
+    /// The reason on the wire, as `KEY_NAME_TAKEN`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CredentialMissing => "CREDENTIAL_MISSING",
+            Self::CredentialInvalid => "CREDENTIAL_INVALID",
+            Self::PermissionDenied => "PERMISSION_DENIED",
+            Self::FieldInvalid => "FIELD_INVALID",
+            Self::KeyNameReserved => "KEY_NAME_RESERVED",
+            Self::RequestIdReused => "REQUEST_ID_REUSED",
+            Self::PageTokenInvalid => "PAGE_TOKEN_INVALID",
+            Self::ProjectNotFound => "PROJECT_NOT_FOUND",
+            Self::KeyNotFound => "KEY_NOT_FOUND",
+            Self::MemberNotFound => "MEMBER_NOT_FOUND",
+            Self::ProjectIdTaken => "PROJECT_ID_TAKEN",
+            Self::KeyNameTaken => "KEY_NAME_TAKEN",
+            Self::MemberIdTaken => "MEMBER_ID_TAKEN",
+            Self::DefaultKeyProtected => "DEFAULT_KEY_PROTECTED",
+            Self::EtagMismatch => "ETAG_MISMATCH",
+            Self::NotYetEnforced => "NOT_YET_ENFORCED",
+            Self::NoLease => "NO_LEASE",
+            Self::RevisionNotReached => "REVISION_NOT_REACHED",
+            Self::StoreUnavailable => "STORE_UNAVAILABLE",
+            Self::Internal => "INTERNAL",
+            Self::ShuttingDown => "SHUTTING_DOWN",
+        }
+    }
+
+    /// The way of failing that it belongs to.
+    pub const fn kind(self) -> Kind {
+        match self {
+            Self::CredentialMissing | Self::CredentialInvalid => Kind::Unauthenticated,
+            Self::PermissionDenied => Kind::PermissionDenied,
+            Self::FieldInvalid | Self::KeyNameReserved | Self::RequestIdReused | Self::PageTokenInvalid => {
+                Kind::InvalidArgument
+            }
+            Self::ProjectNotFound | Self::KeyNotFound | Self::MemberNotFound => Kind::NotFound,
+            Self::ProjectIdTaken | Self::KeyNameTaken | Self::MemberIdTaken => Kind::AlreadyExists,
+            Self::DefaultKeyProtected => Kind::FailedPrecondition,
+            Self::EtagMismatch => Kind::Aborted,
+            Self::NotYetEnforced => Kind::DeadlineExceeded,
+            Self::NoLease | Self::RevisionNotReached | Self::StoreUnavailable | Self::ShuttingDown => Kind::Unavailable,
+            Self::Internal => Kind::Internal,
+        }
+    }
+}
+
+/// A field that breaks its rule.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Violation {
+    /// Path of the field in the request, as `key.description`.
+    pub field: String,
+    /// The rule, as a noun phrase: "1 to 64 letters, digits and underscores".
+    pub rule: String,
+}
+
+/// The thing that an error is about.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Resource {
+    /// Its type, as `keyward/Key`.
+    pub kind: &'static str,
+    /// Its resource name.
+    pub name: String,
+}
+
+/// A failure, told for whoever called; no transport in it. It becomes a gRPC status (`runtime::status`) in one of the
+/// last steps. `Display` shows the public message only.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Error {
+    reason: Reason,
+    message: String,
+    violations: Vec<Violation>,
+    resource: Option<Resource>,
+    metadata: BTreeMap<&'static str, String>,
+    retry_after: Option<Duration>,
+    /// For the log only: it may hold driver text.
+    internal: Option<String>,
+}
+
+impl Error {
+    fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+            violations: Vec::new(),
+            resource: None,
+            metadata: BTreeMap::new(),
+            retry_after: None,
+            internal: None,
+        }
+    }
+
+    fn about(mut self, kind: &'static str, name: impl Into<String>) -> Self {
+        self.resource = Some(Resource { kind, name: name.into() });
+        self
+    }
+
+    fn violating(mut self, field: &str, rule: impl Into<String>) -> Self {
+        self.violations.push(Violation { field: field.to_owned(), rule: rule.into() });
+        self
+    }
+
+    fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.metadata.insert(name, value.into());
+        self
+    }
+
+    fn retry_after(mut self, delay: Duration) -> Self {
+        self.retry_after = Some(delay);
+        self
+    }
+
+    /// Why.
+    pub const fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// Which fields break which rules; empty unless the kind is `InvalidArgument`.
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+
+    /// What it is about, if about one thing.
+    pub const fn resource(&self) -> Option<&Resource> {
+        self.resource.as_ref()
+    }
+
+    /// Facts for programs, as `revision`.
+    pub const fn metadata(&self) -> &BTreeMap<&'static str, String> {
+        &self.metadata
+    }
+
+    /// How long to wait before the next try, where trying again can help.
+    pub const fn retry_delay(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// What the log should know and the caller must not.
+    pub fn internal_detail(&self) -> Option<&str> {
+        self.internal.as_deref()
+    }
+}
+
+/// Constructors, named for what the caller sees.
+impl Error {
+    /// A field breaks its rule.
+    pub fn field(field: &str, rule: impl Into<String>) -> Self {
+        let rule = rule.into();
+        Self::new(Reason::FieldInvalid, format!("{field} must be {rule}")).violating(field, rule)
+    }
+
+    /// The name has the default key's pattern.
+    pub fn key_name_reserved(field: &str) -> Self {
+        let rule = "not of the default key's pattern, {project_id}_default_{digits}, which only the platform gives out";
+        Self::new(Reason::KeyNameReserved, format!("{field} must be {rule}")).violating(field, rule)
+    }
+
+    /// The request id came with another payload before.
+    pub fn request_id_reused() -> Self {
+        let rule = "new for each new request: it was used with another payload within the last 24 hours";
+        Self::new(Reason::RequestIdReused, format!("request_id must be {rule}")).violating("request_id", rule)
+    }
+
+    /// The page token is not one that this list issued.
+    pub fn page_token_invalid() -> Self {
+        let rule = "the next_page_token of the same list, unchanged, or empty";
+        Self::new(Reason::PageTokenInvalid, format!("page_token must be {rule}")).violating("page_token", rule)
+    }
+
+    /// No credential came with the call.
+    pub fn credential_missing() -> Self {
+        Self::new(
+            Reason::CredentialMissing,
+            "no member credential; send the metadata \"authorization: Bearer {credential}\", once",
+        )
+    }
+
+    /// The credential is no good. Says not why: the caller has not proved who it is.
+    pub fn credential_invalid() -> Self {
+        Self::new(Reason::CredentialInvalid, "the member credential is malformed, unknown or revoked")
+    }
+
+    /// The member may not do this.
+    pub fn permission_denied(permission: &'static str) -> Self {
+        Self::new(
+            Reason::PermissionDenied,
+            format!("needs the permission {permission}, which no role of yours gives here"),
+        )
+        .with("permission", permission)
+    }
+
+    /// No such project for this caller.
+    pub fn project_not_found(project: &ProjectId) -> Self {
+        Self::new(Reason::ProjectNotFound, format!("no project {project} that you may see"))
+            .about("keyward/Project", project.name())
+    }
+
+    /// No such key for this caller.
+    pub fn key_not_found(name: &KeyName) -> Self {
+        Self::new(Reason::KeyNotFound, format!("no key {name} that you may see")).about("keyward/Key", name.to_string())
+    }
+
+    /// No such member.
+    pub fn member_not_found(member: &MemberId) -> Self {
+        Self::new(Reason::MemberNotFound, format!("no member {member}")).about("keyward/Member", member.name())
+    }
+
+    /// The project id is in use.
+    pub fn project_id_taken(project: &ProjectId) -> Self {
+        Self::new(Reason::ProjectIdTaken, format!("project id {project} is taken"))
+            .about("keyward/Project", project.name())
+    }
+
+    /// The key name is in use.
+    pub fn key_name_taken(name: &KeyName) -> Self {
+        Self::new(
+            Reason::KeyNameTaken,
+            format!("key name {} is taken in project {}; a deactivated key keeps its name", name.key, name.project),
+        )
+        .about("keyward/Key", name.to_string())
+    }
+
+    /// The member id is in use.
+    pub fn member_id_taken(member: &MemberId) -> Self {
+        Self::new(Reason::MemberIdTaken, format!("member id {member} is taken")).about("keyward/Member", member.name())
+    }
+
+    /// The default key stays active.
+    pub fn default_key_protected(name: &KeyName) -> Self {
+        Self::new(Reason::DefaultKeyProtected, "the default key cannot be deactivated; support can rotate its token")
+            .about("keyward/Key", name.to_string())
+    }
+
+    /// The caller acted on an old state.
+    pub fn etag_mismatch(name: &KeyName) -> Self {
+        Self::new(Reason::EtagMismatch, "the key changed since you read it; read it again and send its new etag")
+            .about("keyward/Key", name.to_string())
+    }
+
+    /// Committed, but some connected validator has not acknowledged it.
+    pub fn not_yet_enforced(revision: Revision, missing: usize) -> Self {
+        Self::new(
+            Reason::NotYetEnforced,
+            format!("committed at revision {revision}, not yet enforced: {missing} validators have not acknowledged it; call again to wait on"),
+        )
+        .with("revision", revision.to_string())
+        .with("validators_missing", missing.to_string())
+        .retry_after(Duration::from_millis(100))
+    }
+
+    /// The validator has no right to answer.
+    pub fn no_lease() -> Self {
+        Self::new(Reason::NoLease, "this validator may not answer now: it has no fresh connection to an admin")
+            .retry_after(Duration::from_millis(200))
+    }
+
+    /// The validator is behind the revision that was asked for.
+    pub fn revision_not_reached(asked: Revision, reached: Revision) -> Self {
+        Self::new(Reason::RevisionNotReached, format!("revision {asked} was asked for, this validator is at {reached}"))
+            .with("revision", reached.to_string())
+            .retry_after(Duration::from_millis(50))
+    }
+
+    /// The database did not answer.
+    pub fn store_unavailable(detail: impl Into<String>) -> Self {
+        let mut error =
+            Self::new(Reason::StoreUnavailable, "the database did not answer; retry with the same request_id")
+                .retry_after(Duration::from_secs(1));
+        error.internal = Some(detail.into());
+        error
+    }
+
+    /// A defect; `detail` goes to the log only.
+    pub fn internal(detail: impl Into<String>) -> Self {
+        let mut error = Self::new(Reason::Internal, "internal error; the server's log has more");
+        error.internal = Some(detail.into());
+        error
+    }
+
+    /// The process is leaving.
+    pub fn shutting_down() -> Self {
+        Self::new(Reason::ShuttingDown, "this process is shutting down; ask another one")
+            .retry_after(Duration::from_secs(1))
+    }
+}
+
+impl Display for Error {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,205 @@
+use std::collections::BTreeMap;
+use std::fmt::{Display, Formatter};
+
+use keyward_token::TokenKind;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::id::{KeyName, MemberId, Revision, Uid};
+use crate::text::check_text;
+use crate::time::Timestamp;
+
+/// What a key may do now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyState {
+    /// Its token is accepted.
+    Active,
+    /// Its token is refused everywhere.
+    Deactivated,
+}
+
+/// Where a key's token will live. It is in the token's prefix, so it never changes.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Platform {
+    /// A server that keeps its secrets.
+    #[default]
+    Server,
+    /// An Android application, which the world can read.
+    Android,
+    /// An iOS application, which the world can read.
+    Ios,
+    /// A web page, which the world can read.
+    Javascript,
+}
+
+impl Platform {
+    /// Every platform.
+    pub const ALL: [Self; 4] = [Self::Server, Self::Android, Self::Ios, Self::Javascript];
+
+    /// Its name on the wire and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Android => "android",
+            Self::Ios => "ios",
+            Self::Javascript => "javascript",
+        }
+    }
+
+    /// The platform of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|p| p.as_str() == name)
+    }
+
+    /// The kind of token that its keys get.
+    pub const fn token_kind(self) -> TokenKind {
+        match self {
+            Self::Server => TokenKind::Server,
+            Self::Android | Self::Ios | Self::Javascript => TokenKind::Client,
+        }
+    }
+
+    /// Whether the world can read its tokens.
+    pub const fn is_client(self) -> bool {
+        !matches!(self, Self::Server)
+    }
+}
+
+impl Display for Platform {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An API key. Its token is not in here.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Key {
+    /// Never reused.
+    pub uid: Uid,
+    /// Resource name.
+    pub name: KeyName,
+    /// What it may do now.
+    pub state: KeyState,
+    /// Born with the project; cannot be deactivated.
+    pub default_key: bool,
+    /// Free text for people.
+    pub description: String,
+    /// Where its token lives.
+    pub platform: Platform,
+    /// Last four characters of the current token, for the masked form.
+    pub last4: String,
+    /// Who created it.
+    pub creator: MemberId,
+    /// When it was created.
+    pub create_time: Timestamp,
+    /// When it last changed.
+    pub update_time: Timestamp,
+    /// Who deactivated it, while it is deactivated.
+    pub deactivator: Option<MemberId>,
+    /// When, while it is deactivated.
+    pub deactivate_time: Option<Timestamp>,
+    /// From this instant on (inclusive) it is expired.
+    pub expire_time: Option<Timestamp>,
+    /// Labels for machines.
+    pub annotations: BTreeMap<String, String>,
+    /// The revision that created it; lists are in this order.
+    pub create_revision: Revision,
+    /// The revision that last changed it.
+    pub revision: Revision,
+}
+
+impl Key {
+    /// The etag: changes with every change of the key, and differs between keys.
+    pub fn etag(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.uid.as_bytes());
+        hasher.update(&self.revision.0.to_be_bytes());
+        hex::encode(&hasher.finalize().as_bytes()[..8])
+    }
+
+    /// This key, deactivated.
+    ///
+    /// # Errors
+    /// `DEFAULT_KEY_PROTECTED`; `ETAG_MISMATCH` when `etag` is neither empty nor the key's.
+    pub fn deactivated(&self, by: &MemberId, etag: &str, now: Timestamp, revision: Revision) -> Result<Self, Error> {
+        if self.default_key {
+            return Err(Error::default_key_protected(&self.name));
+        }
+        if !etag.is_empty() && etag != self.etag() {
+            return Err(Error::etag_mismatch(&self.name));
+        }
+        Ok(Self {
+            state: KeyState::Deactivated,
+            deactivator: Some(by.clone()),
+            deactivate_time: Some(now),
+            update_time: now,
+            revision,
+            ..self.clone()
+        })
+    }
+}
+
+/// A key that somebody asks for, checked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KeyDraft {
+    /// Its name.
+    pub name: KeyName,
+    /// Free text for people.
+    pub description: String,
+    /// Where its token will live.
+    pub platform: Platform,
+    /// From this instant on (inclusive) it is expired.
+    pub expire_time: Option<Timestamp>,
+    /// Labels for machines.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl KeyDraft {
+    /// Checks everything but the name, which has its own type, and the expiry, which only the store's clock can judge.
+    ///
+    /// # Errors
+    /// `FIELD_INVALID` on `key.description`, `key.platform` or `key.annotations`.
+    pub fn parse(
+        name: KeyName,
+        description: String,
+        platform: &str,
+        expire_time: Option<Timestamp>,
+        annotations: BTreeMap<String, String>,
+    ) -> Result<Self, Error> {
+        check_text("key.description", &description, 256)?;
+        let platform = match platform {
+            "" => Platform::Server,
+            name => Platform::from_name(name)
+                .ok_or_else(|| Error::field("key.platform", "empty or one of server, android, ios, javascript"))?,
+        };
+        check_annotations(&annotations)?;
+        Ok(Self { name, description, platform, expire_time, annotations })
+    }
+
+    /// Checks the expiry against the clock.
+    ///
+    /// # Errors
+    /// `FIELD_INVALID` on `key.expire_time` when it is not in the future.
+    pub fn check_expiry(&self, now: Timestamp) -> Result<(), Error> {
+        if self.expire_time.is_some_and(|t| t <= now) {
+            return Err(Error::field("key.expire_time", "in the future"));
+        }
+        Ok(())
+    }
+}
+
+fn check_annotations(annotations: &BTreeMap<String, String>) -> Result<(), Error> {
+    const RULE: &str = "at most 32 entries; names 1 to 63 of a-z 0-9 . _ / - starting with a letter; values at most 256 characters without control characters";
+    let name_ok = |name: &str| {
+        (1..=63).contains(&name.len())
+            && name.starts_with(|c: char| c.is_ascii_lowercase())
+            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._/-".contains(&b))
+    };
+    let value_ok = |value: &str| value.chars().count() <= 256 && !value.chars().any(char::is_control);
+    if annotations.len() > 32 || !annotations.iter().all(|(name, value)| name_ok(name) && value_ok(value)) {
+        return Err(Error::field("key.annotations", RULE));
+    }
+    Ok(())
+}

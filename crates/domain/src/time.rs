@@ -1,0 +1,35 @@
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A wall-clock instant: microseconds since 1970-01-01T00:00:00Z.
+///
+/// Both databases keep it as a 64-bit integer: SQLite's text times do not sort once their fractions differ in length,
+/// and PostgreSQL keeps microseconds anyway.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The instant that many microseconds after 1970.
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since 1970.
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// The instant `duration` later; the last representable one if there is none.
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+    }
+
+    /// The instant `duration` earlier; the first representable one if there is none.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+    }
+}
