@@ -1,0 +1,250 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::cell::Cell;
+use std::sync::Mutex;
+
+use keyward_domain::{Expectation, KeyId, KeyName, Platform, ProjectId, TokenEntry, Uid, Verdict};
+use keyward_token::{Token, TokenKind};
+
+use super::*;
+use crate::replica::NoAnswer;
+
+/// A clock that moves when told to.
+#[derive(Debug, Default)]
+struct ManualClock(Mutex<Cell<i64>>);
+
+impl ManualClock {
+    fn advance(&self, duration: Duration) {
+        let nanos = self.0.lock().unwrap();
+        nanos.set(nanos.get() + i64::try_from(duration.as_nanos()).unwrap());
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Instant {
+        Instant::from_nanos(self.0.lock().unwrap().get())
+    }
+}
+
+struct Bed {
+    replica: Arc<Replica<ManualClock>>,
+    follower: Follower<ManualClock>,
+    digest_key: DigestKey,
+    seq: u64,
+}
+
+const LEASE: Duration = Duration::from_secs(2);
+
+impl Bed {
+    fn new() -> Self {
+        let replica = Arc::new(Replica::new(ManualClock::default()));
+        let follower = Follower::new(Arc::clone(&replica));
+        Self { replica, follower, digest_key: DigestKey::new(1, [9; 32]), seq: 0 }
+    }
+
+    fn welcome(&mut self, epoch: &str, snapshot: bool) -> Result<Option<Reply>, FollowerError> {
+        self.follower.handle(Message::Welcome {
+            epoch: epoch.to_owned(),
+            digest_keys: vec![self.digest_key.clone()],
+            format: TokenFormat::default(),
+            snapshot,
+        })
+    }
+
+    /// A whole session's beginning: a snapshot of `keys` at `revision`.
+    fn snapshot(&mut self, epoch: &str, revision: i64, keys: Vec<KeyEntry>) -> Result<Option<Reply>, FollowerError> {
+        self.follower.begin();
+        self.welcome(epoch, true)?;
+        self.follower.handle(Message::Chunk { keys, complete: Some(position(revision)) })
+    }
+
+    fn delta(&mut self, revision: i64, keys: Vec<KeyEntry>) -> Result<Option<Reply>, FollowerError> {
+        self.follower.handle(Message::Delta { position: position(revision), keys })
+    }
+
+    fn renew(&mut self) -> u64 {
+        self.seq += 1;
+        self.follower.renewing(self.seq);
+        self.seq
+    }
+
+    fn grant(&mut self, seq: u64, wall_micros: i64) {
+        let wall_time = Timestamp::from_micros(wall_micros);
+        self.follower.handle(Message::Grant { seq, duration: LEASE, wall_time }).unwrap();
+    }
+
+    fn lease(&mut self) {
+        let seq = self.renew();
+        self.grant(seq, 0);
+    }
+
+    fn entry(&self, token: &Token, active: bool) -> KeyEntry {
+        let parsed = TokenFormat::default();
+        let digest = self.digest_key.digest(parsed.parse(token.expose()).unwrap());
+        KeyEntry {
+            uid: Uid::from_bytes([1; 16]),
+            name: KeyName {
+                project: ProjectId::from_store("6666".to_owned()),
+                key: KeyId::from_store("server_prod".to_owned()),
+            },
+            platform: Platform::Server,
+            active,
+            expire_time: None,
+            tokens: vec![TokenEntry { digest, digest_key_id: 1, generation: 1, not_after: None }],
+        }
+    }
+
+    fn verdict(&self, token: &Token) -> Result<Verdict, NoAnswer> {
+        self.replica.judge(token.expose(), &Expectation::default(), Revision(0)).map(|a| a.verdict)
+    }
+}
+
+fn position(revision: i64) -> Position {
+    Position { revision: Revision(revision), chain: vec![0; 32] }
+}
+
+fn token() -> Token {
+    Token::generate(&TokenFormat::default(), TokenKind::Server).unwrap()
+}
+
+#[test]
+fn a_change_is_visible_before_it_is_acknowledged() {
+    let (mut bed, token) = (Bed::new(), token());
+    assert_eq!(bed.snapshot("e", 1, vec![]), Ok(Some(Reply::Ack(Revision(1)))));
+    bed.lease();
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Unknown));
+    assert_eq!(bed.delta(2, vec![bed.entry(&token, true)]), Ok(Some(Reply::Ack(Revision(2)))));
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Valid));
+    assert_eq!(bed.delta(3, vec![bed.entry(&token, false)]), Ok(Some(Reply::Ack(Revision(3)))));
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Deactivated));
+}
+
+#[test]
+fn a_token_that_a_key_lost_is_unknown() {
+    let (mut bed, old, new) = (Bed::new(), token(), token());
+    bed.snapshot("e", 1, vec![bed.entry(&old, true)]).unwrap();
+    bed.lease();
+    bed.delta(2, vec![bed.entry(&new, true)]).unwrap();
+    assert_eq!(bed.verdict(&old), Ok(Verdict::Unknown));
+    assert_eq!(bed.verdict(&new), Ok(Verdict::Valid));
+}
+
+#[test]
+fn without_a_lease_there_is_no_answer() {
+    let (mut bed, token) = (Bed::new(), token());
+    assert_eq!(bed.verdict(&token), Err(NoAnswer::NoLease));
+    bed.snapshot("e", 1, vec![bed.entry(&token, true)]).unwrap();
+    assert_eq!(bed.verdict(&token), Err(NoAnswer::NoLease));
+    bed.lease();
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Valid));
+    bed.replica.clock().advance(LEASE);
+    assert_eq!(bed.verdict(&token), Err(NoAnswer::NoLease));
+}
+
+#[test]
+fn a_lease_counts_from_before_the_renewal_was_sent() {
+    let (mut bed, token) = (Bed::new(), token());
+    bed.snapshot("e", 1, vec![]).unwrap();
+    let seq = bed.renew();
+    bed.replica.clock().advance(Duration::from_millis(1_500));
+    bed.grant(seq, 0);
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Unknown));
+    bed.replica.clock().advance(Duration::from_millis(500));
+    assert_eq!(bed.verdict(&token), Err(NoAnswer::NoLease));
+}
+
+#[test]
+fn a_grant_that_answers_no_renewal_gives_nothing() {
+    let (mut bed, token) = (Bed::new(), token());
+    bed.snapshot("e", 1, vec![]).unwrap();
+    bed.grant(77, 0);
+    assert_eq!(bed.verdict(&token), Err(NoAnswer::NoLease));
+    let first = bed.renew();
+    let second = bed.renew();
+    bed.grant(second, 0);
+    bed.replica.clock().advance(LEASE);
+    // The older renewal is settled by the newer grant.
+    bed.grant(first, 0);
+    assert_eq!(bed.verdict(&token), Err(NoAnswer::NoLease));
+}
+
+#[test]
+fn a_broken_session_ends_the_lease_at_once_and_the_next_one_goes_on_from_there() {
+    let (mut bed, token) = (Bed::new(), token());
+    bed.snapshot("e", 4, vec![bed.entry(&token, true)]).unwrap();
+    bed.lease();
+    bed.follower.end();
+    assert_eq!(bed.verdict(&token), Err(NoAnswer::NoLease));
+    assert_eq!(bed.follower.begin(), ("e", &position(4)));
+    bed.welcome("e", false).unwrap();
+    bed.delta(5, vec![bed.entry(&token, false)]).unwrap();
+    bed.lease();
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Deactivated));
+}
+
+#[test]
+fn a_grant_of_an_earlier_session_gives_nothing() {
+    let (mut bed, token) = (Bed::new(), token());
+    bed.snapshot("e", 1, vec![]).unwrap();
+    let seq = bed.renew();
+    bed.follower.end();
+    bed.snapshot("e", 1, vec![]).unwrap();
+    bed.grant(seq, 0);
+    assert_eq!(bed.verdict(&token), Err(NoAnswer::NoLease));
+}
+
+#[test]
+fn a_gap_ends_the_session_and_asks_for_a_snapshot() {
+    let mut bed = Bed::new();
+    bed.snapshot("e", 1, vec![]).unwrap();
+    assert_eq!(bed.delta(3, vec![]), Err(FollowerError::Gap));
+    bed.follower.end();
+    assert_eq!(bed.follower.begin().0, "");
+}
+
+#[test]
+fn within_an_epoch_a_replica_never_goes_back() {
+    let mut bed = Bed::new();
+    bed.snapshot("e", 5, vec![]).unwrap();
+    assert_eq!(bed.snapshot("e", 4, vec![]), Err(FollowerError::WentBack));
+    assert_eq!(bed.replica.revision(), Revision(5));
+    assert_eq!(bed.snapshot("other", 1, vec![]), Ok(Some(Reply::Ack(Revision(1)))));
+}
+
+#[test]
+fn a_snapshot_is_invisible_until_it_is_whole() {
+    let (mut bed, token) = (Bed::new(), token());
+    bed.snapshot("e", 1, vec![]).unwrap();
+    bed.lease();
+    bed.follower.begin();
+    bed.welcome("e", true).unwrap();
+    let keys = vec![bed.entry(&token, true)];
+    bed.follower.handle(Message::Chunk { keys, complete: None }).unwrap();
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Unknown));
+    assert!(!bed.follower.is_complete());
+    assert_eq!(bed.delta(2, vec![]), Err(FollowerError::OutOfOrder));
+}
+
+#[test]
+fn a_revision_that_is_not_reached_gives_no_answer() {
+    let mut bed = Bed::new();
+    bed.snapshot("e", 3, vec![]).unwrap();
+    bed.lease();
+    let judge = |revision| bed.replica.judge("x", &Expectation::default(), Revision(revision)).map(|a| a.verdict);
+    assert_eq!(judge(3), Ok(Verdict::Malformed));
+    assert_eq!(judge(4), Err(NoAnswer::Behind { reached: Revision(3) }));
+}
+
+#[test]
+fn expiry_is_judged_by_the_databases_clock() {
+    let (mut bed, token) = (Bed::new(), token());
+    let mut entry = bed.entry(&token, true);
+    entry.expire_time = Some(Timestamp::from_micros(1_000_000));
+    bed.snapshot("e", 1, vec![entry]).unwrap();
+    let seq = bed.renew();
+    bed.grant(seq, 0);
+    bed.replica.clock().advance(Duration::from_micros(999_999));
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Valid));
+    bed.replica.clock().advance(Duration::from_micros(1));
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Expired));
+}

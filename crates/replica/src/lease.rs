@@ -1,0 +1,32 @@
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use crate::clock::Instant;
+
+/// The right to answer from memory, until an instant. Read on every call and never by a timer: a process that was
+/// stopped and wakes up finds the clock advanced, whereas a flag would still stand.
+#[derive(Debug)]
+pub struct Lease(AtomicI64);
+
+impl Default for Lease {
+    fn default() -> Self {
+        Self(AtomicI64::new(Instant::MIN.as_nanos()))
+    }
+}
+
+impl Lease {
+    /// When it ends. To be read *before* the clock and the table: a reader that is stopped between two steps then errs
+    /// towards having no lease.
+    pub fn until(&self) -> Instant {
+        Instant::from_nanos(self.0.load(Ordering::Acquire))
+    }
+
+    /// Prolongs it; never shortens it.
+    pub fn extend(&self, until: Instant) {
+        self.0.fetch_max(until.as_nanos(), Ordering::Release);
+    }
+
+    /// Ends it at once.
+    pub fn drop_now(&self) {
+        self.0.store(Instant::MIN.as_nanos(), Ordering::Release);
+    }
+}
