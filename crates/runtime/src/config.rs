@@ -1,0 +1,145 @@
+//! Settings: flags, then `KEYWARD_*` environment variables, then one TOML file. All faults are told together.
+
+use std::fmt::{Display, Formatter};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// Where a listener listens: `host:port` (port 0: any free one, which the log names) or `unix:/path`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+pub enum Listen {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// A Unix socket; its file is made, and an old one that nobody listens on is replaced.
+    Unix(PathBuf),
+}
+
+impl Listen {
+    /// Port `port` of the loopback interface.
+    pub const fn loopback(port: u16) -> Self {
+        Self::Tcp(SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port))
+    }
+
+    /// Whether only this machine can reach it.
+    pub const fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
+}
+
+impl Display for Listen {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            if !path.starts_with('/') {
+                return Err(format!("{text}: a Unix socket needs an absolute path, as unix:/run/keyward/hook.sock"));
+            }
+            return Ok(Self::Unix(path.into()));
+        }
+        let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+        numeric.as_deref().unwrap_or(text).parse().map(Self::Tcp).map_err(|_| {
+            format!("{text}: an address is host:port with a numeric host, as 127.0.0.1:8510, or unix:/path")
+        })
+    }
+}
+
+impl TryFrom<String> for Listen {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// Everything that is wrong with a configuration, one line each.
+#[derive(Debug, Default)]
+pub struct Faults(Vec<String>);
+
+impl Faults {
+    /// Notes one.
+    pub fn add(&mut self, fault: impl Into<String>) {
+        self.0.push(fault.into());
+    }
+
+    /// Notes a listener that others could reach in plaintext, unless that was asked for aloud.
+    pub fn check_exposure(&mut self, what: &str, listen: &Listen, insecure_plaintext: bool) {
+        if !listen.is_local() && !insecure_plaintext {
+            self.add(format!(
+                "{what} listens on {listen}, beyond this machine, without TLS: use a loopback address or a Unix socket, \
+                 or say --insecure-plaintext if the network is private"
+            ));
+        }
+    }
+
+    /// The configuration, if nothing is wrong with it.
+    ///
+    /// # Errors
+    /// All faults, in one message.
+    pub fn into_result<T>(self, config: T) -> anyhow::Result<T> {
+        if self.0.is_empty() {
+            return Ok(config);
+        }
+        anyhow::bail!("the configuration has {} faults:\n  - {}", self.0.len(), self.0.join("\n  - "))
+    }
+}
+
+/// Reads the TOML file; none: all settings absent. The type refuses unknown fields.
+///
+/// # Errors
+/// The file cannot be read, or says something that it must not.
+pub fn read_file<T: DeserializeOwned + Default>(path: Option<&Path>) -> anyhow::Result<T> {
+    let Some(path) = path else { return Ok(T::default()) };
+    let text = std::fs::read_to_string(path).map_err(|e| anyhow::anyhow!("cannot read {}: {e}", path.display()))?;
+    toml::from_str(&text).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))
+}
+
+/// Fills every absent `Option` field of `$over` from `$under`: `merge!(flags, file, [listen, data_dir])`.
+#[macro_export]
+macro_rules! merge {
+    ($over:expr, $under:expr, [$($field:ident),* $(,)?]) => {
+        $( if $over.$field.is_none() { $over.$field = $under.$field; } )*
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_host_and_port_or_an_absolute_unix_path() {
+        for good in ["127.0.0.1:0", "[::1]:8510", "0.0.0.0:1", "unix:/run/keyward.sock", "localhost:8510"] {
+            assert!(good.parse::<Listen>().is_ok(), "{good}");
+        }
+        for bad in ["", "8510", "example.com:8510", "unix:relative", "127.0.0.1"] {
+            assert!(bad.parse::<Listen>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_fault_is_told_at_once_and_exposure_needs_to_be_said_aloud() {
+        let exposed = Listen::Tcp(SocketAddr::from(([0, 0, 0, 0], 1)));
+        let mut faults = Faults::default();
+        faults.check_exposure("the hook", &exposed, false);
+        faults.check_exposure("the API", &exposed, true);
+        faults.check_exposure("the API", &Listen::loopback(1), false);
+        faults.add("another");
+        let text = faults.into_result(()).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(text.starts_with("the configuration has 2 faults:") && text.contains("the hook listens on 0.0.0.0:1"));
+    }
+}

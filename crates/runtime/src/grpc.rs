@@ -1,0 +1,26 @@
+//! The gRPC server as every role runs it: tonic with the limits that its defaults switch off.
+
+use std::time::Duration;
+
+use tonic::transport::Server;
+use tower::layer::util::Identity;
+
+/// Largest request that the admin reads: 1 MiB.
+pub const ADMIN_MESSAGE_LIMIT: usize = 1 << 20;
+
+/// Largest request that a validator reads: 16 KiB. The longest honest one is Envoy's, with its request headers.
+pub const VALIDATOR_MESSAGE_LIMIT: usize = 16 << 10;
+
+/// A server builder with explicit limits. tonic 0.14 passes "none" for several of hyper's guards unless told otherwise.
+pub fn server(max_concurrent_streams: u32) -> Server<Identity> {
+    Server::builder()
+        .max_concurrent_streams(max_concurrent_streams)
+        // Resets that peers cause by malformed requests: the guard of RUSTSEC-2024-0003.
+        .http2_max_local_error_reset_streams(Some(256))
+        // Rapid reset, CVE-2023-44487.
+        .http2_max_pending_accept_reset_streams(Some(20))
+        .http2_max_header_list_size(16 << 10)
+        .http2_keepalive_interval(Some(Duration::from_secs(10)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(5)))
+        .tcp_nodelay(true)
+}

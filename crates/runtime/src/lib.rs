@@ -1,0 +1,11 @@
+#![doc = include_str!("../README.md")]
+
+pub mod config;
+pub mod deadline;
+pub mod grpc;
+pub mod listener;
+pub mod ops;
+pub mod shutdown;
+pub mod status;
+pub mod telemetry;
+pub mod wire;

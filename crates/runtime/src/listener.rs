@@ -1,0 +1,183 @@
+//! TCP and Unix-socket listeners behind one type, for tonic and axum alike.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_stream::Stream;
+use tonic::transport::server::Connected;
+
+use crate::config::Listen;
+
+/// A bound listener.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// Unix socket.
+    Unix(UnixListener),
+}
+
+/// An accepted connection.
+#[derive(Debug)]
+pub enum Connection {
+    /// TCP.
+    Tcp(TcpStream),
+    /// Unix socket.
+    Unix(UnixStream),
+}
+
+/// Binds a listener and says where it really is, which matters with port 0.
+///
+/// # Errors
+/// The address is in use, or not this machine's.
+pub async fn bind(what: &str, listen: &Listen) -> anyhow::Result<(Listener, Listen)> {
+    let failed = || format!("{what} cannot listen on {listen}");
+    match listen {
+        Listen::Tcp(address) => {
+            let listener = TcpListener::bind(address).await.with_context(failed)?;
+            let real = Listen::Tcp(listener.local_addr().with_context(failed)?);
+            Ok((Listener::Tcp(listener), real))
+        }
+        Listen::Unix(path) => {
+            // A process that was killed leaves its socket file behind; one that lives still answers on it.
+            if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                anyhow::bail!("{}: another process listens there", failed());
+            }
+            if path.exists() {
+                std::fs::remove_file(path).with_context(failed)?;
+            }
+            Ok((Listener::Unix(UnixListener::bind(path).with_context(failed)?), listen.clone()))
+        }
+    }
+}
+
+// === impl Listener ===
+
+impl Listener {
+    fn poll_connection(&self, cx: &mut Context<'_>) -> Poll<io::Result<Connection>> {
+        match self {
+            Self::Tcp(listener) => listener.poll_accept(cx).map_ok(|(stream, _)| {
+                // Small answers must not wait for more bytes; failing to say so costs speed only.
+                let _ = stream.set_nodelay(true);
+                Connection::Tcp(stream)
+            }),
+            Self::Unix(listener) => listener.poll_accept(cx).map_ok(|(stream, _)| Connection::Unix(stream)),
+        }
+    }
+
+    /// The connections, for tonic. An error while accepting (too many open files, say) never ends the stream; it
+    /// pauses it.
+    pub fn incoming(self) -> impl Stream<Item = io::Result<Connection>> {
+        tokio_stream::StreamExt::filter_map(Incoming { listener: self, pause: None }, |accepted| accepted.map(Ok))
+    }
+}
+
+struct Incoming {
+    listener: Listener,
+    pause: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl Stream for Incoming {
+    /// `None`: an attempt failed.
+    type Item = Option<Connection>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(pause) = &mut self.pause {
+            std::task::ready!(pause.as_mut().poll(cx));
+            self.pause = None;
+        }
+        match std::task::ready!(self.listener.poll_connection(cx)) {
+            Ok(connection) => Poll::Ready(Some(Some(connection))),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                self.pause = Some(Box::pin(tokio::time::sleep(Duration::from_millis(100))));
+                Poll::Ready(Some(None))
+            }
+        }
+    }
+}
+
+impl axum::serve::Listener for Listener {
+    type Io = Connection;
+    type Addr = ();
+
+    async fn accept(&mut self) -> (Connection, ()) {
+        loop {
+            match std::future::poll_fn(|cx| self.poll_connection(cx)).await {
+                Ok(connection) => return (connection, ()),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+// === impl Connection ===
+
+impl Connected for Connection {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}
+
+/// Hands a call on to whichever stream it is.
+macro_rules! delegate {
+    ($self:ident, $stream:ident => $call:expr) => {
+        match $self.get_mut() {
+            Self::Tcp(stream) => {
+                let $stream = Pin::new(stream);
+                $call
+            }
+            Self::Unix(stream) => {
+                let $stream = Pin::new(stream);
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        delegate!(self, stream => stream.poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        delegate!(self, stream => stream.poll_write(cx, buf))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        delegate!(self, stream => stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        delegate!(self, stream => stream.poll_shutdown(cx))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        delegate!(self, stream => stream.poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Unix(stream) => stream.is_write_vectored(),
+        }
+    }
+}

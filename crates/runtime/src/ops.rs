@@ -1,0 +1,57 @@
+//! The ops listener of every role: `/livez`, `/readyz`, `/metrics`, for probes and scrapers.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use prometheus_client::registry::Registry;
+
+use crate::listener::Listener;
+use crate::shutdown::{Shutdown, bounded};
+
+/// What the ops listener tells.
+#[derive(Clone)]
+pub struct Ops {
+    /// Why the role cannot serve now; `None` when it can.
+    pub unready: Arc<dyn Fn() -> Option<String> + Send + Sync>,
+    /// Its metrics.
+    pub registry: Arc<Registry>,
+}
+
+/// Serves until shutdown.
+///
+/// # Errors
+/// The listener broke.
+pub async fn serve(listener: Listener, ops: Ops, shutdown: Shutdown) -> anyhow::Result<()> {
+    let router = Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(ops);
+    let leave = shutdown.clone();
+    let server = axum::serve(listener, router).with_graceful_shutdown(async move { leave.wait().await });
+    bounded(&shutdown, server.into_future()).await.context("the ops listener")
+}
+
+/// 200 while the role can serve; else 503 and why.
+async fn readyz(State(ops): State<Ops>) -> impl IntoResponse {
+    match (ops.unready)() {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
+}
+
+async fn metrics(State(ops): State<Ops>) -> impl IntoResponse {
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, &ops.registry) {
+        Ok(()) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            (StatusCode::OK, [(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}

@@ -1,0 +1,90 @@
+//! The one place where a failure becomes a gRPC status, with its google.rpc details.
+
+use std::collections::HashMap;
+
+use keyward_domain::{Error, Kind};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+
+/// The `domain` of every google.rpc.ErrorInfo.
+pub const DOMAIN: &str = "keyward";
+
+/// The gRPC code of a kind of failure.
+pub const fn code(kind: Kind) -> Code {
+    match kind {
+        Kind::Unauthenticated => Code::Unauthenticated,
+        Kind::PermissionDenied => Code::PermissionDenied,
+        Kind::InvalidArgument => Code::InvalidArgument,
+        Kind::NotFound => Code::NotFound,
+        Kind::AlreadyExists => Code::AlreadyExists,
+        Kind::FailedPrecondition => Code::FailedPrecondition,
+        Kind::Aborted => Code::Aborted,
+        Kind::DeadlineExceeded => Code::DeadlineExceeded,
+        Kind::Unavailable => Code::Unavailable,
+        Kind::Internal => Code::Internal,
+    }
+}
+
+/// Renders a failure. What only the log may know is logged here and nowhere else.
+pub fn from_error(error: &Error) -> Status {
+    if let Some(detail) = error.internal_detail() {
+        tracing::error!(reason = error.reason().as_str(), detail, "a call failed inside");
+    }
+    let metadata: HashMap<String, String> =
+        error.metadata().iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    let mut details = ErrorDetails::with_error_info(error.reason().as_str(), DOMAIN, metadata);
+    if !error.violations().is_empty() {
+        let violations: Vec<_> = error
+            .violations()
+            .iter()
+            .map(|v| FieldViolation::new(v.field.clone(), format!("must be {}", v.rule)))
+            .collect();
+        details.set_bad_request(violations);
+    }
+    if let Some(resource) = error.resource() {
+        details.set_resource_info(resource.kind, resource.name.clone(), "", error.to_string());
+    }
+    if let Some(delay) = error.retry_delay() {
+        details.set_retry_info(Some(delay));
+    }
+    Status::with_error_details(code(error.reason().kind()), error.to_string(), details)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use keyward_domain::{KeyName, Reason};
+    use keyward_proto::admin::ErrorReason;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_is_in_the_contract_and_the_contract_has_no_other() {
+        let ours: BTreeSet<_> = Reason::ALL.iter().map(|r| format!("ERROR_REASON_{}", r.as_str())).collect();
+        let theirs: BTreeSet<_> =
+            (1..).map_while(|n| ErrorReason::try_from(n).ok()).map(|r| r.as_str_name().to_owned()).collect();
+        assert_eq!(ours, theirs);
+    }
+
+    #[test]
+    fn a_broken_rule_names_its_field_and_says_the_rule() {
+        let status = KeyName::parse("name", "x").map_err(|e| from_error(&e)).err();
+        let details = status.map(|s| (s.code(), s.get_error_details()));
+        let Some((Code::InvalidArgument, details)) = details else { unreachable!("{details:?}") };
+        let violations = details.bad_request().map(|b| b.field_violations.clone()).unwrap_or_default();
+        assert_eq!(violations.first().map(|v| v.field.as_str()), Some("name"));
+        assert_eq!(
+            details.error_info().map(|i| (i.reason.as_str(), i.domain.as_str())),
+            Some(("FIELD_INVALID", DOMAIN))
+        );
+    }
+
+    #[test]
+    fn what_only_the_log_may_know_does_not_leave_the_process() {
+        let status = from_error(&Error::store_unavailable("password=hunter2 at db.internal"));
+        assert!(!format!("{status:?}").contains("hunter2"));
+        assert!(!String::from_utf8_lossy(status.details()).contains("hunter2"));
+        assert!(status.get_error_details().retry_info().is_some());
+    }
+}
