@@ -1,0 +1,180 @@
+//! Rows to domain types and back.
+
+use std::collections::BTreeMap;
+
+use keyward_domain::{
+    Change, Error, Key, KeyEntry, KeyId, KeyName, KeyState, LoggedChange, Member, MemberId, Platform, Project,
+    ProjectId, Revision, Role, RoleBinding, Timestamp, TokenEntry,
+};
+use keyward_token::Digest;
+use sea_orm::ActiveValue::Set;
+
+use crate::entity::{change, key, key_token, member, project, role_binding};
+use crate::error::corrupt;
+
+const ACTIVE: &str = "active";
+const DEACTIVATED: &str = "deactivated";
+
+pub(crate) fn to_project(row: project::Model) -> Project {
+    Project {
+        id: ProjectId::from_store(row.project_id),
+        uid: row.uid.into(),
+        display_name: row.display_name,
+        creator: MemberId::from_store(row.creator),
+        create_time: Timestamp::from_micros(row.create_time),
+        create_revision: Revision(row.create_revision),
+    }
+}
+
+pub(crate) fn from_project(project: &Project) -> project::ActiveModel {
+    project::ActiveModel {
+        project_id: Set(project.id.to_string()),
+        uid: Set(project.uid.into()),
+        display_name: Set(project.display_name.clone()),
+        creator: Set(project.creator.to_string()),
+        create_time: Set(project.create_time.as_micros()),
+        create_revision: Set(project.create_revision.0),
+    }
+}
+
+pub(crate) fn to_key(row: key::Model) -> Result<Key, Error> {
+    Ok(Key {
+        uid: row.uid.into(),
+        name: KeyName { project: ProjectId::from_store(row.project_id), key: KeyId::from_store(row.key_id) },
+        state: to_state(&row.state)?,
+        default_key: row.default_key,
+        description: row.description,
+        platform: to_platform(&row.platform)?,
+        last4: row.last4,
+        creator: MemberId::from_store(row.creator),
+        create_time: Timestamp::from_micros(row.create_time),
+        update_time: Timestamp::from_micros(row.update_time),
+        deactivator: row.deactivator.map(MemberId::from_store),
+        deactivate_time: row.deactivate_time.map(Timestamp::from_micros),
+        expire_time: row.expire_time.map(Timestamp::from_micros),
+        annotations: to_annotations(&row.annotations)?,
+        create_revision: Revision(row.create_revision),
+        revision: Revision(row.revision),
+    })
+}
+
+pub(crate) fn from_key(key: &Key) -> Result<key::ActiveModel, Error> {
+    Ok(key::ActiveModel {
+        uid: Set(key.uid.into()),
+        project_id: Set(key.name.project.to_string()),
+        key_id: Set(key.name.key.to_string()),
+        state: Set(from_state(key.state).to_owned()),
+        default_key: Set(key.default_key),
+        description: Set(key.description.clone()),
+        platform: Set(key.platform.as_str().to_owned()),
+        last4: Set(key.last4.clone()),
+        creator: Set(key.creator.to_string()),
+        create_time: Set(key.create_time.as_micros()),
+        update_time: Set(key.update_time.as_micros()),
+        deactivator: Set(key.deactivator.as_ref().map(ToString::to_string)),
+        deactivate_time: Set(key.deactivate_time.map(Timestamp::as_micros)),
+        expire_time: Set(key.expire_time.map(Timestamp::as_micros)),
+        annotations: Set(serde_json::to_string(&key.annotations).map_err(corrupt)?),
+        create_revision: Set(key.create_revision.0),
+        revision: Set(key.revision.0),
+    })
+}
+
+/// What validators know of a key, straight from its rows.
+pub(crate) fn to_entry(row: key::Model, tokens: Vec<TokenEntry>) -> Result<KeyEntry, Error> {
+    Ok(KeyEntry {
+        uid: row.uid.into(),
+        name: KeyName { project: ProjectId::from_store(row.project_id), key: KeyId::from_store(row.key_id) },
+        platform: to_platform(&row.platform)?,
+        active: to_state(&row.state)? == KeyState::Active,
+        expire_time: row.expire_time.map(Timestamp::from_micros),
+        tokens,
+    })
+}
+
+pub(crate) fn to_token(row: &key_token::Model) -> Result<TokenEntry, Error> {
+    Ok(TokenEntry {
+        digest: to_digest(&row.digest)?,
+        digest_key_id: u32::try_from(row.digest_key_id).map_err(corrupt)?,
+        generation: u32::try_from(row.generation).map_err(corrupt)?,
+        not_after: row.not_after.map(Timestamp::from_micros),
+    })
+}
+
+pub(crate) fn to_member(row: member::Model, roles: Vec<role_binding::Model>) -> Result<Member, Error> {
+    Ok(Member {
+        id: MemberId::from_store(row.member_id),
+        uid: row.uid.into(),
+        display_name: row.display_name,
+        roles: roles.into_iter().map(to_role).collect::<Result<_, _>>()?,
+        creator: row.creator.map(MemberId::from_store),
+        create_time: Timestamp::from_micros(row.create_time),
+        create_revision: Revision(row.create_revision),
+    })
+}
+
+pub(crate) fn from_member(member: &Member) -> member::ActiveModel {
+    member::ActiveModel {
+        member_id: Set(member.id.to_string()),
+        uid: Set(member.uid.into()),
+        display_name: Set(member.display_name.clone()),
+        creator: Set(member.creator.as_ref().map(ToString::to_string)),
+        create_time: Set(member.create_time.as_micros()),
+        create_revision: Set(member.create_revision.0),
+    }
+}
+
+pub(crate) fn to_role(row: role_binding::Model) -> Result<RoleBinding, Error> {
+    let role = Role::from_name(&row.role).ok_or_else(|| corrupt(format!("role {}", row.role)))?;
+    let project = (!row.project_id.is_empty()).then(|| ProjectId::from_store(row.project_id));
+    Ok(RoleBinding { role, project })
+}
+
+pub(crate) fn from_role(member: &MemberId, binding: &RoleBinding) -> role_binding::ActiveModel {
+    role_binding::ActiveModel {
+        member_id: Set(member.to_string()),
+        role: Set(binding.role.as_str().to_owned()),
+        project_id: Set(binding.project.as_ref().map(ToString::to_string).unwrap_or_default()),
+    }
+}
+
+pub(crate) fn to_change(row: change::Model) -> Result<LoggedChange, Error> {
+    Ok(LoggedChange {
+        revision: Revision(row.revision),
+        chain: to_chain(&row.chain)?,
+        time: Timestamp::from_micros(row.time),
+        actor: MemberId::from_store(row.actor),
+        change: serde_json::from_str::<Change>(&row.change).map_err(corrupt)?,
+    })
+}
+
+pub(crate) fn to_chain(bytes: &[u8]) -> Result<[u8; 32], Error> {
+    <[u8; 32]>::try_from(bytes).map_err(|_| corrupt("chain value is not 32 bytes"))
+}
+
+fn to_digest(bytes: &[u8]) -> Result<Digest, Error> {
+    Digest::try_from(bytes).map_err(|_| corrupt("digest is not 32 bytes"))
+}
+
+fn to_state(state: &str) -> Result<KeyState, Error> {
+    match state {
+        ACTIVE => Ok(KeyState::Active),
+        DEACTIVATED => Ok(KeyState::Deactivated),
+        other => Err(corrupt(format!("key state {other}"))),
+    }
+}
+
+const fn from_state(state: KeyState) -> &'static str {
+    match state {
+        KeyState::Active => ACTIVE,
+        KeyState::Deactivated => DEACTIVATED,
+    }
+}
+
+fn to_platform(name: &str) -> Result<Platform, Error> {
+    Platform::from_name(name).ok_or_else(|| corrupt(format!("platform {name}")))
+}
+
+fn to_annotations(text: &str) -> Result<BTreeMap<String, String>, Error> {
+    serde_json::from_str(text).map_err(corrupt)
+}

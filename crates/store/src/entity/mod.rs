@@ -1,0 +1,13 @@
+//! The tables, one module each. Columns are commented in the migrations, which make them.
+#![expect(unreachable_pub, reason = "written for sea-orm's derives; documented in the migrations")]
+
+pub(crate) mod change;
+pub(crate) mod counter;
+pub(crate) mod credential;
+pub(crate) mod key;
+pub(crate) mod key_token;
+pub(crate) mod member;
+pub(crate) mod project;
+pub(crate) mod request;
+pub(crate) mod role_binding;
+pub(crate) mod setting;

@@ -1,0 +1,18 @@
+#![doc = include_str!("../README.md")]
+
+mod connect;
+mod convert;
+mod entity;
+mod error;
+mod migration;
+mod sql;
+mod write;
+
+pub use connect::{OpenError, Store};
+pub use sql::create_key::CreatedKey;
+pub use sql::create_member::CreatedMember;
+pub use sql::create_project::CreatedProject;
+pub use sql::deactivate_key::DeactivatedKey;
+pub use sql::head::Head;
+pub use sql::initialize::RootDraft;
+pub use write::{Call, Mint, RequestStamp, SealedSecret};

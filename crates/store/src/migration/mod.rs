@@ -1,0 +1,15 @@
+//! Versioned migrations, embedded. They only go forward in use; each is written so that the version before still runs
+//! on its result (expand, then contract).
+
+use sea_orm_migration::prelude::*;
+
+mod m20261123_000001_initial;
+
+pub(crate) struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m20261123_000001_initial::Migration)]
+    }
+}

@@ -1,0 +1,90 @@
+use keyward_domain::{Change, Error, Member, MemberDraft, MemberId, Revision, Timestamp};
+use sea_orm::ActiveValue::Set;
+use sea_orm::{ActiveModelTrait, DatabaseTransaction};
+
+use crate::connect::Store;
+use crate::convert::{from_member, from_role};
+use crate::entity::credential;
+use crate::error::{TxError, corrupt};
+use crate::sql::get::find_member;
+use crate::write::{Call, Mint, SealedSecret, retry};
+
+/// What a creation left behind.
+#[derive(Clone, Debug)]
+pub struct CreatedMember {
+    /// The member.
+    pub member: Member,
+    /// The revision that created it.
+    pub revision: Revision,
+    /// Set when the request was a retry: the credential that the first answer carried, if it could be sealed.
+    pub replayed: Option<Option<SealedSecret>>,
+}
+
+impl Store {
+    /// Creates a member with its roles and one credential.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED`, `MEMBER_ID_TAKEN`, `REQUEST_ID_REUSED`, `STORE_UNAVAILABLE`.
+    pub async fn create_member(&self, call: &Call, draft: &MemberDraft, mint: &Mint) -> Result<CreatedMember, Error> {
+        retry!(self.create_member_once(call, draft, mint))
+    }
+
+    async fn create_member_once(
+        &self,
+        call: &Call,
+        draft: &MemberDraft,
+        mint: &Mint,
+    ) -> Result<CreatedMember, TxError> {
+        let write = self.begin(call).await?;
+        let known = find_member(&write.tx, &draft.id).await?;
+        if let Some(replay) = write.replay().await? {
+            let member = known.ok_or_else(|| corrupt("remembered member is gone"))?;
+            return Ok(CreatedMember { member, revision: replay.revision, replayed: Some(replay.sealed) });
+        }
+        if known.is_some() {
+            return Err(Error::member_id_taken(&draft.id).into());
+        }
+        let place = write.take_place().await?;
+        let member = new_member(draft, mint, Some(write.actor().clone()), write.now, place.revision);
+        insert_member(&write.tx, &member, mint).await?;
+        let created = CreatedMember { member: member.clone(), revision: place.revision, replayed: None };
+        let change = Change::MemberCreated { member, credential: mint.digest };
+        write.commit(place, &change, mint.sealed.as_ref()).await?;
+        Ok(created)
+    }
+}
+
+/// A member as it is at its creation.
+pub(crate) fn new_member(
+    draft: &MemberDraft,
+    mint: &Mint,
+    creator: Option<MemberId>,
+    now: Timestamp,
+    revision: Revision,
+) -> Member {
+    Member {
+        id: draft.id.clone(),
+        uid: mint.uid,
+        display_name: draft.display_name.clone(),
+        roles: draft.roles.clone(),
+        creator,
+        create_time: now,
+        create_revision: revision,
+    }
+}
+
+/// Writes a member's row, its roles' and its first credential's.
+pub(crate) async fn insert_member(tx: &DatabaseTransaction, member: &Member, mint: &Mint) -> Result<(), TxError> {
+    from_member(member).insert(tx).await?;
+    for binding in &member.roles {
+        from_role(&member.id, binding).insert(tx).await?;
+    }
+    let row = credential::ActiveModel {
+        digest: Set(mint.digest.as_bytes().to_vec()),
+        digest_key_id: Set(i32::try_from(mint.digest_key_id).map_err(corrupt)?),
+        member_id: Set(member.id.to_string()),
+        create_time: Set(member.create_time.as_micros()),
+    };
+    row.insert(tx).await?;
+    Ok(())
+}

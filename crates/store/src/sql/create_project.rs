@@ -1,0 +1,127 @@
+use keyward_domain::{
+    Change, Error, Key, KeyDraft, KeyId, KeyName, Platform, Project, ProjectDraft, ProjectId, Revision, Uid,
+};
+use sea_orm::ActiveValue::Set;
+use sea_orm::{ActiveModelTrait, DatabaseTransaction, EntityTrait};
+
+use crate::connect::Store;
+use crate::convert::from_project;
+use crate::entity::setting;
+use crate::error::{TxError, corrupt};
+use crate::sql::create_key::{insert_key, new_key};
+use crate::sql::get::{find_default_key, find_project};
+use crate::write::{Call, Mint, Replay, SealedSecret, Write, retry};
+
+/// The setting that holds the next number to try when the platform allocates a project id.
+const NEXT_PROJECT: &str = "next_project_id";
+const FIRST_PROJECT: u64 = 1000;
+
+/// What a creation left behind.
+#[derive(Clone, Debug)]
+pub struct CreatedProject {
+    /// The project.
+    pub project: Project,
+    /// Its default key: as created, or as it is now when the request was a retry.
+    pub default_key: Key,
+    /// The revision that created both.
+    pub revision: Revision,
+    /// Set when the request was a retry: the token that the first answer carried, if it could be sealed.
+    pub replayed: Option<Option<SealedSecret>>,
+}
+
+impl Store {
+    /// Creates a project with its default key, `{project}_default_{suffix}`, in one change.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED`, `PROJECT_ID_TAKEN`, `REQUEST_ID_REUSED`, `STORE_UNAVAILABLE`.
+    pub async fn create_project(
+        &self,
+        call: &Call,
+        draft: &ProjectDraft,
+        suffix: u32,
+        mint: &Mint,
+    ) -> Result<CreatedProject, Error> {
+        retry!(self.create_project_once(call, draft, suffix, mint))
+    }
+
+    async fn create_project_once(
+        &self,
+        call: &Call,
+        draft: &ProjectDraft,
+        suffix: u32,
+        mint: &Mint,
+    ) -> Result<CreatedProject, TxError> {
+        let write = self.begin(call).await?;
+        if let Some(replay) = write.replay().await? {
+            return replayed(&write, replay).await;
+        }
+        let id = choose_id(&write.tx, draft).await?;
+        let place = write.take_place().await?;
+        let project = Project {
+            id: id.clone(),
+            uid: Uid::generate(),
+            display_name: draft.display_name.clone(),
+            creator: write.actor().clone(),
+            create_time: write.now,
+            create_revision: place.revision,
+        };
+        from_project(&project).insert(&write.tx).await?;
+        let key = new_key(&default_draft(id, suffix), mint, write.actor(), write.now, place.revision, true);
+        let record = insert_key(&write.tx, key, mint, write.now).await?;
+        let created = CreatedProject {
+            project: project.clone(),
+            default_key: record.key.clone(),
+            revision: place.revision,
+            replayed: None,
+        };
+        let change = Change::ProjectCreated { project, default_key: Box::new(record) };
+        write.commit(place, &change, mint.sealed.as_ref()).await?;
+        Ok(created)
+    }
+}
+
+async fn replayed(write: &Write<'_>, replay: Replay) -> Result<CreatedProject, TxError> {
+    let gone = || corrupt("remembered project is gone");
+    let id = replay.resource.strip_prefix("projects/").ok_or_else(gone)?;
+    let id = ProjectId::from_store(id.to_owned());
+    let project = find_project(&write.tx, &id).await?.ok_or_else(gone)?;
+    let default_key = find_default_key(&write.tx, &id).await?.ok_or_else(gone)?;
+    Ok(CreatedProject { project, default_key, revision: replay.revision, replayed: Some(replay.sealed) })
+}
+
+fn default_draft(project: ProjectId, suffix: u32) -> KeyDraft {
+    let key = KeyId::default_of(&project, suffix);
+    KeyDraft {
+        name: KeyName { project, key },
+        description: "Default key, created with the project".to_owned(),
+        platform: Platform::Server,
+        expire_time: None,
+        annotations: Default::default(),
+    }
+}
+
+/// The wished id if it is free, or the next free number.
+async fn choose_id(tx: &DatabaseTransaction, draft: &ProjectDraft) -> Result<ProjectId, TxError> {
+    if let Some(id) = &draft.id {
+        return match find_project(tx, id).await? {
+            Some(_) => Err(Error::project_id_taken(id).into()),
+            None => Ok(id.clone()),
+        };
+    }
+    let row = setting::Entity::find_by_id(NEXT_PROJECT).one(tx).await?;
+    let mut number = row.as_ref().and_then(|r| r.value.parse().ok()).unwrap_or(FIRST_PROJECT);
+    let id = loop {
+        let id = ProjectId::from_store(number.to_string());
+        number += 1;
+        if find_project(tx, &id).await?.is_none() {
+            break id;
+        }
+    };
+    let next = setting::ActiveModel { name: Set(NEXT_PROJECT.to_owned()), value: Set(number.to_string()) };
+    if row.is_some() {
+        next.update(tx).await?
+    } else {
+        next.insert(tx).await?
+    };
+    Ok(id)
+}

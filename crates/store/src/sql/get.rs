@@ -1,0 +1,89 @@
+use keyward_domain::{Error, Key, KeyName, Member, MemberId, Project, ProjectId};
+use keyward_token::Digest;
+use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseBackend, DbErr, EntityTrait, QueryFilter, QuerySelect, Select};
+
+use crate::connect::Store;
+use crate::convert::{to_key, to_member, to_project};
+use crate::entity::{credential, key, member, project, role_binding};
+use crate::error::{TxError, unavailable};
+
+impl Store {
+    /// The project of that id.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE`.
+    pub async fn project(&self, id: &ProjectId) -> Result<Option<Project>, Error> {
+        find_project(&self.reader, id).await.map_err(|e| unavailable(&e))
+    }
+
+    /// The key of that name.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE`.
+    pub async fn key(&self, name: &KeyName) -> Result<Option<Key>, Error> {
+        find_key(&self.reader, name).await.map_err(answer)
+    }
+
+    /// The member of that id.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE`.
+    pub async fn member(&self, id: &MemberId) -> Result<Option<Member>, Error> {
+        find_member(&self.reader, id).await.map_err(answer)
+    }
+
+    /// The member whose credential has this digest.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE`.
+    pub async fn member_by_credential(&self, digest: &Digest) -> Result<Option<Member>, Error> {
+        let found = credential::Entity::find_by_id(digest.as_bytes().to_vec()).one(&self.reader).await;
+        match found.map_err(|e| unavailable(&e))? {
+            Some(row) => self.member(&MemberId::from_store(row.member_id)).await,
+            None => Ok(None),
+        }
+    }
+}
+
+/// A conflict cannot befall a mere read; should it, the database is in trouble.
+fn answer(error: TxError) -> Error {
+    match error {
+        TxError::Answer(error) => error,
+        TxError::Conflict(error) => unavailable(&error),
+    }
+}
+
+pub(crate) async fn find_project(db: &impl ConnectionTrait, id: &ProjectId) -> Result<Option<Project>, DbErr> {
+    Ok(project::Entity::find_by_id(id.as_str()).one(db).await?.map(to_project))
+}
+
+pub(crate) async fn find_key(db: &impl ConnectionTrait, name: &KeyName) -> Result<Option<Key>, TxError> {
+    Ok(by_name(name).one(db).await?.map(to_key).transpose()?)
+}
+
+/// The same, locked until the transaction ends. (SQLite's writers are alone anyway.)
+pub(crate) async fn lock_key(db: &impl ConnectionTrait, name: &KeyName) -> Result<Option<Key>, TxError> {
+    let mut query = by_name(name);
+    if db.get_database_backend() != DatabaseBackend::Sqlite {
+        query = query.lock_exclusive();
+    }
+    Ok(query.one(db).await?.map(to_key).transpose()?)
+}
+
+pub(crate) async fn find_default_key(db: &impl ConnectionTrait, id: &ProjectId) -> Result<Option<Key>, TxError> {
+    let query =
+        key::Entity::find().filter(key::Column::ProjectId.eq(id.as_str())).filter(key::Column::DefaultKey.eq(true));
+    Ok(query.one(db).await?.map(to_key).transpose()?)
+}
+
+pub(crate) async fn find_member(db: &impl ConnectionTrait, id: &MemberId) -> Result<Option<Member>, TxError> {
+    let Some(row) = member::Entity::find_by_id(id.as_str()).one(db).await? else { return Ok(None) };
+    let roles = role_binding::Entity::find().filter(role_binding::Column::MemberId.eq(id.as_str())).all(db).await?;
+    Ok(Some(to_member(row, roles)?))
+}
+
+fn by_name(name: &KeyName) -> Select<key::Entity> {
+    key::Entity::find()
+        .filter(key::Column::ProjectId.eq(name.project.as_str()))
+        .filter(key::Column::KeyId.eq(name.key.as_str()))
+}

@@ -1,0 +1,297 @@
+//! The one shape of every change: authorize, look, lock the counter, write rows and log entry, commit.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use keyward_domain::{Change, Error, MemberId, Permission, ProjectId, RequestId, Revision, Timestamp, Uid, allows};
+use keyward_token::Digest;
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::LockType;
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseBackend, DatabaseConnection, DatabaseTransaction,
+    EntityTrait, QueryFilter, QuerySelect, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
+};
+
+use crate::connect::Store;
+use crate::convert::{to_chain, to_role};
+use crate::entity::{change, counter, request, role_binding};
+use crate::error::{TxError, corrupt};
+
+/// How long a request id protects a retry.
+const REQUEST_ID_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How often a transaction that lost a race is run again.
+const ATTEMPTS: u32 = 5;
+
+/// Who wants to change something, and by what right.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The member that calls.
+    pub actor: MemberId,
+    /// What the method needs.
+    pub permission: Permission,
+    /// On which project; `None`: on the platform.
+    pub scope: Option<ProjectId>,
+    /// What makes a retry recognizable.
+    pub request: Option<RequestStamp>,
+}
+
+/// A request as a retry of it would look.
+#[derive(Clone, Debug)]
+pub struct RequestStamp {
+    /// The method's name, as `CreateKey`.
+    pub method: &'static str,
+    /// The caller's id for the request.
+    pub id: RequestId,
+    /// Hash of the request without its id.
+    pub payload: [u8; 32],
+}
+
+/// A secret as the database may hold it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SealedSecret {
+    /// Which sealing key.
+    pub key_id: u32,
+    /// Nonce and ciphertext.
+    pub bytes: Vec<u8>,
+}
+
+/// A new token's traces: everything that is stored of it.
+#[derive(Clone, Debug)]
+pub struct Mint {
+    /// The uid of the key or member that it is for; bound into `sealed`.
+    pub uid: Uid,
+    /// What it is looked up by.
+    pub digest: Digest,
+    /// Which digest key made the digest.
+    pub digest_key_id: u32,
+    /// Its last four characters.
+    pub last4: String,
+    /// The token, sealed; `None` without a sealing key.
+    pub sealed: Option<SealedSecret>,
+}
+
+/// What a request did before, when this one is a retry of it.
+pub(crate) struct Replay {
+    pub(crate) resource: String,
+    pub(crate) revision: Revision,
+    pub(crate) sealed: Option<SealedSecret>,
+}
+
+/// A transaction that is about to change something.
+pub(crate) struct Write<'a> {
+    pub(crate) tx: DatabaseTransaction,
+    pub(crate) now: Timestamp,
+    call: &'a Call,
+    chain_key: &'a keyward_token::DigestKey,
+}
+
+/// A place in the log, taken: the counter row is locked until the transaction ends.
+pub(crate) struct Place {
+    pub(crate) revision: Revision,
+    previous_chain: [u8; 32],
+}
+
+impl Store {
+    /// Begins a transaction in which the actor's right to do `call` holds until it ends.
+    pub(crate) async fn begin<'a>(&'a self, call: &'a Call) -> Result<Write<'a>, TxError> {
+        let tx = begin(&self.writer).await?;
+        let now = now(&tx).await?;
+        let write = Write { tx, now, call, chain_key: &self.chain_key };
+        write.authorize().await?;
+        Ok(write)
+    }
+}
+
+/// Runs a transaction again for as long as another one got in between.
+macro_rules! retry {
+    ($once:expr) => {{
+        let mut attempt = 1;
+        loop {
+            match $once.await {
+                Ok(done) => break Ok(done),
+                Err($crate::error::TxError::Answer(error)) => break Err(error),
+                Err($crate::error::TxError::Conflict(error)) => {
+                    $crate::write::after_conflict(&mut attempt, &error).await?
+                }
+            }
+        }
+    }};
+}
+pub(crate) use retry;
+
+/// Waits a little, or gives up.
+pub(crate) async fn after_conflict(attempt: &mut u32, error: &sea_orm::DbErr) -> Result<(), Error> {
+    if *attempt >= ATTEMPTS {
+        return Err(crate::error::unavailable(error));
+    }
+    tokio::time::sleep(Duration::from_millis(5 << *attempt)).await;
+    *attempt += 1;
+    Ok(())
+}
+
+/// SQLite: IMMEDIATE, because a transaction that turns from reading to writing gets SQLITE_BUSY at once.
+pub(crate) async fn begin(connection: &DatabaseConnection) -> Result<DatabaseTransaction, sea_orm::DbErr> {
+    let options =
+        TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..Default::default() };
+    connection.begin_with_options(options).await
+}
+
+/// The database's wall clock.
+pub(crate) async fn now(connection: &impl ConnectionTrait) -> Result<Timestamp, TxError> {
+    let backend = connection.get_database_backend();
+    if backend == DatabaseBackend::Sqlite {
+        // The embedded database has the clock of this process.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).map_err(corrupt)?;
+        return Ok(Timestamp::default().plus(since));
+    }
+    let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now";
+    let row = connection.query_one_raw(Statement::from_string(backend, sql)).await?;
+    let micros = row.ok_or_else(|| corrupt("no time"))?.try_get::<i64>("", "now")?;
+    Ok(Timestamp::from_micros(micros))
+}
+
+// === impl Write ===
+
+impl Write<'_> {
+    /// Reads the actor's roles under lock, so that no change commits after the one that took the right away.
+    async fn authorize(&self) -> Result<(), TxError> {
+        let mut query =
+            role_binding::Entity::find().filter(role_binding::Column::MemberId.eq(self.call.actor.as_str()));
+        if self.tx.get_database_backend() != DatabaseBackend::Sqlite {
+            query = query.lock(LockType::Share);
+        }
+        let rows = query.all(&self.tx).await?;
+        let roles = rows.into_iter().map(to_role).collect::<Result<Vec<_>, _>>()?;
+        if allows(&roles, self.call.permission, self.call.scope.as_ref()) {
+            Ok(())
+        } else {
+            Err(Error::permission_denied(self.call.permission.as_str()).into())
+        }
+    }
+
+    pub(crate) fn actor(&self) -> &MemberId {
+        &self.call.actor
+    }
+
+    /// What this request did before, if it is a retry.
+    ///
+    /// # Errors
+    /// `REQUEST_ID_REUSED` when the id came with another payload.
+    pub(crate) async fn replay(&self) -> Result<Option<Replay>, TxError> {
+        let Some(stamp) = &self.call.request else { return Ok(None) };
+        let id = (self.call.actor.to_string(), stamp.method.to_owned(), stamp.id.to_string());
+        let Some(row) = request::Entity::find_by_id(id).one(&self.tx).await? else { return Ok(None) };
+        if row.create_time < self.now.minus(REQUEST_ID_LIFE).as_micros() {
+            return Ok(None);
+        }
+        if row.payload != stamp.payload {
+            return Err(Error::request_id_reused().into());
+        }
+        let sealed = match (row.sealing_key_id, row.sealed) {
+            (Some(id), Some(bytes)) => Some(SealedSecret { key_id: u32::try_from(id).map_err(corrupt)?, bytes }),
+            _ => None,
+        };
+        Ok(Some(Replay { resource: row.resource, revision: Revision(row.revision), sealed }))
+    }
+
+    /// Locks the counter row and takes the next place in the log. Called last before the writes: it is a leaf lock.
+    pub(crate) async fn take_place(&self) -> Result<Place, TxError> {
+        let mut query = counter::Entity::find_by_id(1);
+        if self.tx.get_database_backend() != DatabaseBackend::Sqlite {
+            query = query.lock_exclusive();
+        }
+        let row = query.one(&self.tx).await?.ok_or_else(|| corrupt("no revision counter"))?;
+        Ok(Place { revision: Revision(row.revision).next(), previous_chain: to_chain(&row.chain)? })
+    }
+
+    /// Writes the log entry, remembers the request, moves the counter and commits.
+    pub(crate) async fn commit(
+        self,
+        place: Place,
+        change: &Change,
+        sealed: Option<&SealedSecret>,
+    ) -> Result<(), TxError> {
+        let resource = change.resource();
+        let text = serde_json::to_string(change).map_err(corrupt)?;
+        let entry = Entry {
+            revision: place.revision,
+            time: self.now,
+            actor: &self.call.actor,
+            resource: &resource,
+            change: &text,
+        };
+        let chain = entry.chain(self.chain_key, &place.previous_chain);
+        entry.insert(&self.tx, chain).await?;
+        self.remember(&resource, place.revision, sealed).await?;
+        move_counter(&self.tx, place.revision, chain).await?;
+        Ok(self.tx.commit().await?)
+    }
+
+    async fn remember(&self, resource: &str, revision: Revision, sealed: Option<&SealedSecret>) -> Result<(), TxError> {
+        let Some(stamp) = &self.call.request else { return Ok(()) };
+        let oldest = self.now.minus(REQUEST_ID_LIFE).as_micros();
+        request::Entity::delete_many().filter(request::Column::CreateTime.lt(oldest)).exec(&self.tx).await?;
+        let row = request::ActiveModel {
+            member_id: Set(self.call.actor.to_string()),
+            method: Set(stamp.method.to_owned()),
+            request_id: Set(stamp.id.to_string()),
+            payload: Set(stamp.payload.to_vec()),
+            resource: Set(resource.to_owned()),
+            revision: Set(revision.0),
+            sealed: Set(sealed.map(|s| s.bytes.clone())),
+            sealing_key_id: Set(sealed.map(|s| i32::try_from(s.key_id)).transpose().map_err(corrupt)?),
+            create_time: Set(self.now.as_micros()),
+        };
+        row.insert(&self.tx).await?;
+        Ok(())
+    }
+}
+
+/// A log entry about to be written.
+pub(crate) struct Entry<'a> {
+    pub(crate) revision: Revision,
+    pub(crate) time: Timestamp,
+    pub(crate) actor: &'a MemberId,
+    pub(crate) resource: &'a str,
+    pub(crate) change: &'a str,
+}
+
+impl Entry<'_> {
+    /// The chain value: keyed BLAKE3 over the previous one and every column, each text with its length before it so
+    /// that no two entries hash alike.
+    pub(crate) fn chain(&self, key: &keyward_token::DigestKey, previous: &[u8; 32]) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_keyed(key.expose());
+        hasher.update(previous);
+        hasher.update(&self.revision.0.to_be_bytes());
+        hasher.update(&self.time.as_micros().to_be_bytes());
+        for text in [self.actor.as_str(), self.resource, self.change] {
+            hasher.update(&(text.len() as u64).to_be_bytes());
+            hasher.update(text.as_bytes());
+        }
+        *hasher.finalize().as_bytes()
+    }
+
+    pub(crate) async fn insert(&self, tx: &DatabaseTransaction, chain: [u8; 32]) -> Result<(), TxError> {
+        let row = change::ActiveModel {
+            revision: Set(self.revision.0),
+            chain: Set(chain.to_vec()),
+            time: Set(self.time.as_micros()),
+            actor: Set(self.actor.to_string()),
+            resource: Set(self.resource.to_owned()),
+            change: Set(self.change.to_owned()),
+        };
+        row.insert(tx).await?;
+        Ok(())
+    }
+}
+
+pub(crate) async fn move_counter(tx: &DatabaseTransaction, revision: Revision, chain: [u8; 32]) -> Result<(), TxError> {
+    let row = counter::ActiveModel {
+        id: Set(1),
+        revision: Set(revision.0),
+        chain: Set(chain.to_vec()),
+        ..Default::default()
+    };
+    row.update(tx).await?;
+    Ok(())
+}
