@@ -44,6 +44,7 @@ fn compile(root: &Path, files: &[&str], secret: &[&str], descriptor: &str) -> Re
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join(descriptor), compiler.encode_file_descriptor_set())?;
     // `tonic_build` alone has no prost half since 0.14; `tonic_prost_build` drives it.
-    tonic_prost_build::configure().skip_debug(secret).compile_fds(compiler.file_descriptor_set())?;
+    // Maps in order, so that a message has one encoding: request ids compare payloads by their hash.
+    tonic_prost_build::configure().skip_debug(secret).btree_map(".").compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

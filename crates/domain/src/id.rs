@@ -127,10 +127,15 @@ impl ProjectId {
     /// # Errors
     /// `FIELD_INVALID` on `field`, with the rule.
     pub fn parse(field: &str, id: &str) -> Result<Self, Error> {
-        if !within(id, 32, |b| b.is_ascii_alphanumeric()) {
-            return Err(Error::field(field, Self::RULE));
-        }
-        Ok(Self(id.to_owned()))
+        Self::check(field, id).map(|id| Self(id.to_owned()))
+    }
+
+    /// The same without making anything, for the hot path.
+    ///
+    /// # Errors
+    /// `FIELD_INVALID` on `field`, with the rule.
+    pub fn check<'a>(field: &str, id: &'a str) -> Result<&'a str, Error> {
+        if within(id, 32, |b| b.is_ascii_alphanumeric()) { Ok(id) } else { Err(Error::field(field, Self::RULE)) }
     }
 
     /// Checks a resource name, `projects/6666`.

@@ -14,7 +14,7 @@ pub use change::{Change, KeyEntry, KeyRecord, LoggedChange, TokenEntry};
 pub use error::{Error, Kind, Reason, Resource, Violation};
 pub use id::{KeyId, KeyName, MemberId, ProjectId, RequestId, Revision, Uid};
 pub use key::{Key, KeyDraft, KeyState, Platform};
-pub use member::{Member, MemberDraft, Permission, Role, RoleBinding, allows};
+pub use member::{Member, MemberDraft, Permission, Role, RoleBinding, allows, allows_somewhere};
 pub use project::{Project, ProjectDraft};
 pub use time::Timestamp;
 pub use verdict::{Expectation, Standing, Verdict, evaluate};

@@ -155,6 +155,12 @@ pub fn allows(roles: &[RoleBinding], permission: Permission, project: Option<&Pr
     })
 }
 
+/// Whether one of `roles` gives `permission` anywhere at all. Enough to refuse a caller before its request is read; not
+/// enough to let it through.
+pub fn allows_somewhere(roles: &[RoleBinding], permission: Permission) -> bool {
+    roles.iter().any(|binding| binding.role.gives(permission))
+}
+
 /// Who calls the admin API.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Member {
