@@ -1,0 +1,45 @@
+use std::time::Duration;
+
+use keyward_domain::{Error, Member, MemberDraft, Permission};
+use keyward_store::{Call, RequestStamp};
+use keyward_token::{Token, TokenKind};
+
+use crate::app::{App, EnforcedBy, Receipt, visible};
+
+/// A member with its credential.
+pub(crate) struct Created {
+    pub(crate) member: Member,
+    /// None on a retry when tokens are not sealed.
+    pub(crate) credential: Option<Token>,
+    pub(crate) receipt: Receipt,
+}
+
+impl App {
+    pub(crate) fn may_create_member(&self, caller: &Member) -> Result<(), Error> {
+        visible::on_platform(caller, Permission::MemberCreate)
+    }
+
+    /// Creates a member. Admins read members from the database on every call, so it is known at once.
+    pub(crate) async fn create_member(
+        &self,
+        caller: &Member,
+        draft: MemberDraft,
+        request: Option<RequestStamp>,
+    ) -> Result<Created, Error> {
+        let call = Call { actor: caller.id.clone(), permission: Permission::MemberCreate, scope: None, request };
+        let (token, mint) = self.secrets.mint(TokenKind::Member)?;
+        let created = self.store.create_member(&call, &draft, &mint).await?;
+        let credential = self.secret_of(token, created.replayed, created.member.uid)?;
+        // Validators follow every revision, also those that do not concern them.
+        self.publisher.hint();
+        tracing::info!(revision = %created.revision, member = %created.member.id, actor = %caller.id, "member created");
+        let receipt = Receipt {
+            revision: created.revision,
+            enforced_by: EnforcedBy::Acks,
+            acked: 0,
+            lapsed: 0,
+            elapsed: Duration::ZERO,
+        };
+        Ok(Created { member: created.member, credential, receipt })
+    }
+}

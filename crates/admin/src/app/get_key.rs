@@ -1,0 +1,10 @@
+use keyward_domain::{Error, Key, KeyName, Member, Permission};
+
+use crate::app::{App, visible};
+
+impl App {
+    pub(crate) async fn get_key(&self, caller: &Member, name: &KeyName) -> Result<Key, Error> {
+        visible::on_key(caller, Permission::KeyGet, name)?;
+        self.store.key(name).await?.ok_or_else(|| Error::key_not_found(name))
+    }
+}

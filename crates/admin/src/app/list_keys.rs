@@ -1,0 +1,21 @@
+use keyward_domain::{Error, Key, Member, Permission, ProjectId};
+
+use crate::app::{App, Page, PageRequest, visible};
+
+impl App {
+    pub(crate) async fn list_keys(
+        &self,
+        caller: &Member,
+        project: &ProjectId,
+        request: &PageRequest,
+    ) -> Result<Page<Key>, Error> {
+        visible::on_project(caller, Permission::KeyGet, project)?;
+        let list = format!("keys of {}", project.name());
+        let window = request.window(self.secrets.page_key(), &list)?;
+        if self.store.project(project).await?.is_none() {
+            return Err(Error::project_not_found(project));
+        }
+        let keys = self.store.keys(project, window.after, window.limit()).await?;
+        Ok(window.page(self.secrets.page_key(), &list, keys, |key| key.create_revision))
+    }
+}

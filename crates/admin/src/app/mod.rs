@@ -1,0 +1,87 @@
+//! The rules of each method, free of transport: one file a method, named as in `grpc` and in the store.
+
+pub(crate) mod create_key;
+pub(crate) mod create_member;
+pub(crate) mod create_project;
+pub(crate) mod deactivate_key;
+mod fence;
+pub(crate) mod get_key;
+pub(crate) mod get_member;
+pub(crate) mod get_project;
+pub(crate) mod list_keys;
+pub(crate) mod list_members;
+pub(crate) mod list_projects;
+mod page;
+mod visible;
+
+use std::sync::Arc;
+
+use keyward_domain::{Error, Member};
+use keyward_store::{SealedSecret, Store};
+use keyward_token::{Keyring, Token, TokenFormat};
+
+pub(crate) use fence::{EnforcedBy, Receipt};
+pub(crate) use page::{Page, PageRequest};
+
+use crate::metrics::Metrics;
+use crate::secrets::Secrets;
+use crate::sync::Publisher;
+
+/// The key-admin service, whatever it is reached through.
+#[derive(Debug)]
+pub struct App {
+    pub(crate) store: Store,
+    pub(crate) secrets: Secrets,
+    pub(crate) publisher: Arc<Publisher>,
+    pub(crate) metrics: Metrics,
+}
+
+impl App {
+    /// Loads the image that validators are fed from. [`crate::listen`] and [`crate::listen_in_process`] serve it;
+    /// [`App::publish`] must run beside them.
+    ///
+    /// # Errors
+    /// The database did not answer.
+    pub async fn load(
+        store: Store,
+        keyring: Keyring,
+        format: TokenFormat,
+        metrics: Metrics,
+    ) -> Result<Arc<Self>, Error> {
+        let secrets = Secrets::new(format, keyring);
+        let publisher = Arc::new(Publisher::load(store.clone(), metrics.clone()).await?);
+        Ok(Arc::new(Self { store, secrets, publisher, metrics }))
+    }
+
+    /// Feeds validators until the future is dropped.
+    pub async fn publish(&self) {
+        self.publisher.run().await;
+    }
+
+    /// Who presents this credential.
+    ///
+    /// # Errors
+    /// `CREDENTIAL_INVALID`, `STORE_UNAVAILABLE`.
+    pub(crate) async fn authenticate(&self, credential: &str) -> Result<Member, Error> {
+        for digest in self.secrets.credential_digests(credential) {
+            if let Some(member) = self.store.member_by_credential(&digest).await? {
+                return Ok(member);
+            }
+        }
+        Err(Error::credential_invalid())
+    }
+
+    /// The secret of a create's answer: the new token, or on a retry the one that the first answer carried.
+    fn secret_of(
+        &self,
+        fresh: Token,
+        replayed: Option<Option<SealedSecret>>,
+        uid: keyward_domain::Uid,
+    ) -> Result<Option<Token>, Error> {
+        match replayed {
+            None => Ok(Some(fresh)),
+            Some(Some(sealed)) => self.secrets.unseal(&sealed, uid).map(Some),
+            Some(None) => Ok(None),
+        }
+    }
+}

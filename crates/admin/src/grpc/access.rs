@@ -1,0 +1,70 @@
+//! Which method needs which permission: the one table. A method that is not in it is denied.
+
+use keyward_domain::Permission;
+
+/// Who may call a method at all. Where, is for the method itself to say.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Access {
+    /// Without a credential: tells nothing about keys.
+    Anyone,
+    /// Any member.
+    AnyMember,
+    /// A member with a role that gives this somewhere.
+    Needs(Permission),
+}
+
+/// Path of each method, and who may call it.
+const TABLE: &[(&str, Access)] = &[
+    ("/keyward.admin.v1.ProjectService/CreateProject", Access::Needs(Permission::ProjectCreate)),
+    ("/keyward.admin.v1.ProjectService/GetProject", Access::Needs(Permission::ProjectGet)),
+    ("/keyward.admin.v1.ProjectService/ListProjects", Access::Needs(Permission::ProjectGet)),
+    ("/keyward.admin.v1.KeyService/CreateKey", Access::Needs(Permission::KeyCreate)),
+    ("/keyward.admin.v1.KeyService/GetKey", Access::Needs(Permission::KeyGet)),
+    ("/keyward.admin.v1.KeyService/ListKeys", Access::Needs(Permission::KeyGet)),
+    ("/keyward.admin.v1.KeyService/DeactivateKey", Access::Needs(Permission::KeyDeactivate)),
+    ("/keyward.admin.v1.MemberService/CreateMember", Access::Needs(Permission::MemberCreate)),
+    ("/keyward.admin.v1.MemberService/GetMember", Access::Needs(Permission::MemberGet)),
+    ("/keyward.admin.v1.MemberService/ListMembers", Access::Needs(Permission::MemberGet)),
+    ("/keyward.admin.v1.MemberService/WhoAmI", Access::AnyMember),
+    ("/keyward.replica.v1.ReplicaService/Sync", Access::Needs(Permission::Sync)),
+    // Probes come without a credential.
+    ("/grpc.health.v1.Health/Check", Access::Anyone),
+    ("/grpc.health.v1.Health/Watch", Access::Anyone),
+    ("/grpc.health.v1.Health/List", Access::Anyone),
+    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Access::AnyMember),
+    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Access::AnyMember),
+];
+
+/// Who may call the method of that path; `None`: nobody.
+pub(crate) fn of(path: &str) -> Option<Access> {
+    TABLE.iter().find(|(listed, _)| *listed == path).map(|(_, access)| *access)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use std::collections::BTreeSet;
+
+    use prost::Message;
+    use prost_types::FileDescriptorSet;
+
+    use super::*;
+
+    #[test]
+    fn every_method_of_the_contract_is_listed_and_no_other() {
+        let set = FileDescriptorSet::decode(keyward_proto::DESCRIPTOR_SET).unwrap();
+        let mut contract = BTreeSet::new();
+        for file in &set.file {
+            // The validator's own service is not served here.
+            for service in file.service.iter().filter(|_| file.package() != "keyward.validate.v1") {
+                for method in &service.method {
+                    contract.insert(format!("/{}.{}/{}", file.package(), service.name(), method.name()));
+                }
+            }
+        }
+        let listed: BTreeSet<_> =
+            TABLE.iter().map(|(path, _)| (*path).to_owned()).filter(|p| p.starts_with("/keyward.")).collect();
+        assert_eq!(listed, contract);
+        assert_eq!(of("/keyward.admin.v1.KeyService/Nonesuch"), None);
+    }
+}

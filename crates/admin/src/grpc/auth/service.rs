@@ -1,0 +1,99 @@
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{HeaderMap, Request, Response, header};
+use keyward_domain::{Error, allows_somewhere};
+use keyward_runtime::status;
+use tonic::{Code, Status};
+use tower::Service;
+
+use crate::app::App;
+use crate::grpc::access::{self, Access};
+use crate::grpc::auth::Caller;
+
+/// Authenticates each call, refuses what the table refuses, and counts how calls end.
+#[derive(Clone, Debug)]
+pub(crate) struct AuthService<S> {
+    pub(super) app: Arc<App>,
+    pub(super) inner: S,
+}
+
+impl<S, B, R> Service<Request<B>> for AuthService<S>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Send + 'static,
+    R: Default,
+{
+    type Response = Response<R>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<R>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let app = Arc::clone(&self.app);
+        // The clone that was polled ready is the one to call (tower, "Be careful when cloning inner services").
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        Box::pin(async move {
+            let path = request.uri().path().to_owned();
+            match admit(&app, &path, request.headers()).await {
+                Ok(caller) => {
+                    if let Some(caller) = caller {
+                        request.extensions_mut().insert(caller);
+                    }
+                    let response = inner.call(request).await?;
+                    app.metrics.call(label(&path), code_of(&response));
+                    Ok(response)
+                }
+                Err(error) => {
+                    let status = status::from_error(&error);
+                    app.metrics.call(label(&path), status.code());
+                    Ok(status.into_http())
+                }
+            }
+        })
+    }
+}
+
+/// Who calls, if the method may be called by it.
+async fn admit(app: &App, path: &str, headers: &HeaderMap) -> Result<Option<Caller>, Error> {
+    let access = access::of(path);
+    if access == Some(Access::Anyone) {
+        return Ok(None);
+    }
+    let member = Arc::new(app.authenticate(credential(headers)?).await?);
+    match access {
+        Some(Access::Needs(permission)) if !allows_somewhere(&member.roles, permission) => {
+            Err(Error::permission_denied(permission.as_str()))
+        }
+        Some(_) => Ok(Some(Caller(member))),
+        None => Err(Error::permission_denied("of a method that is listed")),
+    }
+}
+
+/// The credential of `authorization: Bearer …` (RFC 6750 §2.1), given exactly once.
+fn credential(headers: &HeaderMap) -> Result<&str, Error> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return Err(Error::credential_missing()) };
+    let text = value.to_str().map_err(|_| Error::credential_invalid())?;
+    match text.split_once(' ') {
+        Some((scheme, credential)) if scheme.eq_ignore_ascii_case("bearer") => Ok(credential.trim()),
+        _ => Err(Error::credential_missing()),
+    }
+}
+
+/// A method's name for metrics; all unlisted ones count as one, so that a stranger cannot make labels.
+fn label(path: &str) -> &str {
+    if access::of(path).is_some() { path.trim_start_matches('/') } else { "unlisted" }
+}
+
+/// A call that ends badly says so in its first headers; one that ends well, or ends badly after its first message, in
+/// its trailers.
+fn code_of<R>(response: &Response<R>) -> Code {
+    Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
+}

@@ -1,0 +1,113 @@
+//! Domain types to the wire's messages, and the parts of requests that several methods share.
+
+use keyward_domain::{Error, Key, KeyState, Member, MemberId, Project, RequestId, Role, RoleBinding};
+use keyward_proto::admin;
+use keyward_runtime::wire;
+use keyward_store::RequestStamp;
+use keyward_token::{Token, TokenFormat};
+use prost::Message;
+
+use crate::app::{App, EnforcedBy, Receipt};
+
+pub(super) fn project(project: &Project) -> admin::Project {
+    admin::Project {
+        name: project.id.name(),
+        uid: project.uid.to_string(),
+        display_name: project.display_name.clone(),
+        creator: project.creator.name(),
+        create_time: Some(wire::timestamp(project.create_time)),
+    }
+}
+
+pub(super) fn key(app: &App, key: &Key) -> admin::Key {
+    masked_key(app.secrets.format(), key)
+}
+
+fn masked_key(format: &TokenFormat, key: &Key) -> admin::Key {
+    let state = match key.state {
+        KeyState::Active => admin::key::State::Active,
+        KeyState::Deactivated => admin::key::State::Deactivated,
+    };
+    admin::Key {
+        name: key.name.to_string(),
+        uid: key.uid.to_string(),
+        state: state.into(),
+        default_key: key.default_key,
+        description: key.description.clone(),
+        platform: key.platform.as_str().to_owned(),
+        masked_token: format.mask(key.platform.token_kind(), &key.last4),
+        creator: key.creator.name(),
+        create_time: Some(wire::timestamp(key.create_time)),
+        update_time: Some(wire::timestamp(key.update_time)),
+        deactivator: key.deactivator.as_ref().map(MemberId::name).unwrap_or_default(),
+        deactivate_time: key.deactivate_time.map(wire::timestamp),
+        expire_time: key.expire_time.map(wire::timestamp),
+        annotations: key.annotations.clone(),
+        etag: key.etag(),
+        revision: key.revision.0,
+    }
+}
+
+pub(super) fn member(member: &Member) -> admin::Member {
+    admin::Member {
+        name: member.id.name(),
+        uid: member.uid.to_string(),
+        display_name: member.display_name.clone(),
+        roles: member.roles.iter().map(role_binding).collect(),
+        creator: member.creator.as_ref().map(MemberId::name).unwrap_or_default(),
+        create_time: Some(wire::timestamp(member.create_time)),
+    }
+}
+
+fn role_binding(binding: &RoleBinding) -> admin::RoleBinding {
+    let role = match binding.role {
+        Role::Viewer => admin::Role::Viewer,
+        Role::Editor => admin::Role::Editor,
+        Role::Support => admin::Role::Support,
+        Role::Owner => admin::Role::Owner,
+        Role::Validator => admin::Role::Validator,
+        Role::AdminNode => admin::Role::AdminNode,
+    };
+    let project = binding.project.as_ref().map(keyward_domain::ProjectId::name).unwrap_or_default();
+    admin::RoleBinding { role: role.into(), project }
+}
+
+pub(super) fn receipt(receipt: Receipt) -> admin::Receipt {
+    let enforced_by = match receipt.enforced_by {
+        EnforcedBy::Acks => admin::receipt::EnforcedBy::Acks,
+        EnforcedBy::WaitOut => admin::receipt::EnforcedBy::WaitOut,
+        EnforcedBy::Pending => admin::receipt::EnforcedBy::Pending,
+    };
+    let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+    admin::Receipt {
+        revision: receipt.revision.0,
+        enforced_by: enforced_by.into(),
+        validators_acked: count(receipt.acked),
+        validators_lapsed: count(receipt.lapsed),
+        elapsed: prost_types::Duration::try_from(receipt.elapsed).ok(),
+    }
+}
+
+/// The text of a secret for the one answer that carries it; empty when a retry comes for a token that was not sealed.
+pub(super) fn secret(token: Option<&Token>) -> String {
+    token.map(|t| t.expose().to_owned()).unwrap_or_default()
+}
+
+/// What makes a retry of this request recognizable. `payload`: the request without its request id.
+pub(super) fn stamp(
+    method: &'static str,
+    request_id: &str,
+    payload: &impl Message,
+) -> Result<Option<RequestStamp>, Error> {
+    let id = RequestId::parse(request_id)?;
+    Ok(id.map(|id| RequestStamp { method, id, payload: *blake3::hash(&payload.encode_to_vec()).as_bytes() }))
+}
+
+/// Refuses a create that sets what only the server may set.
+pub(super) fn refuse_output_only<T: PartialEq>(field: &str, given: &T, allowed: &T, names: &str) -> Result<(), Error> {
+    if given == allowed {
+        Ok(())
+    } else {
+        Err(Error::field(field, format!("set in {names} only; the server sets the other fields")))
+    }
+}

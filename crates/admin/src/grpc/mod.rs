@@ -1,0 +1,19 @@
+//! The gRPC services: one file a method (wire to domain, call `app`, domain to wire), and who may call what.
+
+pub(crate) mod access;
+pub(crate) mod auth;
+mod convert;
+mod create_key;
+mod create_member;
+mod create_project;
+mod deactivate_key;
+mod get_key;
+mod get_member;
+mod get_project;
+mod list_keys;
+mod list_members;
+mod list_projects;
+mod services;
+mod who_am_i;
+
+pub(crate) use services::{KeyApi, MemberApi, ProjectApi};

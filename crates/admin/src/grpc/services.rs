@@ -1,0 +1,72 @@
+use std::sync::Arc;
+
+use keyward_domain::Error;
+use keyward_proto::admin::key_service_server::KeyService;
+use keyward_proto::admin::member_service_server::MemberService;
+use keyward_proto::admin::project_service_server::ProjectService;
+use keyward_proto::admin::*;
+use keyward_runtime::status;
+use tonic::{Request, Response, Status};
+
+use crate::app::App;
+use crate::grpc::{
+    create_key, create_member, create_project, deactivate_key, get_key, get_member, get_project, list_keys,
+    list_members, list_projects, who_am_i,
+};
+
+/// `ProjectService`.
+#[derive(Clone, Debug)]
+pub(crate) struct ProjectApi(pub(crate) Arc<App>);
+
+/// `KeyService`.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyApi(pub(crate) Arc<App>);
+
+/// `MemberService`.
+#[derive(Clone, Debug)]
+pub(crate) struct MemberApi(pub(crate) Arc<App>);
+
+/// Runs a handler in a task of its own: a caller that hangs up cancels neither the commit nor the fence after it.
+async fn detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<Response<T>, Status> {
+    match tokio::spawn(work).await {
+        Ok(Ok(answer)) => Ok(Response::new(answer)),
+        Ok(Err(error)) => Err(status::from_error(&error)),
+        Err(broken) => Err(status::from_error(&Error::internal(format!("a handler broke: {broken}")))),
+    }
+}
+
+/// Spells out a service whose every method has a file of its own.
+macro_rules! service {
+    ($service:ident for $api:ident { $($method:ident: $request:ident -> $response:ident,)* }) => {
+        #[tonic::async_trait]
+        impl $service for $api {
+            $(
+                async fn $method(&self, request: Request<$request>) -> Result<Response<$response>, Status> {
+                    detached($method::handle(Arc::clone(&self.0), request)).await
+                }
+            )*
+        }
+    };
+}
+
+service!(ProjectService for ProjectApi {
+    create_project: CreateProjectRequest -> CreateProjectResponse,
+    get_project: GetProjectRequest -> GetProjectResponse,
+    list_projects: ListProjectsRequest -> ListProjectsResponse,
+});
+
+service!(KeyService for KeyApi {
+    create_key: CreateKeyRequest -> CreateKeyResponse,
+    get_key: GetKeyRequest -> GetKeyResponse,
+    list_keys: ListKeysRequest -> ListKeysResponse,
+    deactivate_key: DeactivateKeyRequest -> DeactivateKeyResponse,
+});
+
+service!(MemberService for MemberApi {
+    create_member: CreateMemberRequest -> CreateMemberResponse,
+    get_member: GetMemberRequest -> GetMemberResponse,
+    list_members: ListMembersRequest -> ListMembersResponse,
+    who_am_i: WhoAmIRequest -> WhoAmIResponse,
+});

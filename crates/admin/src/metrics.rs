@@ -1,0 +1,62 @@
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// What the admin counts. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    calls: Family<CallLabels, Counter>,
+    pub(crate) revision: Gauge,
+    pub(crate) sessions: Gauge,
+    fence_seconds: Histogram,
+    fences_unfinished: Counter<u64, AtomicU64>,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct CallLabels {
+    method: String,
+    code: String,
+}
+
+impl Metrics {
+    /// New metrics, and the registry that renders them.
+    pub fn new() -> (Self, Arc<Registry>) {
+        let metrics = Self {
+            calls: Family::default(),
+            revision: Gauge::default(),
+            sessions: Gauge::default(),
+            // 0.5 ms to 4 s.
+            fence_seconds: Histogram::new(exponential_buckets(0.000_5, 2.0, 14)),
+            fences_unfinished: Counter::default(),
+        };
+        let mut registry = Registry::with_prefix("keyward_admin");
+        registry.register("calls", "gRPC calls by method and code", metrics.calls.clone());
+        registry.register("revision", "Newest revision that was published", metrics.revision.clone());
+        registry.register("sessions", "Connected validators", metrics.sessions.clone());
+        let help = "From a narrowing change's commit until every validator acknowledged it";
+        registry.register("fence_seconds", help, metrics.fence_seconds.clone());
+        let help = "Narrowing changes whose call ended before every validator acknowledged them";
+        registry.register("fences_unfinished", help, metrics.fences_unfinished.clone());
+        (metrics, Arc::new(registry))
+    }
+
+    pub(crate) fn call(&self, method: &str, code: tonic::Code) {
+        let labels = CallLabels { method: method.to_owned(), code: format!("{code:?}") };
+        self.calls.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn fence(&self, complete: bool, elapsed: Duration) {
+        if complete {
+            self.fence_seconds.observe(elapsed.as_secs_f64());
+        } else {
+            self.fences_unfinished.inc();
+        }
+    }
+}

@@ -1,0 +1,96 @@
+use std::sync::Arc;
+
+use keyward_domain::{Error, Uid};
+use keyward_store::{Mint, SealedSecret};
+use keyward_token::{DigestKey, Keyring, SealError, Token, TokenFormat, TokenKind, context};
+
+/// Everything that is made from the keyring: each purpose has a key of its own.
+#[derive(Clone, Debug)]
+pub(crate) struct Secrets {
+    format: TokenFormat,
+    keyring: Arc<Keyring>,
+    /// For tokens, oldest first; what validators are handed.
+    token_keys: Vec<DigestKey>,
+    /// For members' credentials, oldest first.
+    credential_keys: Vec<DigestKey>,
+    page_key: DigestKey,
+}
+
+/// The key of the change log's hash chain.
+pub(crate) fn chain_key(keyring: &Keyring) -> DigestKey {
+    keyring.current_digest().derive(context::AUDIT_CHAIN)
+}
+
+impl Secrets {
+    pub(crate) fn new(format: TokenFormat, keyring: Keyring) -> Self {
+        let derive = |purpose| keyring.digest_keys().iter().map(|key| key.derive(purpose)).collect();
+        Self {
+            format,
+            token_keys: derive(context::TOKEN_DIGESTS),
+            credential_keys: derive(context::MEMBER_CREDENTIALS),
+            page_key: keyring.current_digest().derive(context::PAGE_TOKENS),
+            keyring: Arc::new(keyring),
+        }
+    }
+
+    pub(crate) const fn format(&self) -> &TokenFormat {
+        &self.format
+    }
+
+    pub(crate) fn token_keys(&self) -> &[DigestKey] {
+        &self.token_keys
+    }
+
+    pub(crate) const fn page_key(&self) -> &DigestKey {
+        &self.page_key
+    }
+
+    /// The digests that a presented credential could be stored under, the likeliest first; empty when the text is not
+    /// a credential at all.
+    pub(crate) fn credential_digests(&self, text: &str) -> Vec<keyward_token::Digest> {
+        match self.format.parse(text) {
+            Ok(parsed) if parsed.kind() == TokenKind::Member => {
+                self.credential_keys.iter().rev().map(|key| key.digest(parsed)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// A new token for a key or a member, with everything that is stored of it.
+    pub(crate) fn mint(&self, kind: TokenKind) -> Result<(Token, Mint), Error> {
+        let token = Token::generate(&self.format, kind).map_err(|e| Error::internal(e.to_string()))?;
+        let mint = self.trace(&token)?;
+        Ok((token, mint))
+    }
+
+    /// What is stored of a token.
+    pub(crate) fn trace(&self, token: &Token) -> Result<Mint, Error> {
+        let keys = if token.kind() == TokenKind::Member { &self.credential_keys } else { &self.token_keys };
+        let key = keys.last().ok_or_else(|| Error::internal("the keyring has no digest key"))?;
+        let uid = Uid::generate();
+        Ok(Mint {
+            uid,
+            digest: key.digest(token.parsed()),
+            digest_key_id: key.id(),
+            last4: token.last4().to_owned(),
+            sealed: self.seal(token, uid)?,
+        })
+    }
+
+    fn seal(&self, token: &Token, uid: Uid) -> Result<Option<SealedSecret>, Error> {
+        let Some(key) = self.keyring.current_sealing() else { return Ok(None) };
+        let bytes = key.seal(token, uid.as_bytes()).map_err(failed)?;
+        Ok(Some(SealedSecret { key_id: key.id(), bytes }))
+    }
+
+    /// The token that was sealed for the key or member of that uid.
+    pub(crate) fn unseal(&self, sealed: &SealedSecret, uid: Uid) -> Result<Token, Error> {
+        let key = self.keyring.sealing(sealed.key_id);
+        let key = key.ok_or_else(|| Error::internal(format!("the keyring lacks sealing key {}", sealed.key_id)))?;
+        key.open(&self.format, &sealed.bytes, uid.as_bytes()).map_err(failed)
+    }
+}
+
+fn failed(error: SealError) -> Error {
+    Error::internal(error.to_string())
+}

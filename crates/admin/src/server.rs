@@ -1,0 +1,105 @@
+//! Wiring only.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use keyward_proto::admin::key_service_server::KeyServiceServer;
+use keyward_proto::admin::member_service_server::MemberServiceServer;
+use keyward_proto::admin::project_service_server::ProjectServiceServer;
+use keyward_proto::replica::replica_service_server::ReplicaServiceServer;
+use keyward_runtime::grpc::{ADMIN_MESSAGE_LIMIT, server};
+use keyward_runtime::listener::Listener;
+use keyward_runtime::ops::Ops;
+use keyward_runtime::shutdown::{Shutdown, bounded};
+use prometheus_client::registry::Registry;
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::Routes;
+
+use crate::app::App;
+use crate::grpc::auth::AuthLayer;
+use crate::grpc::{KeyApi, MemberApi, ProjectApi};
+use crate::sync::ReplicaApi;
+
+/// Streams per connection. Operators' clients need few; a validator needs one.
+const MAX_STREAMS: u32 = 100;
+
+/// Serves the admin API and `Sync` until shutdown, to members only.
+///
+/// # Errors
+/// The listener broke.
+pub async fn listen(app: Arc<App>, listener: Listener, shutdown: Shutdown) -> anyhow::Result<()> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<ProjectServiceServer<ProjectApi>>().await;
+    health.set_serving::<KeyServiceServer<KeyApi>>().await;
+    health.set_serving::<MemberServiceServer<MemberApi>>().await;
+    health.set_serving::<ReplicaServiceServer<ReplicaApi>>().await;
+
+    let replica = replica_service(&app, &shutdown);
+    let routes = Routes::new(health_service)
+        .add_service(
+            ProjectServiceServer::new(ProjectApi(Arc::clone(&app))).max_decoding_message_size(ADMIN_MESSAGE_LIMIT),
+        )
+        .add_service(KeyServiceServer::new(KeyApi(Arc::clone(&app))).max_decoding_message_size(ADMIN_MESSAGE_LIMIT))
+        .add_service(
+            MemberServiceServer::new(MemberApi(Arc::clone(&app))).max_decoding_message_size(ADMIN_MESSAGE_LIMIT),
+        )
+        .add_service(replica);
+    let routes = add_reflection(routes)?;
+
+    let leave = shutdown.clone();
+    let server = server(MAX_STREAMS)
+        .layer(AuthLayer(app))
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(listener.incoming(), async move { leave.wait().await });
+    bounded(&shutdown, server).await.context("the admin listener")
+}
+
+/// Serves `Sync` alone, to the validator in the same process: whoever can send a stream down this channel is part of
+/// the process, which is the built-in principal's whole credential.
+///
+/// # Errors
+/// The server broke.
+pub async fn listen_in_process(
+    app: Arc<App>,
+    connections: mpsc::Receiver<DuplexStream>,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let leave = shutdown.clone();
+    let incoming = ReceiverStream::new(connections).map(Ok::<_, std::io::Error>);
+    let server = server(MAX_STREAMS)
+        .add_service(replica_service(&app, &shutdown))
+        .serve_with_incoming_shutdown(incoming, async move { leave.wait().await });
+    bounded(&shutdown, server).await.context("the in-process listener")
+}
+
+/// What the admin's ops listener tells. An admin that runs is ready: its image is loaded before it listens.
+pub fn ops(registry: Arc<Registry>, shutdown: &Shutdown) -> Ops {
+    let shutdown = shutdown.clone();
+    let unready = move || shutdown.is_leaving().then(|| "shutting down".to_owned());
+    Ops { unready: Arc::new(unready), registry }
+}
+
+fn replica_service(app: &Arc<App>, shutdown: &Shutdown) -> ReplicaServiceServer<ReplicaApi> {
+    let api = ReplicaApi { app: Arc::clone(app), shutdown: shutdown.clone() };
+    ReplicaServiceServer::new(api).max_decoding_message_size(ADMIN_MESSAGE_LIMIT)
+}
+
+/// Reflection in both versions: grpcurl of 2022 knows v1alpha only. google.rpc's error details come with it, or
+/// clients could not print them.
+fn add_reflection(routes: Routes) -> anyhow::Result<Routes> {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(keyward_proto::DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .with_service_name("keyward.admin.v1.ProjectService")
+            .with_service_name("keyward.admin.v1.KeyService")
+            .with_service_name("keyward.admin.v1.MemberService")
+            .with_service_name("keyward.replica.v1.ReplicaService")
+            .with_service_name("grpc.health.v1.Health")
+    };
+    Ok(routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?))
+}

@@ -1,0 +1,287 @@
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use keyward_domain::{Error, LoggedChange, Revision, Timestamp};
+use keyward_proto::replica::sync_response::Message;
+use keyward_proto::replica::{Delta, Grant, SyncResponse};
+use keyward_replica::{Barrier, BootClock, Clock, Instant, SessionId, Sessions};
+use keyward_runtime::wire;
+use keyward_store::{Head, Store};
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::metrics::Metrics;
+use crate::sync::LEASE;
+use crate::sync::image::{Chunk, Image};
+
+/// Changes read from the log at once.
+const PAGE: u64 = 512;
+
+/// Deltas kept for validators that come back: those that missed more take a snapshot.
+const RECENT: usize = 4_096;
+
+/// Messages that may wait for one session. A validator that falls further behind is cut off and comes back.
+const QUEUE: usize = 8_192;
+
+/// How long to wait at most before looking at the log without a hint.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Follows the change log and hands every change to every session, in order.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    store: Store,
+    metrics: Metrics,
+    epoch: String,
+    hint: Notify,
+    state: Mutex<State>,
+    /// Ticks whenever a barrier may have moved.
+    moved: watch::Sender<()>,
+}
+
+#[derive(Debug)]
+struct State {
+    image: Image,
+    revision: Revision,
+    chain: [u8; 32],
+    recent: VecDeque<Delta>,
+    sessions: Sessions,
+    queues: HashMap<SessionId, mpsc::Sender<SyncResponse>>,
+    next_session: u64,
+    /// The database's clock, and ours when we read it.
+    wall: (Timestamp, Instant),
+}
+
+/// How a wait for the validators ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BarrierOutcome {
+    /// Sessions that acknowledged.
+    pub(crate) acked: usize,
+    /// Sessions that ended without.
+    pub(crate) lapsed: usize,
+    /// Sessions that are still to acknowledge; 0: the barrier is complete.
+    pub(crate) missing: usize,
+}
+
+/// A session that has begun.
+pub(super) struct Joined {
+    pub(super) id: SessionId,
+    /// What the validator lacks, if it must take a snapshot; else the queue begins with the deltas that it lacks.
+    pub(super) snapshot: Option<Snapshot>,
+    pub(super) queue: mpsc::Receiver<SyncResponse>,
+}
+
+/// All keys as of one revision.
+pub(super) struct Snapshot {
+    pub(super) chunks: Vec<Chunk>,
+    pub(super) revision: Revision,
+    pub(super) chain: [u8; 32],
+}
+
+impl Publisher {
+    /// Loads the image.
+    pub(crate) async fn load(store: Store, metrics: Metrics) -> Result<Self, Error> {
+        let mut image = Image::default();
+        let Head { epoch, revision, chain } = store.load_image(|entry| image.put(entry)).await?;
+        let wall = (store.now().await?, BootClock.now());
+        metrics.revision.set(revision.0);
+        tracing::info!(%revision, keys = image.len(), "image loaded");
+        let state = State {
+            image,
+            revision,
+            chain,
+            recent: VecDeque::new(),
+            sessions: Sessions::default(),
+            queues: HashMap::new(),
+            next_session: 0,
+            wall,
+        };
+        let (hint, moved) = (Notify::new(), watch::Sender::new(()));
+        Ok(Self { store, metrics, epoch: epoch.to_string(), hint, state: Mutex::new(state), moved })
+    }
+
+    /// Random id of the history that this publisher follows.
+    pub(super) fn epoch(&self) -> &str {
+        &self.epoch
+    }
+
+    /// Says that the log has grown.
+    pub(crate) fn hint(&self) {
+        self.hint.notify_one();
+    }
+
+    /// Follows the log until the future is dropped.
+    pub(crate) async fn run(&self) {
+        loop {
+            if let Err(error) = self.catch_up().await {
+                let detail = error.internal_detail().unwrap_or_default();
+                tracing::warn!(%error, detail, "cannot read the change log; validators are not fed");
+            }
+            // A tick keeps the wall clock fresh and finds changes that another admin made.
+            let _ = tokio::time::timeout(POLL, self.hint.notified()).await;
+        }
+    }
+
+    async fn catch_up(&self) -> Result<(), Error> {
+        loop {
+            let after = self.lock().revision;
+            let changes = self.store.changes_after(after, PAGE).await?;
+            if changes.is_empty() {
+                break;
+            }
+            self.publish(changes);
+        }
+        let now = self.store.now().await?;
+        self.lock().wall = (now, BootClock.now());
+        Ok(())
+    }
+
+    fn publish(&self, changes: Vec<LoggedChange>) {
+        let mut state = self.lock();
+        for change in changes {
+            state.publish(change);
+        }
+        self.metrics.revision.set(state.revision.0);
+        self.metrics.sessions.set(i64::try_from(state.sessions.len()).unwrap_or(i64::MAX));
+        drop(state);
+        self.moved.send_replace(());
+    }
+
+    /// Waits until no leased session answers from before `revision`, or for `limit`.
+    pub(crate) async fn barrier(&self, revision: Revision, limit: Duration) -> BarrierOutcome {
+        self.hint();
+        let mut moved = self.moved.subscribe();
+        let mut barrier = None;
+        let wait = async {
+            loop {
+                moved.borrow_and_update();
+                if self.advance(revision, &mut barrier) {
+                    break;
+                }
+                if moved.changed().await.is_err() {
+                    break;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(limit, wait).await;
+        match barrier {
+            Some(barrier) => {
+                BarrierOutcome { acked: barrier.acked, lapsed: barrier.lapsed, missing: barrier.missing() }
+            }
+            // The change is not even published: every session is missing, and if there is none now one may yet come.
+            None => BarrierOutcome { acked: 0, lapsed: 0, missing: self.lock().sessions.len().max(1) },
+        }
+    }
+
+    /// Begins the barrier once the revision is published, and looks whether it is complete.
+    fn advance(&self, revision: Revision, barrier: &mut Option<Barrier>) -> bool {
+        let state = self.lock();
+        if state.revision < revision {
+            return false;
+        }
+        barrier.get_or_insert_with(|| Barrier::new(revision, &state.sessions)).advance(&state.sessions)
+    }
+
+    /// Begins a session for a validator that has `revision` of `epoch`, with that chain value.
+    pub(super) fn join(&self, epoch: &str, revision: Revision, chain: &[u8]) -> Joined {
+        let mut state = self.lock();
+        let id = SessionId(state.next_session);
+        state.next_session += 1;
+        let (sender, queue) = mpsc::channel(QUEUE);
+        let missed = if epoch == self.epoch { state.missed_since(revision, chain) } else { None };
+        let snapshot = match missed {
+            Some(deltas) => {
+                for delta in deltas {
+                    // There is room: RECENT is less than QUEUE.
+                    let _ = sender.try_send(message(Message::Delta(delta)));
+                }
+                None
+            }
+            None => Some(Snapshot { chunks: state.image.snapshot(), revision: state.revision, chain: state.chain }),
+        };
+        state.sessions.join(id);
+        state.queues.insert(id, sender);
+        self.metrics.sessions.set(i64::try_from(state.sessions.len()).unwrap_or(i64::MAX));
+        Joined { id, snapshot, queue }
+    }
+
+    /// A session ended.
+    pub(super) fn leave(&self, id: SessionId) {
+        let mut state = self.lock();
+        state.remove(id);
+        self.metrics.sessions.set(i64::try_from(state.sessions.len()).unwrap_or(i64::MAX));
+        drop(state);
+        self.moved.send_replace(());
+    }
+
+    /// A session has applied a revision.
+    pub(super) fn ack(&self, id: SessionId, revision: Revision) {
+        self.lock().sessions.ack(id, revision);
+        self.moved.send_replace(());
+    }
+
+    /// Answers a renewal, behind every delta that was published before it.
+    pub(super) fn renew(&self, id: SessionId, seq: u64, applied: Revision) {
+        let mut state = self.lock();
+        state.sessions.ack(id, applied);
+        state.sessions.grant(id);
+        let (wall, read_at) = state.wall;
+        let wall = wall.plus(BootClock.now().since(read_at));
+        let duration = prost_types::Duration::try_from(LEASE).unwrap_or_default();
+        let grant = Grant { seq, duration: Some(duration), wall_time_micros: wall.as_micros() };
+        state.send(id, message(Message::Grant(grant)));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic in here would be a defect of its own; the data is whole between any two statements.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn publish(&mut self, change: LoggedChange) {
+        let (revision, chain) = (change.revision, change.chain);
+        let entries = change.change.into_entries();
+        let keys = entries.iter().map(wire::key_entry).collect();
+        for entry in entries {
+            self.image.put(entry);
+        }
+        (self.revision, self.chain) = (revision, chain);
+        let delta = Delta { revision: revision.0, chain: chain.to_vec(), keys };
+        for id in self.queues.keys().copied().collect::<Vec<_>>() {
+            self.send(id, message(Message::Delta(delta.clone())));
+        }
+        self.recent.push_back(delta);
+        if self.recent.len() > RECENT {
+            self.recent.pop_front();
+        }
+    }
+
+    /// Queues a message. A session whose queue is full is over: it cannot be left with a gap.
+    fn send(&mut self, id: SessionId, message: SyncResponse) {
+        let Some(queue) = self.queues.get(&id) else { return };
+        if queue.try_send(message).is_err() {
+            tracing::warn!(session = id.0, "a validator does not keep up, or has gone; its session ends");
+            self.remove(id);
+        }
+    }
+
+    fn remove(&mut self, id: SessionId) {
+        self.sessions.leave(id);
+        self.queues.remove(&id);
+    }
+
+    /// The deltas after `revision`, if that is a place in this history and all of them are at hand.
+    fn missed_since(&self, revision: Revision, chain: &[u8]) -> Option<Vec<Delta>> {
+        if revision == self.revision {
+            return (chain == self.chain).then(Vec::new);
+        }
+        let at = self.recent.iter().position(|d| d.revision == revision.0 && d.chain == chain)?;
+        Some(self.recent.iter().skip(at + 1).cloned().collect())
+    }
+}
+
+pub(super) const fn message(message: Message) -> SyncResponse {
+    SyncResponse { message: Some(message) }
+}

@@ -1,0 +1,176 @@
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyward_domain::Revision;
+use keyward_proto::replica::replica_service_server::ReplicaService;
+use keyward_proto::replica::sync_request::Message as Said;
+use keyward_proto::replica::sync_response::Message;
+use keyward_proto::replica::{DigestKey, Goodbye, Hello, Policy, SnapshotChunk, SyncRequest, SyncResponse, Welcome};
+use keyward_replica::SessionId;
+use keyward_runtime::shutdown::Shutdown;
+use keyward_runtime::wire;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::app::App;
+use crate::sync::publisher::{Joined, Snapshot, message};
+use crate::sync::{CLOCK_MARGIN, CLOCK_RATE_ERROR_PPM, LEASE, RENEW_INTERVAL, SILENCE};
+
+/// The version of the protocol that this admin speaks.
+const PROTOCOL: u32 = 1;
+
+/// Messages between the session's queue and the connection.
+const OUTGOING: usize = 8;
+
+/// `ReplicaService`.
+#[derive(Clone, Debug)]
+pub(crate) struct ReplicaApi {
+    pub(crate) app: Arc<App>,
+    pub(crate) shutdown: Shutdown,
+}
+
+type Outgoing = mpsc::Sender<Result<SyncResponse, Status>>;
+
+#[tonic::async_trait]
+impl ReplicaService for ReplicaApi {
+    type SyncStream = Pin<Box<dyn Stream<Item = Result<SyncResponse, Status>> + Send>>;
+
+    async fn sync(&self, request: Request<Streaming<SyncRequest>>) -> Result<Response<Self::SyncStream>, Status> {
+        let mut incoming = request.into_inner();
+        let hello = hello(&mut incoming).await?;
+        let joined = self.app.publisher.join(&hello.epoch, Revision(hello.revision), &hello.chain);
+        let session = Session { api: self.clone(), id: joined.id, validator: hello.validator_id };
+        tracing::info!(
+            session = session.id.0,
+            validator = session.validator,
+            from = hello.revision,
+            snapshot = joined.snapshot.is_some(),
+            "a validator joins"
+        );
+        let (sender, receiver) = mpsc::channel(OUTGOING);
+        tokio::spawn(session.run(incoming, joined, sender));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+/// The first message, which must be a Hello of a protocol that we speak.
+async fn hello(incoming: &mut Streaming<SyncRequest>) -> Result<Hello, Status> {
+    let first = tokio::time::timeout(SILENCE, incoming.next()).await;
+    let Ok(Some(Ok(SyncRequest { message: Some(Said::Hello(hello)) }))) = first else {
+        return Err(Status::failed_precondition("a session begins with Hello"));
+    };
+    if hello.protocol != PROTOCOL {
+        return Err(Status::failed_precondition(format!(
+            "this admin speaks version {PROTOCOL} of the replica protocol, the validator {}",
+            hello.protocol
+        )));
+    }
+    Ok(hello)
+}
+
+/// One validator's session. Dropping it ends it.
+struct Session {
+    api: ReplicaApi,
+    id: SessionId,
+    validator: String,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.api.app.publisher.leave(self.id);
+        tracing::info!(session = self.id.0, validator = self.validator, "a validator's session ends");
+    }
+}
+
+impl Session {
+    /// Listens and speaks until one side ends.
+    async fn run(self, incoming: Streaming<SyncRequest>, joined: Joined, outgoing: Outgoing) {
+        let welcome = self.welcome(joined.snapshot.is_some());
+        let leave = self.api.shutdown.clone();
+        let speak = speak(welcome, joined, &outgoing);
+        tokio::select! {
+            () = speak => {}
+            () = self.listen(incoming) => {}
+            () = leave.wait() => {
+                let goodbye = Goodbye { reason: "the admin is shutting down".to_owned() };
+                let _ = outgoing.send_timeout(Ok(message(Message::Goodbye(goodbye))), Duration::from_secs(1)).await;
+            }
+        }
+    }
+
+    /// Takes what the validator says, until it leaves or falls silent.
+    async fn listen(&self, mut incoming: Streaming<SyncRequest>) {
+        let publisher = &self.api.app.publisher;
+        loop {
+            let said = match tokio::time::timeout(SILENCE, incoming.next()).await {
+                Ok(Some(Ok(SyncRequest { message: Some(said) }))) => said,
+                // Of a newer version than this admin.
+                Ok(Some(Ok(SyncRequest { message: None }))) => continue,
+                Ok(None | Some(Err(_))) => return,
+                Err(_) => {
+                    tracing::warn!(session = self.id.0, validator = self.validator, "a validator has fallen silent");
+                    return;
+                }
+            };
+            match said {
+                Said::Ack(ack) => publisher.ack(self.id, Revision(ack.revision)),
+                Said::Renew(renew) => publisher.renew(self.id, renew.seq, Revision(renew.revision)),
+                // No validator of this version reports usage.
+                Said::Usage(_) => {}
+                Said::Goodbye(_) | Said::Hello(_) => return,
+            }
+        }
+    }
+
+    fn welcome(&self, snapshot: bool) -> Welcome {
+        let secrets = &self.api.app.secrets;
+        let keys = secrets.token_keys().iter().map(|k| DigestKey { id: k.id(), key: k.expose().to_vec() });
+        let duration = |d: Duration| prost_types::Duration::try_from(d).ok();
+        Welcome {
+            digest_keys: keys.collect(),
+            epoch: self.api.app.publisher.epoch().to_owned(),
+            policy: Some(Policy {
+                lease: duration(LEASE),
+                clock_rate_error_ppm: CLOCK_RATE_ERROR_PPM,
+                clock_margin: duration(CLOCK_MARGIN),
+                renew_interval: duration(RENEW_INTERVAL),
+            }),
+            snapshot,
+            token_prefix: secrets.format().prefix().to_owned(),
+        }
+    }
+}
+
+/// Says Welcome, the snapshot if there is one, and then whatever is queued, in this order.
+async fn speak(welcome: Welcome, joined: Joined, outgoing: &Outgoing) {
+    let Joined { snapshot, mut queue, .. } = joined;
+    if outgoing.send(Ok(message(Message::Welcome(welcome)))).await.is_err() {
+        return;
+    }
+    if let Some(snapshot) = snapshot
+        && send_snapshot(snapshot, outgoing).await.is_err()
+    {
+        return;
+    }
+    while let Some(next) = queue.recv().await {
+        if outgoing.send(Ok(next)).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn send_snapshot(snapshot: Snapshot, outgoing: &Outgoing) -> Result<(), ()> {
+    let Snapshot { chunks, revision, chain } = snapshot;
+    for chunk in chunks {
+        let keys = chunk.iter().map(wire::key_entry).collect();
+        // Let go of the chunk before waiting: a change to it need then not copy it.
+        drop(chunk);
+        let part = SnapshotChunk { keys, last: false, revision: revision.0, chain: Vec::new() };
+        outgoing.send(Ok(message(Message::SnapshotChunk(part)))).await.map_err(|_| ())?;
+    }
+    let last = SnapshotChunk { keys: Vec::new(), last: true, revision: revision.0, chain: chain.to_vec() };
+    outgoing.send(Ok(message(Message::SnapshotChunk(last)))).await.map_err(|_| ())
+}
