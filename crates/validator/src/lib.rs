@@ -1,0 +1,14 @@
+#![doc = include_str!("../README.md")]
+
+mod front;
+mod metrics;
+mod options;
+mod role;
+mod server;
+mod sync;
+mod validate;
+
+pub use options::{Config, Options};
+pub use role::run;
+pub use server::{Listeners, Role};
+pub use sync::Upstream;

@@ -1,0 +1,67 @@
+use std::sync::Arc;
+
+use keyward_domain::Verdict;
+use keyward_replica::{BootClock, Replica};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+/// What the validator counts: one relaxed atomic a request. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    /// In the order of [`Verdict::ALL`]; held apart from their family so that counting looks nothing up.
+    verdicts: [Counter; Verdict::ALL.len()],
+    unavailable: Counter,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct VerdictLabel {
+    verdict: String,
+}
+
+impl Metrics {
+    pub(crate) fn new(replica: Arc<Replica<BootClock>>) -> (Self, Arc<Registry>) {
+        let family = Family::<VerdictLabel, Counter>::default();
+        let verdicts =
+            Verdict::ALL.map(|v| family.get_or_create_owned(&VerdictLabel { verdict: v.as_str().to_owned() }));
+        let metrics = Self { verdicts, unavailable: Counter::default() };
+        let mut registry = Registry::with_prefix("keyward_validator");
+        registry.register("validations", "Validations by verdict", family);
+        registry.register("unavailable", "Validations without an answer", metrics.unavailable.clone());
+        registry.register_collector(Box::new(ReplicaCollector(replica)));
+        (metrics, Arc::new(registry))
+    }
+
+    pub(crate) fn verdict(&self, verdict: Verdict) {
+        if let Some(counter) = self.verdicts.get(verdict as usize) {
+            counter.inc();
+        }
+    }
+
+    pub(crate) fn unavailable(&self) {
+        self.unavailable.inc();
+    }
+}
+
+/// Reads the replica when somebody looks.
+#[derive(Debug)]
+struct ReplicaCollector(Arc<Replica<BootClock>>);
+
+impl Collector for ReplicaCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let tokens = i64::try_from(self.0.tokens()).unwrap_or(i64::MAX);
+        let gauges = [
+            ("lease", "1 while this validator may answer", i64::from(self.0.holds_lease())),
+            ("revision", "Revision that is applied", self.0.revision().0),
+            ("tokens", "Tokens in memory", tokens),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,126 @@
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use keyward_runtime::config::{Faults, Listen, read_file};
+use keyward_runtime::merge;
+use serde::Deserialize;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::Uri;
+
+use crate::sync::Upstream;
+
+/// The validator's settings as they may be written: flags, then environment, then the TOML file.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// Address of an admin, as http://127.0.0.1:8510. Repeatable; the next one is tried when one fails.
+    #[arg(long, env = "KEYWARD_ADMIN", value_delimiter = ',', value_name = "URL")]
+    pub admin: Option<Vec<String>>,
+    /// File that holds the credential of a member with role validator.
+    #[arg(long, env = "KEYWARD_CREDENTIAL_FILE", value_name = "FILE")]
+    pub credential_file: Option<PathBuf>,
+    /// Where gRPC (ValidateToken, Envoy's Check) is served. Default: 127.0.0.1:8520.
+    #[arg(long, env = "KEYWARD_LISTEN", value_name = "ADDRESS")]
+    pub listen: Option<Listen>,
+    /// Where the HTTP hook is served. Default: 127.0.0.1:8521.
+    #[arg(long, env = "KEYWARD_HOOK_LISTEN", value_name = "ADDRESS")]
+    pub hook_listen: Option<Listen>,
+    /// Where /livez, /readyz and /metrics are served. Default: 127.0.0.1:8529.
+    #[arg(long, env = "KEYWARD_OPS_LISTEN", value_name = "ADDRESS")]
+    pub ops_listen: Option<Listen>,
+    /// Allows addresses beyond this machine without TLS. For private networks only.
+    #[arg(long, env = "KEYWARD_INSECURE_PLAINTEXT", num_args = 0..=1, default_missing_value = "true")]
+    pub insecure_plaintext: Option<bool>,
+    /// TOML file with these settings, named as the flags with underscores.
+    #[arg(long, env = "KEYWARD_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+}
+
+/// The validator's settings, checked.
+#[derive(Debug)]
+pub struct Config {
+    /// Where it is fed from.
+    pub upstream: Upstream,
+    /// Where gRPC is served.
+    pub listen: Listen,
+    /// Where the HTTP hook is served.
+    pub hook_listen: Listen,
+    /// Where probes and metrics are served.
+    pub ops_listen: Listen,
+}
+
+impl Options {
+    /// Fills in the file and the defaults, and checks everything.
+    ///
+    /// # Errors
+    /// Every fault at once.
+    pub fn resolve(mut self) -> anyhow::Result<Config> {
+        let file: Self = read_file(self.config.as_deref())?;
+        merge!(self, file, [admin, credential_file, listen, hook_listen, ops_listen, insecure_plaintext]);
+        let insecure = self.insecure_plaintext.unwrap_or(false);
+        let mut faults = Faults::default();
+        let listen = self.listen.unwrap_or(Listen::loopback(8520));
+        let hook_listen = self.hook_listen.unwrap_or(Listen::loopback(8521));
+        let ops_listen = self.ops_listen.unwrap_or(Listen::loopback(8529));
+        faults.check_exposure("the validator", &listen, insecure);
+        faults.check_exposure("the HTTP hook", &hook_listen, insecure);
+        faults.check_exposure("the ops listener", &ops_listen, insecure);
+        let admins = admins(&self.admin.unwrap_or_default(), insecure, &mut faults);
+        let authorization = authorization(self.credential_file.as_deref(), &mut faults);
+        let upstream = Upstream::Remote { admins, authorization };
+        faults.into_result(Config { upstream, listen, hook_listen, ops_listen })
+    }
+}
+
+fn admins(urls: &[String], insecure: bool, faults: &mut Faults) -> Vec<Uri> {
+    if urls.is_empty() {
+        faults.add("no admin: say --admin http://127.0.0.1:8510");
+    }
+    let mut admins = Vec::new();
+    for url in urls {
+        match url.parse::<Uri>() {
+            Ok(uri) if uri.scheme_str() == Some("http") && uri.port().is_some() => {
+                if !insecure && !is_loopback(&uri) {
+                    faults.add(format!(
+                        "{url} is beyond this machine, and the credential would travel in plaintext: say \
+                         --insecure-plaintext if the network is private"
+                    ));
+                }
+                admins.push(uri);
+            }
+            _ => faults.add(format!("{url}: an admin's address is http://host:port")),
+        }
+    }
+    admins
+}
+
+fn is_loopback(uri: &Uri) -> bool {
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// The metadata value for the credential in the file; a placeholder once a fault is noted.
+fn authorization(file: Option<&Path>, faults: &mut Faults) -> MetadataValue<Ascii> {
+    let mut placeholder = MetadataValue::from_static("");
+    placeholder.set_sensitive(true);
+    let Some(file) = file else {
+        faults.add("no credential: say --credential-file; `keyward members create` makes one");
+        return placeholder;
+    };
+    match std::fs::read_to_string(file) {
+        Ok(text) => {
+            let text = zeroize::Zeroizing::new(format!("Bearer {}", text.trim()));
+            let Ok(mut value) = text.parse::<MetadataValue<Ascii>>() else {
+                faults.add(format!("{} does not hold a credential", file.display()));
+                return placeholder;
+            };
+            value.set_sensitive(true);
+            value
+        }
+        Err(error) => {
+            faults.add(format!("cannot read {}: {error}", file.display()));
+            placeholder
+        }
+    }
+}

@@ -1,0 +1,32 @@
+use keyward_runtime::listener::bind;
+use keyward_runtime::shutdown::{self, signalled};
+
+use crate::options::Config;
+use crate::server::{Listeners, Role};
+
+/// Runs a validator on its own until SIGTERM or SIGINT.
+///
+/// # Errors
+/// It cannot listen where it should, or a listener broke.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let (trigger, leave) = shutdown::channel();
+    let (grpc, grpc_at) = bind("the validator", &config.listen).await?;
+    let (hook, hook_at) = bind("the HTTP hook", &config.hook_listen).await?;
+    let (ops, ops_at) = bind("the ops listener", &config.ops_listen).await?;
+    let id = uuid::Uuid::new_v4().to_string();
+    tracing::info!(grpc = %grpc_at, hook = %hook_at, ops = %ops_at, id, "the validator listens");
+    let role = Role::new(config.upstream, id);
+    let ready = role.ready();
+    tokio::spawn(async move {
+        ready.await;
+        tracing::info!("the validator is ready");
+    });
+    let serve = role.run(Listeners { grpc, hook, ops }, leave);
+    let stop = async {
+        signalled().await?;
+        tracing::info!("shutting down");
+        trigger.leave();
+        anyhow::Ok(())
+    };
+    tokio::try_join!(serve, stop).map(|_| ())
+}

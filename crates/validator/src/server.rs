@@ -1,0 +1,162 @@
+//! Wiring only.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use keyward_proto::envoy::authorization_server::AuthorizationServer;
+use keyward_proto::validate::validate_service_server::ValidateServiceServer;
+use keyward_replica::{BootClock, Follower, Replica};
+use keyward_runtime::grpc::{VALIDATOR_MESSAGE_LIMIT, server};
+use keyward_runtime::listener::Listener;
+use keyward_runtime::ops::{self, Ops};
+use keyward_runtime::shutdown::{Shutdown, bounded};
+use prometheus_client::registry::Registry;
+use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
+
+use crate::front::ext_authz::ExtAuthzApi;
+use crate::front::http_hook;
+use crate::front::validate_token::ValidateApi;
+use crate::metrics::Metrics;
+use crate::sync::{Subscriber, Upstream};
+use crate::validate::Validator;
+
+/// Streams per connection: a gateway multiplexes its requests over few connections.
+const MAX_STREAMS: u32 = 1_024;
+
+/// How often the health service looks whether there is a lease. Requests look for themselves.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Where the validator listens, bound.
+#[derive(Debug)]
+pub struct Listeners {
+    /// gRPC: ValidateToken and Envoy's Check.
+    pub grpc: Listener,
+    /// The HTTP hook.
+    pub hook: Listener,
+    /// Probes and metrics.
+    pub ops: Listener,
+}
+
+/// The validator role, ready to run.
+#[derive(Debug)]
+pub struct Role {
+    replica: Arc<Replica<BootClock>>,
+    validator: Validator,
+    registry: Arc<Registry>,
+    subscriber: Subscriber,
+}
+
+impl Role {
+    /// A validator with an empty memory. `validator_id`: unique to this process, for logs and receipts.
+    pub fn new(upstream: Upstream, validator_id: String) -> Self {
+        let replica = Arc::new(Replica::new(BootClock));
+        let (metrics, registry) = Metrics::new(Arc::clone(&replica));
+        let validator = Validator::new(Arc::clone(&replica), metrics);
+        let subscriber = Subscriber::new(upstream, Follower::new(Arc::clone(&replica)), validator_id);
+        Self { replica, validator, registry, subscriber }
+    }
+
+    /// Waits until it may answer. Cancel safe.
+    pub fn ready(&self) -> impl Future<Output = ()> + Send + 'static {
+        let replica = Arc::clone(&self.replica);
+        async move {
+            while !replica.holds_lease() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+
+    /// Serves until shutdown.
+    ///
+    /// # Errors
+    /// A listener broke.
+    pub async fn run(self, listeners: Listeners, shutdown: Shutdown) -> anyhow::Result<()> {
+        let Self { replica, validator, registry, subscriber } = self;
+        let ops = ops(&replica, registry, &shutdown);
+        tokio::try_join!(
+            serve_grpc(validator.clone(), replica, listeners.grpc, shutdown.clone()),
+            serve_hook(validator, listeners.hook, shutdown.clone()),
+            ops::serve(listeners.ops, ops, shutdown.clone()),
+            async {
+                subscriber.run(shutdown.clone()).await;
+                anyhow::Ok(())
+            },
+        )?;
+        Ok(())
+    }
+}
+
+async fn serve_grpc(
+    validator: Validator,
+    replica: Arc<Replica<BootClock>>,
+    listener: Listener,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let limit = VALIDATOR_MESSAGE_LIMIT;
+    let validate = ValidateServiceServer::new(ValidateApi(validator.clone())).max_decoding_message_size(limit);
+    let check = AuthorizationServer::new(ExtAuthzApi(validator)).max_decoding_message_size(limit);
+    let routes = add_reflection(Routes::new(validate).add_service(check).add_service(health_service))?;
+    let leave = shutdown.clone();
+    let server = server(MAX_STREAMS)
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(listener.incoming(), async move { leave.wait().await });
+    tokio::select! {
+        served = bounded(&shutdown, server) => served.context("the validator's listener"),
+        () = report_health(health, replica, shutdown.clone()) => Ok(()),
+    }
+}
+
+async fn serve_hook(validator: Validator, listener: Listener, shutdown: Shutdown) -> anyhow::Result<()> {
+    let leave = shutdown.clone();
+    let server =
+        axum::serve(listener, http_hook::router(validator)).with_graceful_shutdown(async move { leave.wait().await });
+    bounded(&shutdown, server.into_future()).await.context("the hook listener")
+}
+
+/// Keeps the health service true. Never returns.
+async fn report_health(health: HealthReporter, replica: Arc<Replica<BootClock>>, shutdown: Shutdown) {
+    let mut told = None;
+    loop {
+        let serving = replica.holds_lease() && !shutdown.is_leaving();
+        if told != Some(serving) {
+            told = Some(serving);
+            let status =
+                if serving { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
+            // The empty name stands for the whole server.
+            health.set_service_status("", status).await;
+            health.set_service_status("keyward.validate.v1.ValidateService", status).await;
+            health.set_service_status("envoy.service.auth.v3.Authorization", status).await;
+        }
+        tokio::time::sleep(HEALTH_INTERVAL).await;
+    }
+}
+
+fn ops(replica: &Arc<Replica<BootClock>>, registry: Arc<Registry>, shutdown: &Shutdown) -> Ops {
+    let (replica, shutdown) = (Arc::clone(replica), shutdown.clone());
+    let unready = move || {
+        if shutdown.is_leaving() {
+            Some("shutting down".to_owned())
+        } else if replica.holds_lease() {
+            None
+        } else {
+            Some("no lease: not connected to an admin, or the replica is not complete yet".to_owned())
+        }
+    };
+    Ops { unready: Arc::new(unready), registry }
+}
+
+/// Reflection in both versions. Envoy's package is left out: ours is a flattened subset of it.
+fn add_reflection(routes: Routes) -> anyhow::Result<Routes> {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(keyward_proto::DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .with_service_name("keyward.validate.v1.ValidateService")
+            .with_service_name("grpc.health.v1.Health")
+    };
+    Ok(routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?))
+}

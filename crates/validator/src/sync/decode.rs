@@ -1,0 +1,67 @@
+//! The wire's messages as the follower takes them. One that cannot be read ends the session, and with it the lease: a
+//! validator that does not understand its admin must not answer.
+
+use std::time::Duration;
+
+use keyward_domain::{KeyEntry, Revision, Timestamp};
+use keyward_proto::replica::sync_response::Message as Said;
+use keyward_proto::replica::{self, Welcome};
+use keyward_replica::{Message, Position};
+use keyward_runtime::wire::{self, Unreadable};
+use keyward_token::{DigestKey, TokenFormat};
+
+/// The admin's message, or `None` for a Goodbye.
+pub(super) fn message(said: Said) -> Result<Option<Message>, Unreadable> {
+    Ok(Some(match said {
+        Said::Welcome(welcome) => self::welcome(welcome)?,
+        Said::SnapshotChunk(chunk) => Message::Chunk {
+            complete: chunk.last.then(|| position(chunk.revision, chunk.chain)),
+            keys: keys(chunk.keys)?,
+        },
+        Said::Delta(delta) => {
+            Message::Delta { position: position(delta.revision, delta.chain), keys: keys(delta.keys)? }
+        }
+        Said::Grant(grant) => Message::Grant {
+            seq: grant.seq,
+            duration: grant.duration.map(duration).transpose()?.unwrap_or_default(),
+            wall_time: Timestamp::from_micros(grant.wall_time_micros),
+        },
+        Said::Goodbye(_) => return Ok(None),
+    }))
+}
+
+fn welcome(welcome: Welcome) -> Result<Message, Unreadable> {
+    let digest_keys = welcome.digest_keys.into_iter().map(digest_key).collect::<Result<Vec<_>, _>>()?;
+    if digest_keys.is_empty() || welcome.epoch.is_empty() {
+        return Err(Unreadable("welcome"));
+    }
+    Ok(Message::Welcome {
+        epoch: welcome.epoch,
+        digest_keys,
+        format: TokenFormat::new(&welcome.token_prefix).map_err(|_| Unreadable("token_prefix"))?,
+        snapshot: welcome.snapshot,
+    })
+}
+
+/// How often to renew, as the cluster has agreed; a Welcome without it is of no version that we know.
+pub(super) fn renew_interval(welcome: &Welcome) -> Result<Duration, Unreadable> {
+    let interval = welcome.policy.as_ref().and_then(|policy| policy.renew_interval);
+    let interval = duration(interval.ok_or(Unreadable("renew_interval"))?)?;
+    if interval.is_zero() { Err(Unreadable("renew_interval")) } else { Ok(interval) }
+}
+
+fn digest_key(key: replica::DigestKey) -> Result<DigestKey, Unreadable> {
+    Ok(DigestKey::new(key.id, key.key.try_into().map_err(|_| Unreadable("digest key"))?))
+}
+
+fn keys(keys: Vec<replica::KeyEntry>) -> Result<Vec<KeyEntry>, Unreadable> {
+    keys.into_iter().map(wire::from_key_entry).collect()
+}
+
+const fn position(revision: i64, chain: Vec<u8>) -> Position {
+    Position { revision: Revision(revision), chain }
+}
+
+fn duration(duration: prost_types::Duration) -> Result<Duration, Unreadable> {
+    duration.try_into().map_err(|_| Unreadable("duration"))
+}

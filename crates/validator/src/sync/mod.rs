@@ -1,0 +1,9 @@
+//! How this validator is fed.
+
+mod backoff;
+mod decode;
+mod subscriber;
+mod upstream;
+
+pub(crate) use subscriber::Subscriber;
+pub use upstream::Upstream;

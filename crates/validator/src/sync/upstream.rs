@@ -1,0 +1,72 @@
+use std::time::Duration;
+
+use anyhow::Context;
+use hyper_util::rt::TokioIo;
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Endpoint, Uri};
+
+/// How much the in-process channel holds.
+const IN_PROCESS_BUFFER: usize = 64 << 10;
+
+/// Where this validator is fed from.
+#[derive(Clone, Debug)]
+pub enum Upstream {
+    /// Admins over the network; the next one is tried when one fails.
+    Remote {
+        /// Their addresses; at least one.
+        admins: Vec<Uri>,
+        /// `Bearer …`, marked sensitive.
+        authorization: MetadataValue<Ascii>,
+    },
+    /// The admin in the same process, which accepts what comes down this channel.
+    InProcess(mpsc::Sender<DuplexStream>),
+}
+
+impl Upstream {
+    /// Connects to the admin of that turn, and says which that is.
+    pub(super) async fn connect(&self, turn: usize) -> anyhow::Result<(Channel, String)> {
+        match self {
+            Self::Remote { admins, .. } => {
+                let uri = admins.get(turn % admins.len().max(1)).context("no admin is configured")?;
+                let endpoint = hardened(Endpoint::from(uri.clone()));
+                let channel = endpoint.connect().await.with_context(|| format!("cannot reach the admin at {uri}"))?;
+                Ok((channel, uri.to_string()))
+            }
+            Self::InProcess(sender) => {
+                let sender = sender.clone();
+                let connector = tower::service_fn(move |_: Uri| {
+                    let sender = sender.clone();
+                    async move {
+                        let (ours, theirs) = tokio::io::duplex(IN_PROCESS_BUFFER);
+                        let gone = |_| std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+                        sender.send(theirs).await.map_err(gone)?;
+                        Ok::<_, std::io::Error>(TokioIo::new(ours))
+                    }
+                });
+                // The address is for the HTTP/2 :authority only.
+                let endpoint = Endpoint::from_static("http://in-process");
+                let channel = hardened(endpoint).connect_with_connector(connector).await?;
+                Ok((channel, "the admin in this process".to_owned()))
+            }
+        }
+    }
+
+    /// What to present, where something has to be.
+    pub(super) fn authorization(&self) -> Option<MetadataValue<Ascii>> {
+        match self {
+            Self::Remote { authorization, .. } => Some(authorization.clone()),
+            Self::InProcess(_) => None,
+        }
+    }
+}
+
+fn hardened(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .connect_timeout(Duration::from_secs(2))
+        .http2_keep_alive_interval(Duration::from_secs(2))
+        .keep_alive_timeout(Duration::from_secs(2))
+        .keep_alive_while_idle(true)
+        .tcp_nodelay(true)
+}

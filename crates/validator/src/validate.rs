@@ -1,0 +1,44 @@
+use std::sync::Arc;
+
+use keyward_domain::{Error, Expectation, Revision};
+use keyward_replica::{Answer, BootClock, NoAnswer, Replica};
+
+use crate::metrics::Metrics;
+
+/// Judges tokens, whichever front they came through. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Validator {
+    replica: Arc<Replica<BootClock>>,
+    metrics: Metrics,
+}
+
+impl Validator {
+    pub(crate) const fn new(replica: Arc<Replica<BootClock>>, metrics: Metrics) -> Self {
+        Self { replica, metrics }
+    }
+
+    /// Judges one token. No await, no lock, no log.
+    ///
+    /// # Errors
+    /// `NO_LEASE`, `REVISION_NOT_REACHED`: there is no answer, and nothing may be guessed.
+    pub(crate) fn validate(
+        &self,
+        token: &str,
+        expectation: &Expectation<'_>,
+        at_least: Revision,
+    ) -> Result<Answer, Error> {
+        match self.replica.judge(token, expectation, at_least) {
+            Ok(answer) => {
+                self.metrics.verdict(answer.verdict);
+                Ok(answer)
+            }
+            Err(no_answer) => {
+                self.metrics.unavailable();
+                Err(match no_answer {
+                    NoAnswer::NoLease => Error::no_lease(),
+                    NoAnswer::Behind { reached } => Error::revision_not_reached(at_least, reached),
+                })
+            }
+        }
+    }
+}
