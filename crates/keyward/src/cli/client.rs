@@ -1,0 +1,82 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+use tonic_types::StatusExt;
+
+use crate::serve::DEFAULT_DATA_DIR;
+
+/// Where `keyward serve` and `keyward admin` listen unless told otherwise.
+pub(crate) const DEFAULT_ADMIN: &str = "http://127.0.0.1:8510";
+
+/// How the operator's commands reach the admin.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ClientOptions {
+    /// Address of the admin.
+    #[arg(long, env = "KEYWARD_ADMIN", value_name = "URL", default_value = DEFAULT_ADMIN)]
+    admin: String,
+    /// File that holds a member's credential. Default: root.credential in the data directory.
+    #[arg(long, env = "KEYWARD_CREDENTIAL_FILE", value_name = "FILE")]
+    credential_file: Option<PathBuf>,
+}
+
+/// Adds the credential to each call.
+#[derive(Clone)]
+pub(crate) struct Credential(MetadataValue<Ascii>);
+
+impl Interceptor for Credential {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
+
+/// What the generated clients are made from.
+pub(crate) type Transport = InterceptedService<Channel, Credential>;
+
+impl ClientOptions {
+    /// Connects.
+    pub(crate) async fn connect(&self) -> anyhow::Result<Transport> {
+        let credential = self.credential()?;
+        let endpoint = Endpoint::from_shared(self.admin.clone())
+            .with_context(|| format!("{}: an admin's address is http://host:port", self.admin))?;
+        let channel = endpoint
+            .connect_timeout(Duration::from_secs(5))
+            .connect()
+            .await
+            .with_context(|| format!("cannot reach the admin at {}; is `keyward serve` running?", self.admin))?;
+        Ok(InterceptedService::new(channel, credential))
+    }
+
+    fn credential(&self) -> anyhow::Result<Credential> {
+        let file = self.credential_file.clone().unwrap_or_else(|| {
+            let dir = std::env::var_os("KEYWARD_DATA_DIR").map_or_else(|| DEFAULT_DATA_DIR.into(), PathBuf::from);
+            dir.join("root.credential")
+        });
+        let text = std::fs::read_to_string(&file).with_context(|| {
+            format!("cannot read the credential in {}; name its file with --credential-file", file.display())
+        })?;
+        let text = zeroize::Zeroizing::new(format!("Bearer {}", text.trim()));
+        let mut value: MetadataValue<Ascii> =
+            text.parse().map_err(|_| anyhow::anyhow!("{} does not hold a credential", file.display()))?;
+        value.set_sensitive(true);
+        Ok(Credential(value))
+    }
+}
+
+/// A refusal, as a person wants to read it.
+pub(crate) fn explain(status: &Status) -> anyhow::Error {
+    let reason = status.get_details_error_info().map(|info| format!(" ({})", info.reason)).unwrap_or_default();
+    anyhow::anyhow!("{}{reason}", status.message())
+}
+
+/// The resource name for a project given as `6666` or `projects/6666`.
+pub(crate) fn project_name(project: &str) -> String {
+    if project.starts_with("projects/") { project.to_owned() } else { format!("projects/{project}") }
+}

@@ -1,0 +1,118 @@
+use clap::{Args, Subcommand};
+use keyward_proto::admin::key::State;
+use keyward_proto::admin::key_service_client::KeyServiceClient;
+use keyward_proto::admin::{CreateKeyRequest, DeactivateKeyRequest, Key, ListKeysRequest};
+
+use crate::cli::client::{ClientOptions, Transport, explain, project_name};
+
+/// Commands about keys.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keys {
+    /// Creates a key and prints its token, alone, on stdout.
+    Create {
+        /// The key's name: letters, digits and underscores.
+        key: String,
+        /// What it is for.
+        #[arg(long, default_value = "")]
+        description: String,
+        /// Where the token will live: server, android, ios or javascript.
+        #[arg(long, default_value = "server")]
+        platform: String,
+        #[command(flatten)]
+        scope: Scope,
+    },
+    /// Lists a project's keys.
+    List {
+        #[command(flatten)]
+        scope: Scope,
+    },
+    /// Deactivates a key. When this has returned, every request with its token is refused.
+    Deactivate {
+        /// The key's name.
+        key: String,
+        #[command(flatten)]
+        scope: Scope,
+    },
+}
+
+/// Which project, at which admin.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Scope {
+    /// The project that the key belongs to.
+    #[arg(long)]
+    project: String,
+    #[command(flatten)]
+    client: ClientOptions,
+}
+
+impl Keys {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Create { key, description, platform, scope } => {
+                let draft = Key { description, platform, ..Default::default() };
+                create(scope.connect().await?, scope.parent(), key, draft).await
+            }
+            Self::List { scope } => list(scope.connect().await?, scope.parent()).await,
+            Self::Deactivate { key, scope } => {
+                deactivate(scope.connect().await?, format!("{}/keys/{key}", scope.parent())).await
+            }
+        }
+    }
+}
+
+impl Scope {
+    async fn connect(&self) -> anyhow::Result<KeyServiceClient<Transport>> {
+        Ok(KeyServiceClient::new(self.client.connect().await?))
+    }
+
+    fn parent(&self) -> String {
+        project_name(&self.project)
+    }
+}
+
+async fn create(
+    mut client: KeyServiceClient<Transport>,
+    parent: String,
+    key_id: String,
+    key: Key,
+) -> anyhow::Result<()> {
+    let request_id = uuid::Uuid::new_v4().to_string();
+    let request = CreateKeyRequest { parent, key_id, key: Some(key), request_id };
+    let created = client.create_key(request).await.map_err(|s| explain(&s))?.into_inner();
+    let name = created.key.unwrap_or_default().name;
+    eprintln!("created {name}, active at once; its token is:");
+    println!("{}", created.token);
+    Ok(())
+}
+
+async fn list(mut client: KeyServiceClient<Transport>, parent: String) -> anyhow::Result<()> {
+    println!("{:<40} {:<12} {:<12} {:<24} DESCRIPTION", "NAME", "STATE", "TOKEN", "CREATOR");
+    let mut request = ListKeysRequest { parent, page_size: 1_000, page_token: String::new() };
+    loop {
+        let page = client.list_keys(request.clone()).await.map_err(|s| explain(&s))?.into_inner();
+        for key in &page.keys {
+            let state = match key.state() {
+                State::Active => "active",
+                State::Deactivated => "deactivated",
+                State::Unspecified => "",
+            };
+            let name = key.name.rsplit('/').next().unwrap_or_default();
+            println!("{name:<40} {state:<12} {:<12} {:<24} {}", key.masked_token, key.creator, key.description);
+        }
+        if page.next_page_token.is_empty() {
+            return Ok(());
+        }
+        request.page_token = page.next_page_token;
+    }
+}
+
+async fn deactivate(mut client: KeyServiceClient<Transport>, name: String) -> anyhow::Result<()> {
+    let request = DeactivateKeyRequest { name, etag: String::new() };
+    let done = client.deactivate_key(request).await.map_err(|s| explain(&s))?.into_inner();
+    let (key, receipt) = (done.key.unwrap_or_default(), done.receipt.unwrap_or_default());
+    eprintln!(
+        "deactivated {} at revision {}; validators that acknowledged: {}, lapsed: {}",
+        key.name, receipt.revision, receipt.validators_acked, receipt.validators_lapsed
+    );
+    Ok(())
+}

@@ -1,0 +1,68 @@
+#![doc = include_str!("../README.md")]
+
+mod cli;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use keyward_runtime::telemetry::{self, LogFormat};
+
+/// API keys that work the moment they are created and stop working the moment you say so.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Keyward {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// What to log, as info or info,keyward_admin=debug.
+    #[arg(long, env = "KEYWARD_LOG", default_value = "info", global = true)]
+    log: String,
+    /// How log lines look. Default: text on a terminal, json elsewhere.
+    #[arg(long, env = "KEYWARD_LOG_FORMAT", global = true)]
+    log_format: Option<LogFormat>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs admin and validator in one process on embedded SQLite. What happens without a command.
+    Serve(serve::Options),
+    /// Runs a validator (auth sidecar), fed by an admin.
+    Validator(keyward_validator::Options),
+    /// Projects.
+    #[command(subcommand)]
+    Projects(cli::projects::Projects),
+    /// Keys.
+    #[command(subcommand)]
+    Keys(cli::keys::Keys),
+    /// Members: the people and services that call the admin API.
+    #[command(subcommand)]
+    Members(cli::members::Members),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Keyward::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(keyward: Keyward) -> anyhow::Result<()> {
+    let command = keyward.command.unwrap_or_else(|| Command::Serve(serve::Options::default_from_env()));
+    match command {
+        Command::Serve(options) => {
+            telemetry::start(&keyward.log, keyward.log_format)?;
+            serve::run(options.resolve()?).await
+        }
+        Command::Validator(options) => {
+            telemetry::start(&keyward.log, keyward.log_format)?;
+            keyward_validator::run(options.resolve()?).await
+        }
+        Command::Projects(command) => command.run().await,
+        Command::Keys(command) => command.run().await,
+        Command::Members(command) => command.run().await,
+    }
+}

@@ -1,0 +1,102 @@
+//! `keyward serve`: admin and validator in one process, speaking the same Sync protocol as between machines, over an
+//! in-process channel.
+
+mod greeting;
+mod options;
+
+pub(crate) use options::{DEFAULT_DATA_DIR, Options};
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use keyward_admin::{App, FirstStart, Metrics, prepare_data_dir};
+use keyward_runtime::config::Listen;
+use keyward_runtime::listener::{Listener, bind};
+use keyward_runtime::shutdown::{self, Shutdown, signalled};
+use keyward_token::TokenFormat;
+use keyward_validator::{Listeners, Role, Upstream};
+use tokio::sync::mpsc;
+
+use options::Config;
+
+/// Everything that listens, bound.
+struct Bound {
+    admin: Listener,
+    admin_ops: Listener,
+    validator: Listeners,
+    /// For the greeting.
+    admin_at: Listen,
+    hook_at: Listen,
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// The data directory cannot be used, an address is taken, or a listener broke.
+pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let format = TokenFormat::default();
+    let FirstStart { store, keyring, new_root, credential_file } = prepare_data_dir(&config.data_dir, &format).await?;
+    let (metrics, registry) = Metrics::new();
+    let app = App::load(store.clone(), keyring, format, metrics).await?;
+    let bound = bind_all(&config).await?;
+
+    let (trigger, leave) = shutdown::channel();
+    let (to_admin, from_validator) = mpsc::channel(1);
+    let role = Role::new(Upstream::InProcess(to_admin), "in-process".to_owned());
+    let ready = role.ready();
+    let greeting = greeting::Greeting {
+        new_root,
+        credential_file,
+        data_dir: config.data_dir,
+        admin_at: bound.admin_at,
+        hook_at: bound.hook_at,
+    };
+    let greet = async {
+        ready.await;
+        tracing::info!(elapsed_ms = begun.elapsed().as_millis(), "ready");
+        greeting.print()
+    };
+    let stop = async {
+        signalled().await?;
+        tracing::info!("shutting down");
+        trigger.leave();
+        anyhow::Ok(())
+    };
+    tokio::try_join!(
+        keyward_admin::listen(Arc::clone(&app), bound.admin, leave.clone()),
+        keyward_admin::listen_in_process(Arc::clone(&app), from_validator, leave.clone()),
+        keyward_runtime::ops::serve(bound.admin_ops, keyward_admin::ops(registry, &leave), leave.clone()),
+        role.run(bound.validator, leave.clone()),
+        publish(&app, leave),
+        greet,
+        stop,
+    )?;
+    store.close().await;
+    Ok(())
+}
+
+async fn publish(app: &App, leave: Shutdown) -> anyhow::Result<()> {
+    tokio::select! {
+        () = app.publish() => {}
+        () = leave.wait() => {}
+    }
+    Ok(())
+}
+
+async fn bind_all(config: &Config) -> anyhow::Result<Bound> {
+    let (admin, admin_at) = bind("the admin API", &config.admin_listen).await?;
+    let (admin_ops, admin_ops_at) = bind("the admin's ops listener", &config.admin_ops_listen).await?;
+    let (grpc, grpc_at) = bind("the validator", &config.validator_listen).await?;
+    let (hook, hook_at) = bind("the HTTP hook", &config.hook_listen).await?;
+    let (ops, ops_at) = bind("the validator's ops listener", &config.validator_ops_listen).await?;
+    tracing::info!(
+        admin = %admin_at,
+        validator = %grpc_at,
+        hook = %hook_at,
+        admin_ops = %admin_ops_at,
+        validator_ops = %ops_at,
+        "listening"
+    );
+    Ok(Bound { admin, admin_ops, validator: Listeners { grpc, hook, ops }, admin_at, hook_at })
+}

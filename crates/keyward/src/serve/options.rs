@@ -1,0 +1,99 @@
+use std::path::PathBuf;
+
+use clap::{Args, FromArgMatches};
+use keyward_runtime::config::{Faults, Listen, read_file};
+use keyward_runtime::merge;
+use serde::Deserialize;
+
+/// Where `serve` keeps its state, and where the operator's commands look for the root credential, unless told otherwise.
+pub(crate) const DEFAULT_DATA_DIR: &str = "keyward-data";
+
+/// The settings of `serve` as they may be written: flags, then environment, then the TOML file.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Options {
+    /// Directory of the database, the keyring and the root credential; made if missing. Default: keyward-data.
+    #[arg(long, env = "KEYWARD_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where the admin API is served. Default: 127.0.0.1:8510.
+    #[arg(long, env = "KEYWARD_ADMIN_LISTEN", value_name = "ADDRESS")]
+    admin_listen: Option<Listen>,
+    /// Where the validator's gRPC is served. Default: 127.0.0.1:8520.
+    #[arg(long, env = "KEYWARD_VALIDATOR_LISTEN", value_name = "ADDRESS")]
+    validator_listen: Option<Listen>,
+    /// Where the HTTP hook is served. Default: 127.0.0.1:8521.
+    #[arg(long, env = "KEYWARD_HOOK_LISTEN", value_name = "ADDRESS")]
+    hook_listen: Option<Listen>,
+    /// Where the admin's /livez, /readyz and /metrics are served. Default: 127.0.0.1:8519.
+    #[arg(long, env = "KEYWARD_ADMIN_OPS_LISTEN", value_name = "ADDRESS")]
+    admin_ops_listen: Option<Listen>,
+    /// Where the validator's /livez, /readyz and /metrics are served. Default: 127.0.0.1:8529.
+    #[arg(long, env = "KEYWARD_VALIDATOR_OPS_LISTEN", value_name = "ADDRESS")]
+    validator_ops_listen: Option<Listen>,
+    /// Allows addresses beyond this machine without TLS. For private networks only.
+    #[arg(long, env = "KEYWARD_INSECURE_PLAINTEXT", num_args = 0..=1, default_missing_value = "true")]
+    insecure_plaintext: Option<bool>,
+    /// TOML file with these settings, named as the flags with underscores.
+    #[arg(long, env = "KEYWARD_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    config: Option<PathBuf>,
+}
+
+/// The settings of `serve`, checked.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(super) data_dir: PathBuf,
+    pub(super) admin_listen: Listen,
+    pub(super) validator_listen: Listen,
+    pub(super) hook_listen: Listen,
+    pub(super) admin_ops_listen: Listen,
+    pub(super) validator_ops_listen: Listen,
+}
+
+impl Options {
+    /// What a bare `keyward` means: no flags, but the environment counts.
+    pub(crate) fn default_from_env() -> Self {
+        let command = Self::augment_args(clap::Command::new("serve").no_binary_name(true));
+        command
+            .try_get_matches_from(std::iter::empty::<&str>())
+            .and_then(|matches| Self::from_arg_matches(&matches))
+            .unwrap_or_else(|error| error.exit())
+    }
+
+    /// Fills in the file and the defaults, and checks everything.
+    ///
+    /// # Errors
+    /// Every fault at once.
+    pub(crate) fn resolve(mut self) -> anyhow::Result<Config> {
+        let file: Self = read_file(self.config.as_deref())?;
+        merge!(
+            self,
+            file,
+            [
+                data_dir,
+                admin_listen,
+                validator_listen,
+                hook_listen,
+                admin_ops_listen,
+                validator_ops_listen,
+                insecure_plaintext,
+            ]
+        );
+        let config = Config {
+            data_dir: self.data_dir.unwrap_or_else(|| DEFAULT_DATA_DIR.into()),
+            admin_listen: self.admin_listen.unwrap_or(Listen::loopback(8510)),
+            validator_listen: self.validator_listen.unwrap_or(Listen::loopback(8520)),
+            hook_listen: self.hook_listen.unwrap_or(Listen::loopback(8521)),
+            admin_ops_listen: self.admin_ops_listen.unwrap_or(Listen::loopback(8519)),
+            validator_ops_listen: self.validator_ops_listen.unwrap_or(Listen::loopback(8529)),
+        };
+        let insecure = self.insecure_plaintext.unwrap_or(false);
+        let mut faults = Faults::default();
+        faults.check_exposure("the admin API", &config.admin_listen, insecure);
+        faults.check_exposure("the validator", &config.validator_listen, insecure);
+        faults.check_exposure("the HTTP hook", &config.hook_listen, insecure);
+        faults.check_exposure("the admin's ops listener", &config.admin_ops_listen, insecure);
+        faults.check_exposure("the validator's ops listener", &config.validator_ops_listen, insecure);
+        faults.into_result(config)
+    }
+}
