@@ -148,8 +148,13 @@ pub struct Resource {
 
 /// A failure, told for whoever called; no transport in it. It becomes a gRPC status (`runtime::status`) in one of the
 /// last steps. `Display` shows the public message only.
+///
+/// One pointer wide, so that a `Result` costs the good way nothing.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Error {
+pub struct Error(Box<Told>);
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Told {
     reason: Reason,
     message: String,
     violations: Vec<Violation>,
@@ -162,7 +167,7 @@ pub struct Error {
 
 impl Error {
     fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Told {
             reason,
             message: message.into(),
             violations: Vec::new(),
@@ -170,57 +175,62 @@ impl Error {
             metadata: BTreeMap::new(),
             retry_after: None,
             internal: None,
-        }
+        }))
     }
 
     fn about(mut self, kind: &'static str, name: impl Into<String>) -> Self {
-        self.resource = Some(Resource { kind, name: name.into() });
+        self.0.resource = Some(Resource { kind, name: name.into() });
         self
     }
 
     fn violating(mut self, field: &str, rule: impl Into<String>) -> Self {
-        self.violations.push(Violation { field: field.to_owned(), rule: rule.into() });
+        self.0.violations.push(Violation { field: field.to_owned(), rule: rule.into() });
         self
     }
 
     fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.metadata.insert(name, value.into());
+        self.0.metadata.insert(name, value.into());
         self
     }
 
     fn retry_after(mut self, delay: Duration) -> Self {
-        self.retry_after = Some(delay);
+        self.0.retry_after = Some(delay);
+        self
+    }
+
+    fn because(mut self, detail: impl Into<String>) -> Self {
+        self.0.internal = Some(detail.into());
         self
     }
 
     /// Why.
-    pub const fn reason(&self) -> Reason {
-        self.reason
+    pub fn reason(&self) -> Reason {
+        self.0.reason
     }
 
     /// Which fields break which rules; empty unless the kind is `InvalidArgument`.
     pub fn violations(&self) -> &[Violation] {
-        &self.violations
+        &self.0.violations
     }
 
     /// What it is about, if about one thing.
-    pub const fn resource(&self) -> Option<&Resource> {
-        self.resource.as_ref()
+    pub fn resource(&self) -> Option<&Resource> {
+        self.0.resource.as_ref()
     }
 
     /// Facts for programs, as `revision`.
-    pub const fn metadata(&self) -> &BTreeMap<&'static str, String> {
-        &self.metadata
+    pub fn metadata(&self) -> &BTreeMap<&'static str, String> {
+        &self.0.metadata
     }
 
     /// How long to wait before the next try, where trying again can help.
-    pub const fn retry_delay(&self) -> Option<Duration> {
-        self.retry_after
+    pub fn retry_delay(&self) -> Option<Duration> {
+        self.0.retry_after
     }
 
     /// What the log should know and the caller must not.
     pub fn internal_detail(&self) -> Option<&str> {
-        self.internal.as_deref()
+        self.0.internal.as_deref()
     }
 }
 
@@ -346,18 +356,14 @@ impl Error {
 
     /// The database did not answer.
     pub fn store_unavailable(detail: impl Into<String>) -> Self {
-        let mut error =
-            Self::new(Reason::StoreUnavailable, "the database did not answer; retry with the same request_id")
-                .retry_after(Duration::from_secs(1));
-        error.internal = Some(detail.into());
-        error
+        Self::new(Reason::StoreUnavailable, "the database did not answer; retry with the same request_id")
+            .because(detail)
+            .retry_after(Duration::from_secs(1))
     }
 
     /// A defect; `detail` goes to the log only.
     pub fn internal(detail: impl Into<String>) -> Self {
-        let mut error = Self::new(Reason::Internal, "internal error; the server's log has more");
-        error.internal = Some(detail.into());
-        error
+        Self::new(Reason::Internal, "internal error; the server's log has more").because(detail)
     }
 
     /// The process is leaving.
@@ -369,7 +375,7 @@ impl Error {
 
 impl Display for Error {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.0.message)
     }
 }
 
