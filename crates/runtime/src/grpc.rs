@@ -8,8 +8,10 @@ use tower::layer::util::Identity;
 /// Largest request that the admin reads: 1 MiB.
 pub const ADMIN_MESSAGE_LIMIT: usize = 1 << 20;
 
-/// Largest request that a validator reads: 16 KiB. The longest honest one is Envoy's, with its request headers.
-pub const VALIDATOR_MESSAGE_LIMIT: usize = 16 << 10;
+/// Largest request that a validator reads: 128 KiB. The longest honest one is Envoy's Check, which always carries the
+/// path with its query: a limit below what Envoy lets in (60 KiB of headers unless told otherwise) would let any client
+/// provoke errors that look like an outage.
+pub const VALIDATOR_MESSAGE_LIMIT: usize = 128 << 10;
 
 /// A server builder with explicit limits. tonic 0.14 passes "none" for several of hyper's guards unless told otherwise.
 pub fn server(max_concurrent_streams: u32) -> Server<Identity> {

@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use keyward_runtime::config::{Faults, Listen, read_file};
+use keyward_runtime::config::{Faults, Listen, is_local, read_file};
 use keyward_runtime::merge;
 use serde::Deserialize;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -81,7 +81,7 @@ fn admins(urls: &[String], insecure: bool, faults: &mut Faults) -> Vec<Uri> {
     for url in urls {
         match url.parse::<Uri>() {
             Ok(uri) if uri.scheme_str() == Some("http") && uri.port().is_some() => {
-                if !insecure && !is_loopback(&uri) {
+                if !insecure && !is_local(uri.host()) {
                     faults.add(format!(
                         "{url} is beyond this machine, and the credential would travel in plaintext: say \
                          --insecure-plaintext if the network is private"
@@ -93,11 +93,6 @@ fn admins(urls: &[String], insecure: bool, faults: &mut Faults) -> Vec<Uri> {
         }
     }
     admins
-}
-
-fn is_loopback(uri: &Uri) -> bool {
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The metadata value for the credential in the file; a placeholder once a fault is noted.

@@ -26,7 +26,7 @@ use crate::validate::Validator;
 const MAX_STREAMS: u32 = 1_024;
 
 /// How often the health service looks whether there is a lease. Requests look for themselves.
-const HEALTH_INTERVAL: Duration = Duration::from_millis(100);
+const HEALTH_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Where the validator listens, bound.
 #[derive(Debug)]

@@ -1,8 +1,10 @@
 //! What the outside world is told. Gateways pass it on to whoever sent the request, so it says nothing of why a token
 //! is no good.
 
+use std::sync::Arc;
+
 use keyward_domain::{Error, Expectation, Revision, Verdict};
-use keyward_replica::Answer;
+use keyward_replica::Facts;
 
 use crate::front::credential::Presented;
 use crate::validate::Validator;
@@ -49,7 +51,7 @@ pub(crate) const UNAVAILABLE: Refusal = Refusal {
     body: r#"{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"API keys cannot be validated now"}"#,
 };
 
-/// Decides on what a request presents.
+/// Decides on what a request presents: the key, or a refusal.
 ///
 /// # Errors
 /// `NO_LEASE`: there is no decision.
@@ -57,14 +59,16 @@ pub(crate) fn decide(
     validator: &Validator,
     presented: &Presented<'_>,
     expectation: &Expectation<'_>,
-) -> Result<Result<Answer, Refusal>, Error> {
+) -> Result<Result<Arc<Facts>, Refusal>, Error> {
     // Also what presents nothing is judged: a validator without a lease decides nothing at all.
     let token = if let Presented::One(token) = presented { token } else { "" };
     let answer = validator.validate(token, expectation, Revision(0))?;
     Ok(match (presented, answer.verdict) {
         (Presented::Nothing, _) => Err(MISSING),
         (Presented::Ambiguous, _) => Err(INVALID),
-        (Presented::One(_), Verdict::Valid) => Ok(answer),
+        (Presented::One(_), Verdict::Valid) => {
+            Ok(answer.key.ok_or_else(|| Error::internal("a valid token of no key"))?)
+        }
         (Presented::One(_), Verdict::WrongProject | Verdict::ClientKeyNotAllowed) => Err(FORBIDDEN),
         (Presented::One(_), Verdict::Malformed | Verdict::Unknown | Verdict::Deactivated | Verdict::Expired) => {
             Err(INVALID)

@@ -60,10 +60,15 @@ fn candidate<'a>(name: &str, value: &'a [u8]) -> Result<Option<&'a str>, Unclear
     }
     match value.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(token.trim())),
-        // Gateways join duplicate headers with a comma: "Basic x,Bearer y" hides one of ours.
-        _ if value.to_ascii_lowercase().contains("bearer") => Err(Unclear),
+        _ if hides_bearer(value) => Err(Unclear),
         _ => Ok(None),
     }
+}
+
+/// Gateways join duplicate headers with a comma: "Basic x,Bearer y" hides one of ours.
+fn hides_bearer(value: &str) -> bool {
+    let is_bearer = |part: &str| part.trim_start().get(..7).is_some_and(|head| head.eq_ignore_ascii_case("bearer "));
+    value.split(',').any(is_bearer) || value.eq_ignore_ascii_case("bearer")
 }
 
 #[cfg(test)]
@@ -81,7 +86,9 @@ mod tests {
         assert_eq!(presented(&[("x-api-key", "a")]), Presented::One("a"));
         assert_eq!(presented(&[("x-api-key", "a"), ("authorization", "Bearer a")]), Presented::One("a"));
         assert_eq!(presented(&[("accept", "a")]), Presented::Nothing);
-        assert_eq!(presented(&[("authorization", "Basic dTpw")]), Presented::Nothing);
+        for others in ["Basic dTpw", "Basic AABeaReRAA==", "Digest username=\"forbearer\", realm=\"bearer\""] {
+            assert_eq!(presented(&[("authorization", others)]), Presented::Nothing, "{others}");
+        }
     }
 
     #[test]
@@ -89,6 +96,8 @@ mod tests {
         assert_eq!(presented(&[("x-api-key", "a"), ("authorization", "Bearer b")]), Presented::Ambiguous);
         assert_eq!(presented(&[("x-api-key", "a"), ("x-api-key", "b")]), Presented::Ambiguous);
         assert_eq!(presented(&[("authorization", "Basic x,Bearer b")]), Presented::Ambiguous);
+        assert_eq!(presented(&[("authorization", "Basic x, bearer b")]), Presented::Ambiguous);
+        assert_eq!(presented(&[("authorization", "Bearer")]), Presented::Ambiguous);
         // Joined by a gateway: no token has a comma, so this is malformed later.
         assert_eq!(presented(&[("x-api-key", "a,b")]), Presented::One("a,b"));
         assert_eq!(present([("x-api-key", &b"\xff"[..])].into_iter()), Presented::Ambiguous);

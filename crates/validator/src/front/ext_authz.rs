@@ -6,7 +6,7 @@ use keyward_proto::envoy::header_value_option::HeaderAppendAction;
 use keyward_proto::envoy::{
     self, CheckRequest, CheckResponse, DeniedHttpResponse, HeaderValue, HeaderValueOption, HttpStatus, OkHttpResponse,
 };
-use keyward_replica::Answer;
+use keyward_replica::Facts;
 use keyward_runtime::status;
 use tonic::{Code, Request, Response, Status};
 
@@ -38,7 +38,7 @@ fn check(validator: &Validator, request: &CheckRequest) -> Result<CheckResponse,
     let expectation = route::expectation(settings)?;
     let presented = credential::present(headers(http));
     Ok(match decide(validator, &presented, &expectation)? {
-        Ok(answer) => allowed(&answer, credential::to_remove(headers(http))),
+        Ok(key) => allowed(&key, credential::to_remove(headers(http))),
         Err(refusal) => denied(&refusal),
     })
 }
@@ -53,11 +53,9 @@ fn headers(http: &HttpRequest) -> impl Iterator<Item = (&str, &[u8])> {
     text.chain(raw)
 }
 
-fn allowed(answer: &Answer, remove: Vec<&'static str>) -> CheckResponse {
-    let (project, key) =
-        answer.key.as_ref().map(|k| (k.name.project.as_str(), k.name.key.as_str())).unwrap_or_default();
+fn allowed(key: &Facts, remove: Vec<&'static str>) -> CheckResponse {
     let ok = OkHttpResponse {
-        headers: vec![header(PROJECT_HEADER, project), header(KEY_HEADER, key)],
+        headers: vec![header(PROJECT_HEADER, key.name.project.as_str()), header(KEY_HEADER, key.name.key.as_str())],
         headers_to_remove: remove.into_iter().map(str::to_owned).collect(),
         ..Default::default()
     };
@@ -69,7 +67,7 @@ fn allowed(answer: &Answer, remove: Vec<&'static str>) -> CheckResponse {
 }
 
 fn denied(refusal: &Refusal) -> CheckResponse {
-    let mut headers = vec![header("content-type", "application/problem+json")];
+    let mut headers = vec![header("content-type", "application/problem+json"), header("cache-control", "no-store")];
     headers.extend(refusal.www_authenticate.map(|value| header("www-authenticate", value)));
     let code = if refusal.status == 403 { Code::PermissionDenied } else { Code::Unauthenticated };
     let denied = DeniedHttpResponse {

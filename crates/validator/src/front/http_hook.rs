@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use axum::routing::any;
 use keyward_domain::Error;
-use keyward_replica::Answer;
+use keyward_replica::Facts;
 
 use crate::front::answer::{KEY_HEADER, PROJECT_HEADER, Refusal, UNAVAILABLE, decide};
 use crate::front::{credential, route};
@@ -22,7 +22,7 @@ async fn auth(State(validator): State<Validator>, RawQuery(query): RawQuery, hea
     let decided = settings(query.as_deref().unwrap_or_default())
         .and_then(|expectation| decide(&validator, &presented, &expectation));
     match decided {
-        Ok(Ok(answer)) => allowed(&answer),
+        Ok(Ok(key)) => allowed(&key),
         Ok(Err(refusal)) => refused(&refusal),
         Err(error) => no_decision(&error),
     }
@@ -33,15 +33,13 @@ fn settings(query: &str) -> Result<keyward_domain::Expectation<'_>, Error> {
     route::expectation(query.split('&').filter(|pair| !pair.is_empty()).map(|p| p.split_once('=').unwrap_or((p, ""))))
 }
 
-fn allowed(answer: &Answer) -> Response {
+fn allowed(key: &Facts) -> Response {
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
-    if let Some(key) = &answer.key {
-        for (name, value) in [(PROJECT_HEADER, key.name.project.as_str()), (KEY_HEADER, key.name.key.as_str())] {
-            // Ids are letters, digits and underscores, which any header may hold.
-            if let Ok(value) = value.parse() {
-                headers.insert(name, value);
-            }
+    for (name, value) in [(PROJECT_HEADER, key.name.project.as_str()), (KEY_HEADER, key.name.key.as_str())] {
+        // Ids are letters, digits and underscores, which any header may hold.
+        if let Ok(value) = value.parse() {
+            headers.insert(name, value);
         }
     }
     headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
