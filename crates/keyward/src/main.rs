@@ -41,7 +41,7 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Keyward::parse()).await {
+    match Box::pin(run(Keyward::parse())).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -55,11 +55,11 @@ async fn run(keyward: Keyward) -> anyhow::Result<()> {
     match command {
         Command::Serve(options) => {
             telemetry::start(&keyward.log, keyward.log_format)?;
-            serve::run(options.resolve()?).await
+            Box::pin(serve::run(options.resolve()?)).await
         }
         Command::Validator(options) => {
             telemetry::start(&keyward.log, keyward.log_format)?;
-            keyward_validator::run(options.resolve()?).await
+            Box::pin(keyward_validator::run(options.resolve()?)).await
         }
         Command::Projects(command) => command.run().await,
         Command::Keys(command) => command.run().await,

@@ -67,6 +67,12 @@ impl TryFrom<String> for Listen {
     }
 }
 
+/// Whether the host of a URL is this machine, so that a credential sent there in plaintext stays on it.
+pub fn is_local(host: Option<&str>) -> bool {
+    let host = host.unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
 /// Everything that is wrong with a configuration, one line each.
 #[derive(Debug, Default)]
 pub struct Faults(Vec<String>);

@@ -1,12 +1,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
+use keyward_runtime::config::is_local;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Status};
 use tonic_types::StatusExt;
 
@@ -24,6 +25,9 @@ pub(crate) struct ClientOptions {
     /// File that holds a member's credential. Default: root.credential in the data directory.
     #[arg(long, env = "KEYWARD_CREDENTIAL_FILE", value_name = "FILE")]
     credential_file: Option<PathBuf>,
+    /// Allows an admin beyond this machine, to which the credential travels in plaintext.
+    #[arg(long, env = "KEYWARD_INSECURE_PLAINTEXT")]
+    insecure_plaintext: bool,
 }
 
 /// Adds the credential to each call.
@@ -43,10 +47,17 @@ pub(crate) type Transport = InterceptedService<Channel, Credential>;
 impl ClientOptions {
     /// Connects.
     pub(crate) async fn connect(&self) -> anyhow::Result<Transport> {
+        let uri: Uri =
+            self.admin.parse().with_context(|| format!("{}: an admin's address is http://host:port", self.admin))?;
+        if !self.insecure_plaintext && !is_local(uri.host()) {
+            bail!(
+                "{} is beyond this machine, and the credential would travel in plaintext: say --insecure-plaintext if \
+                 the network is private",
+                self.admin
+            );
+        }
         let credential = self.credential()?;
-        let endpoint = Endpoint::from_shared(self.admin.clone())
-            .with_context(|| format!("{}: an admin's address is http://host:port", self.admin))?;
-        let channel = endpoint
+        let channel = Endpoint::from(uri)
             .connect_timeout(Duration::from_secs(5))
             .connect()
             .await
