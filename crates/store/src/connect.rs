@@ -5,17 +5,37 @@ use std::time::Duration;
 
 use keyward_domain::Error;
 use keyward_token::DigestKey;
+use sea_orm::sqlx::Executor;
+use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
-use sea_orm::{ConnectOptions, Database, DatabaseBackend, DatabaseConnection, DbErr};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseBackend, DatabaseConnection, DbErr, RuntimeErr};
 use sea_orm_migration::MigratorTrait;
 
 use crate::migration::Migrator;
+use crate::write::begin;
+
+/// What a PostgreSQL session must be like, whatever the defaults of its database and role are:
+///
+/// * A transaction that locks the counter sees what was committed before it got the lock. At a higher level it would
+///   fail instead, and under load for ever.
+/// * What is acknowledged is on disk: otherwise a crash could bring a deactivated key back.
+/// * An admin that stops in the middle of a transaction, as one cut off from the network does, holds the counter and
+///   with it everybody up. The server ends its session, before those who wait for a connection give up.
+const SESSION: &str = "
+SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED;
+SELECT set_config('synchronous_commit', 'on', false)
+    WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply');
+SET idle_in_transaction_session_timeout = '3s';
+";
+
+/// Whoever holds this advisory lock may migrate: "keyward" in ASCII.
+const MIGRATION_LOCK: i64 = 0x006b_6579_7761_7264;
 
 /// Why the database could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The URL is for neither database.
-    #[error("the database URL must start with sqlite: or postgres:")]
+    #[error("the database URL must start with sqlite: or postgres://")]
     Scheme,
     /// Another process has this SQLite file open as its own. Two would break the fence: only the holder may grant leases.
     #[error("another keyward process uses the database {0}")]
@@ -44,7 +64,8 @@ pub enum OpenError {
 /// Keyward's durable state. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    /// SQLite: one connection, so that writers queue here and not on a busy database. PostgreSQL: the same pool as `reader`.
+    /// SQLite: one connection, so that writers queue here and not on a busy database. PostgreSQL: a pool apart from
+    /// `reader`, for writers wait for each other at the counter, and readers must not wait behind them.
     pub(crate) writer: DatabaseConnection,
     pub(crate) reader: DatabaseConnection,
     pub(crate) chain_key: Arc<DigestKey>,
@@ -63,27 +84,52 @@ impl Store {
     pub async fn open(url: &str, chain_key: DigestKey) -> Result<Self, OpenError> {
         let store = if let Some(path) = url.strip_prefix("sqlite:") {
             Self::open_sqlite(Path::new(path), chain_key).await?
-        } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             Self::open_postgres(url, chain_key).await?
         } else {
             return Err(OpenError::Scheme);
         };
-        Migrator::up(&store.writer, None).await?;
+        store.migrate().await?;
         Ok(store)
     }
 
     async fn open_sqlite(path: &Path, chain_key: DigestKey) -> Result<Self, OpenError> {
-        let lock = lock(path)?;
-        let writer = Database::connect(sqlite_options(path, 1)).await?;
-        let reader = Database::connect(sqlite_options(path, 4)).await?;
+        // A link to a file that is in use is in use too.
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let lock = lock(&path)?;
+        let writer = Database::connect(sqlite_options(&path, 1)).await?;
+        let reader = Database::connect(sqlite_options(&path, 4)).await?;
         Ok(Self { writer, reader, chain_key: Arc::new(chain_key), _lock: Some(Arc::new(lock)) })
     }
 
     async fn open_postgres(url: &str, chain_key: DigestKey) -> Result<Self, OpenError> {
+        // sea-orm would quote a URL that it cannot parse, password and all; sqlx says what is wrong with it.
+        url.parse::<PgConnectOptions>().map_err(|e| DbErr::Conn(RuntimeErr::SqlxError(Arc::new(e))))?;
         let mut options = ConnectOptions::new(url);
-        options.max_connections(16).acquire_timeout(Duration::from_secs(5)).sqlx_logging(false);
-        let pool = Database::connect(options).await?;
-        Ok(Self { writer: pool.clone(), reader: pool, chain_key: Arc::new(chain_key), _lock: None })
+        options.max_connections(8).acquire_timeout(Duration::from_secs(5)).sqlx_logging(false);
+        options.map_sqlx_postgres_pool_opts(|pool| {
+            pool.after_connect(|connection, _| Box::pin(async { connection.execute(SESSION).await.map(drop) }))
+        });
+        let writer = Database::connect(options.clone()).await?;
+        let reader = Database::connect(options).await?;
+        Ok(Self { writer, reader, chain_key: Arc::new(chain_key), _lock: None })
+    }
+
+    /// One transaction, so that a start that is cut short leaves nothing half made.
+    async fn migrate(&self) -> Result<(), DbErr> {
+        let tx = begin(&self.writer).await?;
+        if !self.is_sqlite() {
+            // Admins that start at once take turns.
+            tx.execute_unprepared(&format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")).await?;
+        }
+        let applied = Migrator::get_migration_models(&tx).await?;
+        let pending = |name| applied.iter().all(|migration| migration.version != name);
+        // Migrator::up refuses migrations that it does not know. Those of a newer version leave a schema that this one
+        // runs on, as long as they are additions to its own.
+        if Migrator::migrations().iter().any(|migration| pending(migration.name())) {
+            Migrator::up(&tx, None).await?;
+        }
+        tx.commit().await
     }
 
     pub(crate) fn is_sqlite(&self) -> bool {
@@ -99,14 +145,18 @@ impl Store {
 }
 
 fn sqlite_options(path: &Path, connections: u32) -> ConnectOptions {
-    let mut options = ConnectOptions::new(format!("sqlite:{}?mode=rwc", path.display()));
+    // The path is set below: in a URL, `?`, `#` and `%` would be syntax.
+    let mut options = ConnectOptions::new("sqlite:");
+    let path = path.to_owned();
     options
         .max_connections(connections)
         .min_connections(1)
         .acquire_timeout(Duration::from_secs(10))
         .sqlx_logging(false);
-    options.map_sqlx_sqlite_opts(|sqlite| {
+    options.map_sqlx_sqlite_opts(move |sqlite| {
         sqlite
+            .filename(&path)
+            .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             // With NORMAL a power cut may roll back what was acknowledged: a resurrected key.
             .synchronous(SqliteSynchronous::Full)

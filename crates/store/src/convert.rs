@@ -106,7 +106,7 @@ pub(crate) fn to_member(row: member::Model, roles: Vec<role_binding::Model>) -> 
         id: MemberId::from_store(row.member_id),
         uid: row.uid.into(),
         display_name: row.display_name,
-        roles: roles.into_iter().map(to_role).collect::<Result<_, _>>()?,
+        roles: in_order(roles.into_iter().map(to_role).collect::<Result<_, _>>()?),
         creator: row.creator.map(MemberId::from_store),
         create_time: Timestamp::from_micros(row.create_time),
         create_revision: Revision(row.create_revision),
@@ -122,6 +122,12 @@ pub(crate) fn from_member(member: &Member) -> member::ActiveModel {
         create_time: Set(member.create_time.as_micros()),
         create_revision: Set(member.create_revision.0),
     }
+}
+
+/// Roles as every answer lists them; the databases return them in orders of their own.
+pub(crate) fn in_order(mut roles: Vec<RoleBinding>) -> Vec<RoleBinding> {
+    roles.sort_by(|a, b| (a.role.as_str(), &a.project).cmp(&(b.role.as_str(), &b.project)));
+    roles
 }
 
 pub(crate) fn to_role(row: role_binding::Model) -> Result<RoleBinding, Error> {

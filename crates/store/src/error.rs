@@ -33,7 +33,8 @@ fn is_conflict(error: &DbErr) -> bool {
         return false;
     };
     // PostgreSQL: serialization failure, deadlock.
-    source.as_database_error().and_then(|e| e.code()).is_some_and(|code| code == "40001" || code == "40P01")
+    let Some(source) = source.as_database_error() else { return false };
+    source.code().is_some_and(|code| code == "40001" || code == "40P01")
 }
 
 /// What a caller sees of any trouble with the database.

@@ -1,13 +1,15 @@
 //! The one shape of every change: authorize, look, lock the counter, write rows and log entry, commit.
+//!
+//! Queries that lock rows say so for both databases. SQLite knows no such locks (sea-query leaves them out) and needs
+//! none: its writers are alone.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use keyward_domain::{Change, Error, MemberId, Permission, ProjectId, RequestId, Revision, Timestamp, Uid, allows};
 use keyward_token::Digest;
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::LockType;
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseBackend, DatabaseConnection, DatabaseTransaction,
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseBackend, DatabaseConnection, DatabaseTransaction, DbErr,
     EntityTrait, QueryFilter, QuerySelect, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
 };
 
@@ -80,7 +82,6 @@ pub(crate) struct Replay {
 /// A transaction that is about to change something.
 pub(crate) struct Write<'a> {
     pub(crate) tx: DatabaseTransaction,
-    pub(crate) now: Timestamp,
     call: &'a Call,
     chain_key: &'a keyward_token::DigestKey,
 }
@@ -88,15 +89,15 @@ pub(crate) struct Write<'a> {
 /// A place in the log, taken: the counter row is locked until the transaction ends.
 pub(crate) struct Place {
     pub(crate) revision: Revision,
+    /// Read under the lock, so that times are in the order of revisions.
+    pub(crate) time: Timestamp,
     previous_chain: [u8; 32],
 }
 
 impl Store {
-    /// Begins a transaction in which the actor's right to do `call` holds until it ends.
+    /// Begins a transaction for an actor that may do `call`.
     pub(crate) async fn begin<'a>(&'a self, call: &'a Call) -> Result<Write<'a>, TxError> {
-        let tx = begin(&self.writer).await?;
-        let now = now(&tx).await?;
-        let write = Write { tx, now, call, chain_key: &self.chain_key };
+        let write = Write { tx: begin(&self.writer).await?, call, chain_key: &self.chain_key };
         write.authorize().await?;
         Ok(write)
     }
@@ -120,7 +121,7 @@ macro_rules! retry {
 pub(crate) use retry;
 
 /// Waits a little, or gives up.
-pub(crate) async fn after_conflict(attempt: &mut u32, error: &sea_orm::DbErr) -> Result<(), Error> {
+pub(crate) async fn after_conflict(attempt: &mut u32, error: &DbErr) -> Result<(), Error> {
     if *attempt >= ATTEMPTS {
         return Err(crate::error::unavailable(error));
     }
@@ -130,10 +131,21 @@ pub(crate) async fn after_conflict(attempt: &mut u32, error: &sea_orm::DbErr) ->
 }
 
 /// SQLite: IMMEDIATE, because a transaction that turns from reading to writing gets SQLITE_BUSY at once.
-pub(crate) async fn begin(connection: &DatabaseConnection) -> Result<DatabaseTransaction, sea_orm::DbErr> {
+pub(crate) async fn begin(connection: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
     let options =
         TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..Default::default() };
-    connection.begin_with_options(options).await
+    begin_with(connection, options).await
+}
+
+/// Begins in a task of its own, which ends what it began when nobody is left to take it. sqlx (0.9) takes note of a
+/// PostgreSQL transaction only when BEGIN is answered: a caller dropped just before that would leave it open in the pool.
+pub(crate) async fn begin_with(
+    connection: &DatabaseConnection,
+    options: TransactionOptions,
+) -> Result<DatabaseTransaction, DbErr> {
+    let connection = connection.clone();
+    let begun = tokio::spawn(async move { connection.begin_with_options(options).await }).await;
+    begun.unwrap_or_else(|error| Err(DbErr::Custom(format!("cannot begin a transaction: {error}"))))
 }
 
 /// The database's wall clock.
@@ -153,14 +165,12 @@ pub(crate) async fn now(connection: &impl ConnectionTrait) -> Result<Timestamp, 
 // === impl Write ===
 
 impl Write<'_> {
-    /// Reads the actor's roles under lock, so that no change commits after the one that took the right away.
+    /// Checks the actor's roles as they are now.
     async fn authorize(&self) -> Result<(), TxError> {
-        let mut query =
-            role_binding::Entity::find().filter(role_binding::Column::MemberId.eq(self.call.actor.as_str()));
-        if self.tx.get_database_backend() != DatabaseBackend::Sqlite {
-            query = query.lock(LockType::Share);
-        }
-        let rows = query.all(&self.tx).await?;
+        let rows = role_binding::Entity::find()
+            .filter(role_binding::Column::MemberId.eq(self.call.actor.as_str()))
+            .all(&self.tx)
+            .await?;
         let roles = rows.into_iter().map(to_role).collect::<Result<Vec<_>, _>>()?;
         if allows(&roles, self.call.permission, self.call.scope.as_ref()) {
             Ok(())
@@ -175,13 +185,17 @@ impl Write<'_> {
 
     /// What this request did before, if it is a retry.
     ///
+    /// Ask after looking whether the wished name is taken, and before refusing because it is. PostgreSQL shows each
+    /// statement what was committed until then: asked first, a request whose twin commits between the two statements
+    /// would not know its own result again.
+    ///
     /// # Errors
     /// `REQUEST_ID_REUSED` when the id came with another payload.
     pub(crate) async fn replay(&self) -> Result<Option<Replay>, TxError> {
         let Some(stamp) = &self.call.request else { return Ok(None) };
         let id = (self.call.actor.to_string(), stamp.method.to_owned(), stamp.id.to_string());
         let Some(row) = request::Entity::find_by_id(id).one(&self.tx).await? else { return Ok(None) };
-        if row.create_time < self.now.minus(REQUEST_ID_LIFE).as_micros() {
+        if row.create_time < now(&self.tx).await?.minus(REQUEST_ID_LIFE).as_micros() {
             return Ok(None);
         }
         if row.payload != stamp.payload {
@@ -195,13 +209,16 @@ impl Write<'_> {
     }
 
     /// Locks the counter row and takes the next place in the log. Called last before the writes: it is a leaf lock.
+    ///
+    /// Then asks for the actor's right again. Whoever takes a role away has a place in the log for that too, so no change
+    /// commits after the one that took its right away. A lock on the roles themselves would do the same, but shared it
+    /// lets a member that never stops writing keep its roles for ever, and exclusive it makes its writers take turns.
     pub(crate) async fn take_place(&self) -> Result<Place, TxError> {
-        let mut query = counter::Entity::find_by_id(1);
-        if self.tx.get_database_backend() != DatabaseBackend::Sqlite {
-            query = query.lock_exclusive();
-        }
-        let row = query.one(&self.tx).await?.ok_or_else(|| corrupt("no revision counter"))?;
-        Ok(Place { revision: Revision(row.revision).next(), previous_chain: to_chain(&row.chain)? })
+        let row = counter::Entity::find_by_id(1).lock_exclusive().one(&self.tx).await?;
+        let row = row.ok_or_else(|| corrupt("no revision counter"))?;
+        self.authorize().await?;
+        let time = now(&self.tx).await?;
+        Ok(Place { revision: Revision(row.revision).next(), time, previous_chain: to_chain(&row.chain)? })
     }
 
     /// Writes the log entry, remembers the request, moves the counter and commits.
@@ -215,21 +232,21 @@ impl Write<'_> {
         let text = serde_json::to_string(change).map_err(corrupt)?;
         let entry = Entry {
             revision: place.revision,
-            time: self.now,
+            time: place.time,
             actor: &self.call.actor,
             resource: &resource,
             change: &text,
         };
         let chain = entry.chain(self.chain_key, &place.previous_chain);
         entry.insert(&self.tx, chain).await?;
-        self.remember(&resource, place.revision, sealed).await?;
+        self.remember(&resource, &place, sealed).await?;
         move_counter(&self.tx, place.revision, chain).await?;
         Ok(self.tx.commit().await?)
     }
 
-    async fn remember(&self, resource: &str, revision: Revision, sealed: Option<&SealedSecret>) -> Result<(), TxError> {
+    async fn remember(&self, resource: &str, place: &Place, sealed: Option<&SealedSecret>) -> Result<(), TxError> {
         let Some(stamp) = &self.call.request else { return Ok(()) };
-        let oldest = self.now.minus(REQUEST_ID_LIFE).as_micros();
+        let oldest = place.time.minus(REQUEST_ID_LIFE).as_micros();
         request::Entity::delete_many().filter(request::Column::CreateTime.lt(oldest)).exec(&self.tx).await?;
         let row = request::ActiveModel {
             member_id: Set(self.call.actor.to_string()),
@@ -237,10 +254,10 @@ impl Write<'_> {
             request_id: Set(stamp.id.to_string()),
             payload: Set(stamp.payload.to_vec()),
             resource: Set(resource.to_owned()),
-            revision: Set(revision.0),
+            revision: Set(place.revision.0),
             sealed: Set(sealed.map(|s| s.bytes.clone())),
             sealing_key_id: Set(sealed.map(|s| i32::try_from(s.key_id)).transpose().map_err(corrupt)?),
-            create_time: Set(self.now.as_micros()),
+            create_time: Set(place.time.as_micros()),
         };
         row.insert(&self.tx).await?;
         Ok(())

@@ -5,6 +5,7 @@ use crate::connect::Store;
 use crate::convert::to_change;
 use crate::entity::change;
 use crate::error::{corrupt, unavailable};
+use crate::sql::rows;
 
 impl Store {
     /// Up to `limit` changes after `after`, in order and without a gap.
@@ -15,7 +16,7 @@ impl Store {
         let rows = change::Entity::find()
             .filter(change::Column::Revision.gt(after.0))
             .order_by_asc(change::Column::Revision)
-            .limit(limit)
+            .limit(rows(limit))
             .all(&self.reader)
             .await
             .map_err(|e| unavailable(&e))?;

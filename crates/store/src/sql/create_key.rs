@@ -1,4 +1,4 @@
-use keyward_domain::{Change, Error, Key, KeyDraft, KeyRecord, KeyState, MemberId, Revision, Timestamp, TokenEntry};
+use keyward_domain::{Change, Error, Key, KeyDraft, KeyRecord, KeyState, MemberId, Revision, TokenEntry};
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ActiveModelTrait, DatabaseTransaction};
 
@@ -7,7 +7,7 @@ use crate::convert::from_key;
 use crate::entity::key_token;
 use crate::error::{TxError, corrupt};
 use crate::sql::get::{find_key, find_project};
-use crate::write::{Call, Mint, Replay, SealedSecret, Write, retry};
+use crate::write::{Call, Mint, Place, Replay, SealedSecret, Write, retry};
 
 /// What a creation left behind.
 #[derive(Clone, Debug)]
@@ -32,19 +32,20 @@ impl Store {
 
     async fn create_key_once(&self, call: &Call, draft: &KeyDraft, mint: &Mint) -> Result<CreatedKey, TxError> {
         let write = self.begin(call).await?;
+        let taken = find_key(&write.tx, &draft.name).await?.is_some();
         if let Some(replay) = write.replay().await? {
             return replayed(&write, draft, replay).await;
         }
-        draft.check_expiry(write.now)?;
         if find_project(&write.tx, &draft.name.project).await?.is_none() {
             return Err(Error::project_not_found(&draft.name.project).into());
         }
-        if find_key(&write.tx, &draft.name).await?.is_some() {
+        if taken {
             return Err(Error::key_name_taken(&draft.name).into());
         }
         let place = write.take_place().await?;
-        let key = new_key(draft, mint, write.actor(), write.now, place.revision, false);
-        let record = insert_key(&write.tx, key, mint, write.now).await?;
+        draft.check_expiry(place.time)?;
+        let key = new_key(draft, mint, write.actor(), &place, false);
+        let record = insert_key(&write.tx, key, mint).await?;
         let created = CreatedKey { key: record.key.clone(), revision: place.revision, replayed: None };
         write.commit(place, &Change::KeyCreated { key: Box::new(record) }, mint.sealed.as_ref()).await?;
         Ok(created)
@@ -57,14 +58,7 @@ async fn replayed(write: &Write<'_>, draft: &KeyDraft, replay: Replay) -> Result
 }
 
 /// A key as it is at its creation.
-pub(crate) fn new_key(
-    draft: &KeyDraft,
-    mint: &Mint,
-    creator: &MemberId,
-    now: Timestamp,
-    revision: Revision,
-    default_key: bool,
-) -> Key {
+pub(crate) fn new_key(draft: &KeyDraft, mint: &Mint, creator: &MemberId, place: &Place, default_key: bool) -> Key {
     Key {
         uid: mint.uid,
         name: draft.name.clone(),
@@ -74,24 +68,19 @@ pub(crate) fn new_key(
         platform: draft.platform,
         last4: mint.last4.clone(),
         creator: creator.clone(),
-        create_time: now,
-        update_time: now,
+        create_time: place.time,
+        update_time: place.time,
         deactivator: None,
         deactivate_time: None,
         expire_time: draft.expire_time,
         annotations: draft.annotations.clone(),
-        create_revision: revision,
-        revision,
+        create_revision: place.revision,
+        revision: place.revision,
     }
 }
 
 /// Writes a key's row and its first token's.
-pub(crate) async fn insert_key(
-    tx: &DatabaseTransaction,
-    key: Key,
-    mint: &Mint,
-    now: Timestamp,
-) -> Result<KeyRecord, TxError> {
+pub(crate) async fn insert_key(tx: &DatabaseTransaction, key: Key, mint: &Mint) -> Result<KeyRecord, TxError> {
     from_key(&key)?.insert(tx).await?;
     let token = TokenEntry { digest: mint.digest, digest_key_id: mint.digest_key_id, generation: 1, not_after: None };
     let sealed = mint.sealed.as_ref();
@@ -103,7 +92,7 @@ pub(crate) async fn insert_key(
         not_after: Set(None),
         sealed: Set(sealed.map(|s| s.bytes.clone())),
         sealing_key_id: Set(sealed.map(|s| i32::try_from(s.key_id)).transpose().map_err(corrupt)?),
-        create_time: Set(now.as_micros()),
+        create_time: Set(key.create_time.as_micros()),
     };
     row.insert(tx).await?;
     Ok(KeyRecord { key, tokens: vec![token] })

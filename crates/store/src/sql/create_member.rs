@@ -3,11 +3,11 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::{ActiveModelTrait, DatabaseTransaction};
 
 use crate::connect::Store;
-use crate::convert::{from_member, from_role};
+use crate::convert::{from_member, from_role, in_order};
 use crate::entity::credential;
 use crate::error::{TxError, corrupt};
 use crate::sql::get::find_member;
-use crate::write::{Call, Mint, SealedSecret, retry};
+use crate::write::{Call, Mint, Replay, SealedSecret, Write, retry};
 
 /// What a creation left behind.
 #[derive(Clone, Debug)]
@@ -36,22 +36,26 @@ impl Store {
         mint: &Mint,
     ) -> Result<CreatedMember, TxError> {
         let write = self.begin(call).await?;
-        let known = find_member(&write.tx, &draft.id).await?;
+        let taken = find_member(&write.tx, &draft.id).await?.is_some();
         if let Some(replay) = write.replay().await? {
-            let member = known.ok_or_else(|| corrupt("remembered member is gone"))?;
-            return Ok(CreatedMember { member, revision: replay.revision, replayed: Some(replay.sealed) });
+            return replayed(&write, draft, replay).await;
         }
-        if known.is_some() {
+        if taken {
             return Err(Error::member_id_taken(&draft.id).into());
         }
         let place = write.take_place().await?;
-        let member = new_member(draft, mint, Some(write.actor().clone()), write.now, place.revision);
+        let member = new_member(draft, mint, Some(write.actor().clone()), place.time, place.revision);
         insert_member(&write.tx, &member, mint).await?;
         let created = CreatedMember { member: member.clone(), revision: place.revision, replayed: None };
         let change = Change::MemberCreated { member, credential: mint.digest };
         write.commit(place, &change, mint.sealed.as_ref()).await?;
         Ok(created)
     }
+}
+
+async fn replayed(write: &Write<'_>, draft: &MemberDraft, replay: Replay) -> Result<CreatedMember, TxError> {
+    let member = find_member(&write.tx, &draft.id).await?.ok_or_else(|| corrupt("remembered member is gone"))?;
+    Ok(CreatedMember { member, revision: replay.revision, replayed: Some(replay.sealed) })
 }
 
 /// A member as it is at its creation.
@@ -66,7 +70,7 @@ pub(crate) fn new_member(
         id: draft.id.clone(),
         uid: mint.uid,
         display_name: draft.display_name.clone(),
-        roles: draft.roles.clone(),
+        roles: in_order(draft.roles.clone()),
         creator,
         create_time: now,
         create_revision: revision,

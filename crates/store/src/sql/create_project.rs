@@ -2,7 +2,7 @@ use keyward_domain::{
     Change, Error, Key, KeyDraft, KeyId, KeyName, Platform, Project, ProjectDraft, ProjectId, Revision, Uid,
 };
 use sea_orm::ActiveValue::Set;
-use sea_orm::{ActiveModelTrait, DatabaseTransaction, EntityTrait};
+use sea_orm::{ActiveModelTrait, DatabaseTransaction, EntityTrait, QuerySelect};
 
 use crate::connect::Store;
 use crate::convert::from_project;
@@ -52,22 +52,30 @@ impl Store {
         mint: &Mint,
     ) -> Result<CreatedProject, TxError> {
         let write = self.begin(call).await?;
+        let taken = match &draft.id {
+            Some(id) => find_project(&write.tx, id).await?.is_some(),
+            None => false,
+        };
         if let Some(replay) = write.replay().await? {
             return replayed(&write, replay).await;
         }
-        let id = choose_id(&write.tx, draft).await?;
+        let id = match &draft.id {
+            Some(id) if taken => return Err(Error::project_id_taken(id).into()),
+            Some(id) => id.clone(),
+            None => allocate_id(&write.tx).await?,
+        };
         let place = write.take_place().await?;
         let project = Project {
             id: id.clone(),
             uid: Uid::generate(),
             display_name: draft.display_name.clone(),
             creator: write.actor().clone(),
-            create_time: write.now,
+            create_time: place.time,
             create_revision: place.revision,
         };
         from_project(&project).insert(&write.tx).await?;
-        let key = new_key(&default_draft(id, suffix), mint, write.actor(), write.now, place.revision, true);
-        let record = insert_key(&write.tx, key, mint, write.now).await?;
+        let key = new_key(&default_draft(id, suffix), mint, write.actor(), &place, true);
+        let record = insert_key(&write.tx, key, mint).await?;
         let created = CreatedProject {
             project: project.clone(),
             default_key: record.key.clone(),
@@ -100,15 +108,10 @@ fn default_draft(project: ProjectId, suffix: u32) -> KeyDraft {
     }
 }
 
-/// The wished id if it is free, or the next free number.
-async fn choose_id(tx: &DatabaseTransaction, draft: &ProjectDraft) -> Result<ProjectId, TxError> {
-    if let Some(id) = &draft.id {
-        return match find_project(tx, id).await? {
-            Some(_) => Err(Error::project_id_taken(id).into()),
-            None => Ok(id.clone()),
-        };
-    }
-    let row = setting::Entity::find_by_id(NEXT_PROJECT).one(tx).await?;
+/// The next free number.
+async fn allocate_id(tx: &DatabaseTransaction) -> Result<ProjectId, TxError> {
+    // Without the lock all who allocate at once would choose the same number, and all but one would have to try again.
+    let row = setting::Entity::find_by_id(NEXT_PROJECT).lock_exclusive().one(tx).await?;
     let mut number = row.as_ref().and_then(|r| r.value.parse().ok()).unwrap_or(FIRST_PROJECT);
     let id = loop {
         let id = ProjectId::from_store(number.to_string());

@@ -33,7 +33,7 @@ impl Store {
             return Ok(DeactivatedKey { revision: before.revision, key: before });
         }
         let place = write.take_place().await?;
-        let key = before.deactivated(write.actor(), etag, write.now, place.revision)?;
+        let key = before.deactivated(write.actor(), etag, place.time, place.revision)?;
         from_key(&key)?.update(&write.tx).await?;
         let tokens = tokens_of(&write.tx, &key).await?;
         let deactivated = DeactivatedKey { key: key.clone(), revision: place.revision };

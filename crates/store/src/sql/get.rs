@@ -1,6 +1,6 @@
 use keyward_domain::{Error, Key, KeyName, Member, MemberId, Project, ProjectId};
 use keyward_token::Digest;
-use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseBackend, DbErr, EntityTrait, QueryFilter, QuerySelect, Select};
+use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QuerySelect, Select};
 
 use crate::connect::Store;
 use crate::convert::{to_key, to_member, to_project};
@@ -61,13 +61,9 @@ pub(crate) async fn find_key(db: &impl ConnectionTrait, name: &KeyName) -> Resul
     Ok(by_name(name).one(db).await?.map(to_key).transpose()?)
 }
 
-/// The same, locked until the transaction ends. (SQLite's writers are alone anyway.)
+/// The same, locked until the transaction ends.
 pub(crate) async fn lock_key(db: &impl ConnectionTrait, name: &KeyName) -> Result<Option<Key>, TxError> {
-    let mut query = by_name(name);
-    if db.get_database_backend() != DatabaseBackend::Sqlite {
-        query = query.lock_exclusive();
-    }
-    Ok(query.one(db).await?.map(to_key).transpose()?)
+    Ok(by_name(name).lock_exclusive().one(db).await?.map(to_key).transpose()?)
 }
 
 pub(crate) async fn find_default_key(db: &impl ConnectionTrait, id: &ProjectId) -> Result<Option<Key>, TxError> {

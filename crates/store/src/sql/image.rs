@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use keyward_domain::{Error, KeyEntry, TokenEntry};
 use sea_orm::{
     AccessMode, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, IsolationLevel, QueryFilter, QueryOrder,
-    QuerySelect, TransactionTrait,
+    QuerySelect, TransactionOptions,
 };
 use uuid::Uuid;
 
@@ -12,6 +12,7 @@ use crate::convert::{to_entry, to_token};
 use crate::entity::{key, key_token};
 use crate::error::unavailable;
 use crate::sql::head::{Head, read_head};
+use crate::write::begin_with;
 
 /// Keys read at once.
 const PAGE: u64 = 2_000;
@@ -42,12 +43,17 @@ impl Store {
 
     /// A transaction that sees one state of the database throughout.
     async fn snapshot(&self) -> Result<DatabaseTransaction, DbErr> {
-        if self.is_sqlite() {
+        let options = if self.is_sqlite() {
             // In WAL mode a reading transaction sees the state of its first read.
-            return self.reader.begin().await;
-        }
-        let level = Some(IsolationLevel::RepeatableRead);
-        self.reader.begin_with_config(level, Some(AccessMode::ReadOnly)).await
+            TransactionOptions::default()
+        } else {
+            TransactionOptions {
+                isolation_level: Some(IsolationLevel::RepeatableRead),
+                access_mode: Some(AccessMode::ReadOnly),
+                ..Default::default()
+            }
+        };
+        begin_with(&self.reader, options).await
     }
 }
 

@@ -1,12 +1,13 @@
 use std::collections::HashMap;
 
 use keyward_domain::{Error, Key, Member, Project, ProjectId, Revision};
-use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::connect::Store;
 use crate::convert::{to_key, to_member, to_project};
 use crate::entity::{key, member, project, role_binding};
 use crate::error::unavailable;
+use crate::sql::rows;
 
 /// Lists are in the order of the revisions that created their items. Each revision creates at most one item of a list,
 /// so a page is "the next so many after that revision": what is created meanwhile comes on the last pages.
@@ -20,10 +21,10 @@ impl Store {
             .filter(key::Column::ProjectId.eq(project.as_str()))
             .filter(key::Column::CreateRevision.gt(after.0))
             .order_by_asc(key::Column::CreateRevision)
-            .limit(limit)
+            .limit(rows(limit))
             .all(&self.reader)
             .await
-            .map_err(failed)?;
+            .map_err(|e| unavailable(&e))?;
         rows.into_iter().map(to_key).collect()
     }
 
@@ -41,8 +42,12 @@ impl Store {
         if let Some(ids) = among {
             query = query.filter(project::Column::ProjectId.is_in(ids.iter().map(ProjectId::as_str)));
         }
-        let rows =
-            query.order_by_asc(project::Column::CreateRevision).limit(limit).all(&self.reader).await.map_err(failed)?;
+        let rows = query
+            .order_by_asc(project::Column::CreateRevision)
+            .limit(rows(limit))
+            .all(&self.reader)
+            .await
+            .map_err(|e| unavailable(&e))?;
         Ok(rows.into_iter().map(to_project).collect())
     }
 
@@ -54,16 +59,16 @@ impl Store {
         let rows = member::Entity::find()
             .filter(member::Column::CreateRevision.gt(after.0))
             .order_by_asc(member::Column::CreateRevision)
-            .limit(limit)
+            .limit(rows(limit))
             .all(&self.reader)
             .await
-            .map_err(failed)?;
+            .map_err(|e| unavailable(&e))?;
         let ids = rows.iter().map(|row| row.member_id.as_str());
         let bindings = role_binding::Entity::find()
             .filter(role_binding::Column::MemberId.is_in(ids))
             .all(&self.reader)
             .await
-            .map_err(failed)?;
+            .map_err(|e| unavailable(&e))?;
         let mut roles: HashMap<String, Vec<role_binding::Model>> = HashMap::new();
         for binding in bindings {
             roles.entry(binding.member_id.clone()).or_default().push(binding);
@@ -75,8 +80,4 @@ impl Store {
             })
             .collect()
     }
-}
-
-fn failed(error: DbErr) -> Error {
-    unavailable(&error)
 }

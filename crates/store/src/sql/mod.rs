@@ -10,3 +10,8 @@ pub(crate) mod head;
 pub(crate) mod image;
 pub(crate) mod initialize;
 pub(crate) mod list;
+
+/// How many rows a query may return at most: databases count in 63 bits, and sea-query panics beyond.
+pub(crate) fn rows(limit: u64) -> u64 {
+    limit.min(i64::MAX.unsigned_abs())
+}
