@@ -1,0 +1,18 @@
+//! Keyward through its front door.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod access;
+mod crash;
+mod envoy;
+mod first_start;
+mod grpcurl;
+mod hook;
+mod idempotency;
+mod names;
+mod operator;
+mod readme;
+mod secrecy;
+mod store;
+mod validate;
+mod validators;

@@ -1,0 +1,55 @@
+//! What the README tells a newcomer to paste works as it is written there.
+
+use std::process::Command;
+
+use keyward_tests::keyward::{Serve, workspace};
+use keyward_tests::parts;
+
+/// The walk, pointed at another data directory and other ports.
+fn walk(serve: &Serve) -> String {
+    let readme = std::fs::read_to_string(workspace().join("README.md")).unwrap();
+    let walk = readme.split("```sh walk\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the walk");
+    let mut script = walk.to_owned();
+    for (documented, real) in [
+        ("keyward-data", serve.data_dir().display().to_string()),
+        ("127.0.0.1:8510", serve.admin.to_string()),
+        ("127.0.0.1:8520", serve.validator.to_string()),
+        ("127.0.0.1:8521", serve.hook.to_string()),
+    ] {
+        assert!(script.contains(documented), "the walk does not mention {documented}");
+        script = script.replace(documented, &real);
+    }
+    script
+}
+
+#[test]
+fn the_walk_works_as_it_stands() {
+    let serve = Serve::start();
+    let grpcurl = parts::grpcurl().parent().unwrap().display().to_string();
+    let path = format!("{grpcurl}:{}", std::env::var("PATH").unwrap_or_default());
+    let output =
+        Command::new("bash").args(["-euo", "pipefail", "-c", &walk(&serve)]).env("PATH", path).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    // The receipt of the deactivation is the last of three.
+    let at = |text: &str| said.rfind(text).unwrap_or_else(|| panic!("no {text} in:\n{said}"));
+    let order = [
+        at("VERDICT_VALID"),
+        at("200 OK"),
+        at("x-keyward-key: server_prod"),
+        at("\"enforcedBy\": \"ENFORCED_BY_ACKS\",\n    \"validatorsAcked\": 1"),
+        at("VERDICT_DEACTIVATED"),
+    ];
+    assert!(order.is_sorted(), "{said}");
+}
+
+#[test]
+fn there_are_exactly_two_set_up_commands() {
+    let readme = std::fs::read_to_string(workspace().join("README.md")).unwrap();
+    let section = readme.split("## Two commands").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
+    let commands: Vec<_> = section.split("```sh\n").skip(1).filter_map(|b| b.split("\n```").next()).collect();
+    assert_eq!(commands, ["cargo run", "cargo test --workspace"]);
+    // CI runs the same one.
+    let ci = std::fs::read_to_string(workspace().join(".ci/run")).unwrap();
+    assert_eq!(ci.lines().filter(|line| line.starts_with("cargo")).collect::<Vec<_>>(), ["cargo test --workspace"]);
+}

@@ -1,0 +1,153 @@
+//! The two databases: made empty for one test, gone after it.
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use keyward_store::{OpenError, RootDraft, Store};
+use keyward_tests::postgres::Postgres;
+use keyward_token::DigestKey;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
+use tempfile::TempDir;
+
+use super::{create_project, mint};
+
+/// What the change log is chained with.
+pub(super) const CHAIN_KEY: [u8; 32] = [42; 32];
+
+/// The keyring that [`Database::initialized`] binds.
+pub(super) const FINGERPRINT: &str = "0123456789abcdef";
+
+/// One server for all tests. When the process ends, so does the server.
+static SERVER: LazyLock<Postgres> = LazyLock::new(|| Postgres::start().unwrap());
+
+/// An empty database.
+pub(super) enum Database {
+    Sqlite { directory: TempDir },
+    Postgres { url: String },
+}
+
+impl Database {
+    pub(super) fn sqlite() -> Self {
+        Self::Sqlite { directory: tempfile::tempdir().unwrap() }
+    }
+
+    pub(super) fn postgres() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("store_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        Self::Postgres { url: SERVER.database(&name).unwrap() }
+    }
+
+    pub(super) fn is_sqlite(&self) -> bool {
+        matches!(self, Self::Sqlite { .. })
+    }
+
+    /// Where the SQLite file is.
+    pub(super) fn path(&self) -> PathBuf {
+        match self {
+            Self::Sqlite { directory } => directory.path().join("keyward.db"),
+            Self::Postgres { .. } => panic!("PostgreSQL has no file of ours"),
+        }
+    }
+
+    pub(super) fn url(&self) -> String {
+        match self {
+            Self::Sqlite { .. } => format!("sqlite:{}", self.path().display()),
+            Self::Postgres { url } => url.clone(),
+        }
+    }
+
+    pub(super) async fn try_open(&self) -> Result<Store, OpenError> {
+        open(&self.url()).await
+    }
+
+    /// The store over this database, with its schema and nothing else.
+    pub(super) async fn open(&self) -> Store {
+        self.try_open().await.unwrap()
+    }
+
+    /// The store over this database with root, known by the credential `root`.
+    pub(super) async fn initialized(&self) -> Store {
+        let store = self.open().await;
+        store.initialize(FINGERPRINT, &RootDraft { mint: mint("root") }).await.unwrap();
+        store
+    }
+
+    /// The store over this database with root and the project `6666`.
+    pub(super) async fn started(&self) -> Store {
+        let store = self.initialized().await;
+        create_project(&store, "6666").await;
+        store
+    }
+
+    /// As many admins as may share this database: clones of the one handle on SQLite, two handles on PostgreSQL.
+    pub(super) async fn admins(&self, first: &Store) -> [Store; 2] {
+        let second = if self.is_sqlite() { first.clone() } else { self.open().await };
+        [first.clone(), second]
+    }
+
+    /// A connection past the store, for what its API rightly does not offer.
+    pub(super) async fn plain(&self) -> Plain {
+        match self {
+            Self::Sqlite { .. } => Plain::Sqlite(SqliteConnection::connect(&self.url()).await.unwrap()),
+            Self::Postgres { url } => Plain::Postgres(PgConnection::connect(url).await.unwrap()),
+        }
+    }
+}
+
+pub(super) async fn open(url: &str) -> Result<Store, OpenError> {
+    Store::open(url, DigestKey::new(1, CHAIN_KEY)).await
+}
+
+/// A connection that speaks SQL.
+pub(super) enum Plain {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+impl Plain {
+    pub(super) async fn try_run(&mut self, sql: &str) -> Result<u64, sqlx::Error> {
+        let sql = AssertSqlSafe(sql.to_owned());
+        match self {
+            Self::Sqlite(connection) => Ok(connection.execute(sqlx::raw_sql(sql)).await?.rows_affected()),
+            Self::Postgres(connection) => Ok(connection.execute(sqlx::raw_sql(sql)).await?.rows_affected()),
+        }
+    }
+
+    /// Runs statements; returns how many rows they changed.
+    pub(super) async fn run(&mut self, sql: &str) -> u64 {
+        self.try_run(sql).await.unwrap()
+    }
+
+    /// The one number that a query returns.
+    pub(super) async fn number(&mut self, sql: &str) -> i64 {
+        let query = AssertSqlSafe(sql.to_owned());
+        match self {
+            Self::Sqlite(connection) => sqlx::query_scalar(query).fetch_one(connection).await.unwrap(),
+            Self::Postgres(connection) => sqlx::query_scalar(query).fetch_one(connection).await.unwrap(),
+        }
+    }
+
+    /// Begins a transaction in which nobody else can write until it ends.
+    pub(super) async fn stop_writers(&mut self) {
+        match self {
+            Self::Sqlite(_) => self.run("BEGIN IMMEDIATE").await,
+            Self::Postgres(_) => self.run("BEGIN; SELECT FROM rev_counter FOR UPDATE").await,
+        };
+    }
+
+    /// How many transactions others have open. SQLite only tells of one that writes.
+    pub(super) async fn open_transactions(&mut self) -> i64 {
+        match self {
+            Self::Sqlite(_) => {
+                self.run("PRAGMA busy_timeout = 0").await;
+                i64::from(self.try_run("BEGIN IMMEDIATE; COMMIT").await.is_err())
+            }
+            Self::Postgres(_) => {
+                let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                            AND pid <> pg_backend_pid() AND state LIKE 'idle in transaction%'";
+                self.number(open).await
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Lists: in the order of creation, page by page.
+
+use keyward_domain::{Key, Member, Project, Revision, Role};
+use keyward_store::Store;
+
+use super::database::Database;
+use super::{
+    create_key, create_member, create_project, deactivate_key, key_name, key_name_in, on_both, on_platform, on_project,
+    project_id,
+};
+
+on_both! {
+    lists_are_in_the_order_of_creation,
+    lists_of_nothing_are_empty,
+    pages_are_complete_while_keys_are_created,
+}
+
+/// Every page, put together; each full but the last.
+macro_rules! pages {
+    ($size:expr, |$after:ident| $page:expr) => {{
+        let (mut items, mut $after) = (Vec::new(), Revision(0));
+        loop {
+            let page = $page.await.unwrap();
+            assert!(page.len() as u64 <= $size);
+            let Some(last) = page.last() else { break items };
+            $after = last.create_revision;
+            items.extend(page);
+        }
+    }};
+}
+
+async fn keys_by(store: &Store, size: u64) -> Vec<Key> {
+    pages!(size, |after| store.keys(&project_id("6666"), after, size))
+}
+
+async fn lists_are_in_the_order_of_creation(db: &Database) {
+    let store = db.initialized().await;
+    let default = create_project(&store, "6666").await;
+    create_project(&store, "0").await;
+    let mut keys = vec![default];
+    // Not in the order of any collation.
+    for key in ["b", "C", "a", "_", "B", "0"] {
+        keys.push(create_key(&store, &key_name(key)).await);
+        create_key(&store, &key_name_in("0", key)).await;
+    }
+    for (id, role) in [("zoe", on_platform(Role::Owner)), ("adam", on_project(Role::Viewer, "0"))] {
+        create_member(&store, id, &[role]).await;
+    }
+    // A key keeps its place whatever happens to it.
+    deactivate_key(&store, &keys[2].name).await;
+    keys[2] = store.key(&keys[2].name).await.unwrap().unwrap();
+    for size in [1, 2, 3, 7, u64::MAX] {
+        assert_eq!(keys_by(&store, size).await, keys, "pages of {size}");
+        let projects: Vec<Project> = pages!(size, |after| store.projects(None, after, size));
+        assert_eq!(projects.iter().map(|project| project.id.as_str()).collect::<Vec<_>>(), ["6666", "0"]);
+        let members: Vec<Member> = pages!(size, |after| store.members(after, size));
+        assert_eq!(members.iter().map(|member| member.id.as_str()).collect::<Vec<_>>(), ["root", "zoe", "adam"]);
+        let roles: Vec<_> = members.iter().flat_map(|member| &member.roles).cloned().collect();
+        let expected = [on_platform(Role::Owner), on_platform(Role::Owner), on_project(Role::Viewer, "0")];
+        assert_eq!(roles, expected);
+    }
+}
+
+async fn lists_of_nothing_are_empty(db: &Database) {
+    let store = db.started().await;
+    assert_eq!(store.keys(&project_id("7777"), Revision(0), 10).await.unwrap(), []);
+    assert_eq!(store.keys(&project_id("6666"), Revision(0), 0).await.unwrap(), []);
+    assert_eq!(store.projects(Some(&[]), Revision(0), 10).await.unwrap(), []);
+    assert_eq!(store.projects(Some(&[project_id("7777")]), Revision(0), 10).await.unwrap(), []);
+    assert_eq!(store.projects(Some(&[project_id("6666")]), Revision(0), 10).await.unwrap().len(), 1);
+    assert_eq!(store.members(Revision(1), 10).await.unwrap(), []);
+}
+
+async fn pages_are_complete_while_keys_are_created(db: &Database) {
+    let store = db.started().await;
+    let admins = db.admins(&store).await;
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let store = admins[writer % 2].clone();
+            tokio::spawn(async move {
+                for n in 0..40 {
+                    create_key(&store, &key_name(&format!("w{writer}_{n}"))).await;
+                }
+            })
+        })
+        .collect();
+    let mut seen = 0;
+    while !writers.iter().all(tokio::task::JoinHandle::is_finished) {
+        let keys = keys_by(&store, 7).await;
+        // Every revision since the project's made one key: whoever is on a page leaves nobody out before it.
+        let revisions: Vec<_> = keys.iter().map(|key| key.create_revision.0).collect();
+        assert_eq!(revisions, (2..2 + keys.len() as i64).collect::<Vec<_>>());
+        assert!(keys.len() >= seen);
+        seen = keys.len();
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    assert_eq!(keys_by(&store, 7).await.len(), 161);
+}

@@ -1,0 +1,196 @@
+//! The store's conformance suite: what both databases promise, through `keyward_store`'s public API.
+//!
+//! Each guarantee is one function over a [`Database`]; [`on_both!`] makes it two tests, so that `cargo test store` lists
+//! what holds and where. The few guarantees that only one of the databases can break are tests of that one alone.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests")]
+
+mod changes;
+mod database;
+mod image;
+mod keys;
+mod lists;
+mod members;
+mod open;
+mod permissions;
+mod projects;
+mod requests;
+mod server;
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+use keyward_domain::{
+    Error, Key, KeyDraft, KeyId, KeyName, LoggedChange, MemberDraft, MemberId, Permission, ProjectDraft, ProjectId,
+    Reason, RequestId, Revision, Role, RoleBinding, Uid,
+};
+use keyward_store::{Call, Mint, RequestStamp, SealedSecret, Store};
+use keyward_token::Digest;
+
+/// Makes a guarantee a test on each database.
+macro_rules! on_both {
+    ($($guarantee:ident,)+) => {
+        mod sqlite {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $guarantee() {
+                    super::$guarantee(&super::Database::sqlite()).await;
+                }
+            )+
+        }
+
+        mod postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $guarantee() {
+                    super::$guarantee(&super::Database::postgres()).await;
+                }
+            )+
+        }
+    };
+}
+use on_both;
+
+/// The revision at which a database stands once it holds root and the project `6666`.
+const START: Revision = Revision(2);
+
+/// Of a well-formed UUID; which one does not matter.
+const REQUEST: &str = "3f8a2c6e-2b1d-4b7e-9d55-0c6a2f1f9a10";
+
+// === Names ===
+
+fn project_id(id: &str) -> ProjectId {
+    ProjectId::parse("project", id).unwrap()
+}
+
+fn member_id(id: &str) -> MemberId {
+    MemberId::parse("member", id).unwrap()
+}
+
+/// The name of a key of the project `6666`.
+fn key_name(key: &str) -> KeyName {
+    key_name_in("6666", key)
+}
+
+fn key_name_in(project: &str, key: &str) -> KeyName {
+    KeyName { project: project_id(project), key: KeyId::parse("key", key).unwrap() }
+}
+
+// === Requests ===
+
+/// A digest that nothing else in the test has, as long as `of` is of its own.
+fn digest(of: &str) -> Digest {
+    Digest::from_bytes(*blake3::hash(of.as_bytes()).as_bytes())
+}
+
+fn sealed(of: &str) -> SealedSecret {
+    SealedSecret { key_id: 7, bytes: format!("sealed {of}").into_bytes() }
+}
+
+/// The traces of a token that is known by `of`.
+fn mint(of: &str) -> Mint {
+    let last4 = format!("{:0>4}", &of[of.len().saturating_sub(4)..]);
+    Mint { uid: Uid::generate(), digest: digest(of), digest_key_id: 1, last4, sealed: Some(sealed(of)) }
+}
+
+fn key_draft(name: KeyName) -> KeyDraft {
+    KeyDraft::parse(name, String::new(), "", None, BTreeMap::new()).unwrap()
+}
+
+fn project_draft(id: &str) -> ProjectDraft {
+    ProjectDraft::parse(id, String::new()).unwrap()
+}
+
+fn member_draft(id: &str, roles: &[RoleBinding]) -> MemberDraft {
+    MemberDraft::parse(id, String::new(), roles.to_vec()).unwrap()
+}
+
+fn on_platform(role: Role) -> RoleBinding {
+    RoleBinding::new("role", role, None).unwrap()
+}
+
+fn on_project(role: Role, project: &str) -> RoleBinding {
+    RoleBinding::new("role", role, Some(project_id(project))).unwrap()
+}
+
+// === Calls ===
+
+fn to_create_project(actor: &str) -> Call {
+    Call { actor: member_id(actor), permission: Permission::ProjectCreate, scope: None, request: None }
+}
+
+fn to_create_member(actor: &str) -> Call {
+    Call { actor: member_id(actor), permission: Permission::MemberCreate, scope: None, request: None }
+}
+
+fn to_create_key(actor: &str, project: &str) -> Call {
+    Call { actor: member_id(actor), permission: Permission::KeyCreate, scope: Some(project_id(project)), request: None }
+}
+
+fn to_deactivate_key(actor: &str, project: &str) -> Call {
+    Call { permission: Permission::KeyDeactivate, ..to_create_key(actor, project) }
+}
+
+/// The same call under a request id. `payload` stands for the hash of all that the request says.
+fn under(call: Call, method: &'static str, id: &str, payload: u8) -> Call {
+    let id = RequestId::parse(id).unwrap().unwrap();
+    Call { request: Some(RequestStamp { method, id, payload: [payload; 32] }), ..call }
+}
+
+// === Steps that must succeed ===
+
+/// Root creates a project; the token of its default key is known by the project's id.
+async fn create_project(store: &Store, id: &str) -> Key {
+    let call = to_create_project("root");
+    store.create_project(&call, &project_draft(id), 193_444, &mint(id)).await.unwrap().default_key
+}
+
+/// Root creates a key; its token is known by the key's full name.
+async fn create_key(store: &Store, name: &KeyName) -> Key {
+    let call = to_create_key("root", name.project.as_str());
+    store.create_key(&call, &key_draft(name.clone()), &mint(&name.to_string())).await.unwrap().key
+}
+
+/// Root deactivates a key.
+async fn deactivate_key(store: &Store, name: &KeyName) -> Revision {
+    store.deactivate_key(&to_deactivate_key("root", name.project.as_str()), name, "").await.unwrap().revision
+}
+
+/// Root creates a member; its credential is known by its id.
+async fn create_member(store: &Store, id: &str, roles: &[RoleBinding]) {
+    store.create_member(&to_create_member("root"), &member_draft(id, roles), &mint(id)).await.unwrap();
+}
+
+/// The newest revision.
+async fn head(store: &Store) -> Revision {
+    store.head().await.unwrap().revision
+}
+
+/// The whole log.
+async fn all_changes(store: &Store) -> Vec<LoggedChange> {
+    store.changes_after(Revision(0), u64::MAX).await.unwrap()
+}
+
+// === What is expected ===
+
+/// The reason for which a step must have failed.
+#[track_caller]
+fn refused<T: std::fmt::Debug>(step: Result<T, Error>) -> Reason {
+    step.expect_err("this must be refused").reason()
+}
+
+/// The result of `future`, or nothing if it has to wait more than `waits` times: then it is dropped where it waits.
+async fn give_up_after<F: Future>(waits: usize, future: F) -> Option<F::Output> {
+    let (mut future, mut waited) = (pin!(future), 0);
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending if waited == waits => Poll::Ready(None),
+        Poll::Pending => {
+            waited += 1;
+            Poll::Pending
+        }
+    })
+    .await
+}

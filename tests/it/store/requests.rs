@@ -1,0 +1,252 @@
+//! Request ids: a retry finds what the first try did.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use keyward_domain::{Error, KeyDraft, Reason, Revision, Role};
+use keyward_store::{CreatedKey, Mint, SealedSecret, Store};
+
+use super::database::Database;
+use super::{
+    REQUEST, START, create_key, create_member, deactivate_key, digest, head, key_draft, key_name, member_draft, mint,
+    on_both, on_platform, project_draft, refused, sealed, to_create_key, to_create_member, to_create_project, under,
+};
+
+on_both! {
+    a_retried_create_key_finds_the_first_key,
+    a_retried_create_project_finds_the_first_project,
+    a_retried_create_member_finds_the_first_member,
+    a_retry_shows_the_key_as_it_is_now,
+    a_retry_is_answered_after_its_key_expired,
+    a_retry_has_no_secret_where_none_could_be_sealed,
+    a_request_id_with_another_payload_is_refused,
+    a_request_id_is_its_members_and_its_methods,
+    a_refused_request_leaves_its_id_free,
+    identical_requests_at_once_create_one_key,
+    identical_requests_at_once_create_one_project,
+    identical_requests_at_once_create_one_member,
+    different_requests_under_one_id_at_once_create_one_key,
+    a_request_id_is_free_again_after_a_day,
+}
+
+const OTHER_REQUEST: &str = "9a1f6f0e-51a5-4d0b-8e0c-7d3c1f0b2a55";
+
+async fn request_key(store: &Store, actor: &str, payload: u8, key: &str, mint: &Mint) -> Result<CreatedKey, Error> {
+    let call = under(to_create_key(actor, "6666"), "CreateKey", REQUEST, payload);
+    store.create_key(&call, &key_draft(key_name(key)), mint).await
+}
+
+/// What a retry has: the secret of the first answer, whatever the retry itself brought.
+fn replay_of(of: &str) -> Option<Option<SealedSecret>> {
+    Some(Some(sealed(of)))
+}
+
+async fn a_retried_create_key_finds_the_first_key(db: &Database) {
+    let store = db.started().await;
+    let first = request_key(&store, "root", 1, "a", &mint("first")).await.unwrap();
+    assert_eq!(first.replayed, None);
+    create_key(&store, &key_name("b")).await;
+    for retry in ["second", "third"] {
+        let again = request_key(&store, "root", 1, "a", &mint(retry)).await.unwrap();
+        assert_eq!((again.key, again.revision), (first.key.clone(), first.revision));
+        assert_eq!(again.replayed, replay_of("first"));
+    }
+    assert_eq!(head(&store).await, Revision(4));
+}
+
+async fn a_retried_create_project_finds_the_first_project(db: &Database) {
+    let store = db.started().await;
+    let call = under(to_create_project("root"), "CreateProject", REQUEST, 1);
+    // Its id is allocated: the retry cannot know it, and must not get the next one.
+    let first = store.create_project(&call, &project_draft(""), 1, &mint("first")).await.unwrap();
+    let again = store.create_project(&call, &project_draft(""), 2, &mint("second")).await.unwrap();
+    assert_eq!((first.replayed, again.replayed), (None, replay_of("first")));
+    assert_eq!((again.project, again.default_key, again.revision), (first.project, first.default_key, first.revision));
+    assert_eq!(head(&store).await, START.next());
+}
+
+async fn a_retried_create_member_finds_the_first_member(db: &Database) {
+    let store = db.started().await;
+    let call = under(to_create_member("root"), "CreateMember", REQUEST, 1);
+    let draft = member_draft("alice", &[on_platform(Role::Support)]);
+    let first = store.create_member(&call, &draft, &mint("first")).await.unwrap();
+    let again = store.create_member(&call, &draft, &mint("second")).await.unwrap();
+    assert_eq!((first.replayed, again.replayed), (None, replay_of("first")));
+    assert_eq!((again.member, again.revision), (first.member, first.revision));
+    assert_eq!(store.member_by_credential(&digest("second")).await.unwrap(), None);
+    assert_eq!(head(&store).await, START.next());
+}
+
+async fn a_retry_shows_the_key_as_it_is_now(db: &Database) {
+    let store = db.started().await;
+    let first = request_key(&store, "root", 1, "a", &mint("first")).await.unwrap();
+    deactivate_key(&store, &key_name("a")).await;
+    let again = request_key(&store, "root", 1, "a", &mint("second")).await.unwrap();
+    assert_eq!((again.revision, again.replayed), (first.revision, replay_of("first")));
+    assert_eq!(Some(again.key), store.key(&key_name("a")).await.unwrap());
+}
+
+async fn a_retry_is_answered_after_its_key_expired(db: &Database) {
+    let store = db.started().await;
+    let expire_time = store.now().await.unwrap().plus(Duration::from_millis(200));
+    let draft = KeyDraft { expire_time: Some(expire_time), ..key_draft(key_name("a")) };
+    let call = under(to_create_key("root", "6666"), "CreateKey", REQUEST, 1);
+    let first = store.create_key(&call, &draft, &mint("first")).await.unwrap();
+    while store.now().await.unwrap() <= expire_time {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let again = store.create_key(&call, &draft, &mint("second")).await.unwrap();
+    assert_eq!((again.key, again.replayed), (first.key, replay_of("first")));
+}
+
+async fn a_retry_has_no_secret_where_none_could_be_sealed(db: &Database) {
+    let store = db.started().await;
+    request_key(&store, "root", 1, "a", &Mint { sealed: None, ..mint("first") }).await.unwrap();
+    let again = request_key(&store, "root", 1, "a", &mint("second")).await.unwrap();
+    assert_eq!(again.replayed, Some(None));
+}
+
+async fn a_request_id_with_another_payload_is_refused(db: &Database) {
+    let store = db.started().await;
+    request_key(&store, "root", 1, "a", &mint("first")).await.unwrap();
+    for key in ["a", "b"] {
+        let other = request_key(&store, "root", 2, key, &mint("second")).await;
+        assert_eq!(refused(other), Reason::RequestIdReused, "{key}");
+    }
+    assert_eq!(store.key(&key_name("b")).await.unwrap(), None);
+    assert_eq!(head(&store).await, START.next());
+}
+
+async fn a_request_id_is_its_members_and_its_methods(db: &Database) {
+    let store = db.started().await;
+    create_member(&store, "olga", &[on_platform(Role::Owner)]).await;
+    request_key(&store, "root", 1, "a", &mint("a")).await.unwrap();
+    let other_member = request_key(&store, "olga", 2, "b", &mint("b")).await.unwrap();
+    let call = under(to_create_project("root"), "CreateProject", REQUEST, 3);
+    let other_method = store.create_project(&call, &project_draft("7777"), 1, &mint("c")).await.unwrap();
+    let call = under(to_create_key("root", "6666"), "CreateKey", OTHER_REQUEST, 4);
+    let other_id = store.create_key(&call, &key_draft(key_name("d")), &mint("d")).await.unwrap();
+    assert_eq!((other_member.replayed, other_method.replayed, other_id.replayed), (None, None, None));
+    assert_eq!(head(&store).await, Revision(7));
+}
+
+async fn a_refused_request_leaves_its_id_free(db: &Database) {
+    let store = db.started().await;
+    create_key(&store, &key_name("taken")).await;
+    let refusal = request_key(&store, "root", 1, "taken", &mint("a")).await;
+    assert_eq!(refused(refusal), Reason::KeyNameTaken);
+    let created = request_key(&store, "root", 2, "free", &mint("b")).await.unwrap();
+    assert_eq!(created.replayed, None);
+}
+
+/// What a try answered: what was made, its revision, and what was replayed.
+type Answer<T> = (T, Revision, Option<Option<SealedSecret>>);
+
+/// Sends one request eight times at once, through both admins: one of them is the first, and all others find what it
+/// did. Does so ten times over, for it is a matter of chance which of them meet between which two statements. `attempt`
+/// is given the number of the round and that of the try.
+async fn assert_one_is_first<T, F>(db: &Database, attempt: impl Fn(Store, u32, String) -> F)
+where
+    T: Debug + PartialEq + Send + 'static,
+    F: Future<Output = Answer<T>> + Send + 'static,
+{
+    let store = db.started().await;
+    let admins = db.admins(&store).await;
+    for round in 0..10 {
+        let tries = (0..8).map(|n| tokio::spawn(attempt(admins[n % 2].clone(), round, n.to_string())));
+        let mut answers = Vec::new();
+        for answer in tries.collect::<Vec<_>>() {
+            answers.push(answer.await.unwrap());
+        }
+        let first = answers.iter().position(|(.., replayed)| replayed.is_none()).expect("one of them is the first");
+        let revision = head(&store).await;
+        assert_eq!(revision, Revision(START.next().0 + i64::from(round)));
+        for (n, (made, at, replayed)) in answers.iter().enumerate() {
+            assert_eq!((made, *at), (&answers[first].0, revision));
+            let expected = if n == first { None } else { replay_of(&first.to_string()) };
+            assert_eq!(*replayed, expected, "try {n}, the first being {first}");
+        }
+    }
+}
+
+/// A request id of each round, and a token that nothing else has; sealed, it is known by the number of the try.
+fn round_and_try(round: u32, n: &str) -> (String, Mint) {
+    let mint = Mint { sealed: Some(sealed(n)), ..mint(&format!("{round} {n}")) };
+    (format!("{round:08}-2b1d-4b7e-9d55-0c6a2f1f9a10"), mint)
+}
+
+async fn identical_requests_at_once_create_one_key(db: &Database) {
+    let attempt = |store: Store, round, n: String| async move {
+        let (request, mint) = round_and_try(round, &n);
+        let call = under(to_create_key("root", "6666"), "CreateKey", &request, 1);
+        let created = store.create_key(&call, &key_draft(key_name(&format!("key_{round}"))), &mint).await.unwrap();
+        (created.key, created.revision, created.replayed)
+    };
+    assert_one_is_first(db, attempt).await;
+}
+
+async fn identical_requests_at_once_create_one_project(db: &Database) {
+    let attempt = |store: Store, round, n: String| async move {
+        let (request, mint) = round_and_try(round, &n);
+        let call = under(to_create_project("root"), "CreateProject", &request, 1);
+        // A given id, then an allocated one.
+        let id = if round % 2 == 0 { format!("round{round}") } else { String::new() };
+        let created = store.create_project(&call, &project_draft(&id), 1, &mint).await.unwrap();
+        ((created.project, created.default_key), created.revision, created.replayed)
+    };
+    assert_one_is_first(db, attempt).await;
+}
+
+async fn identical_requests_at_once_create_one_member(db: &Database) {
+    let attempt = |store: Store, round, n: String| async move {
+        let (request, mint) = round_and_try(round, &n);
+        let call = under(to_create_member("root"), "CreateMember", &request, 1);
+        let draft = member_draft(&format!("member-{round}"), &[]);
+        let created = store.create_member(&call, &draft, &mint).await.unwrap();
+        (created.member, created.revision, created.replayed)
+    };
+    assert_one_is_first(db, attempt).await;
+}
+
+async fn different_requests_under_one_id_at_once_create_one_key(db: &Database) {
+    let store = db.started().await;
+    let admins = db.admins(&store).await;
+    let tries: Vec<_> = (0..8_u8)
+        .map(|n| {
+            let store = admins[usize::from(n) % 2].clone();
+            let name = format!("key_{n}");
+            tokio::spawn(async move { request_key(&store, "root", n, &name, &mint(&name)).await })
+        })
+        .collect();
+    let mut created = 0;
+    for answer in tries {
+        match answer.await.unwrap() {
+            Ok(_) => created += 1,
+            Err(error) => assert_eq!(error.reason(), Reason::RequestIdReused, "{:?}", error.internal_detail()),
+        }
+    }
+    assert_eq!((created, head(&store).await), (1, START.next()));
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+async fn a_request_id_is_free_again_after_a_day(db: &Database) {
+    let store = db.started().await;
+    let mut plain = db.plain().await;
+    let mut age = async |by: Duration| {
+        assert_eq!(plain.run(&format!("UPDATE request SET create_time = create_time - {}", by.as_micros())).await, 1);
+    };
+    let first = request_key(&store, "root", 1, "a", &mint("a")).await.unwrap();
+
+    age(DAY - Duration::from_secs(60)).await;
+    let again = request_key(&store, "root", 1, "a", &mint("again")).await.unwrap();
+    assert_eq!((again.revision, again.replayed), (first.revision, replay_of("a")));
+
+    age(Duration::from_secs(61)).await;
+    let next = request_key(&store, "root", 2, "b", &mint("b")).await.unwrap();
+    assert_eq!((next.revision, next.replayed), (first.revision.next(), None));
+    let again = request_key(&store, "root", 2, "b", &mint("again")).await.unwrap();
+    assert_eq!((again.revision, again.replayed), (next.revision, replay_of("b")));
+    let first = request_key(&store, "root", 1, "a", &mint("again")).await;
+    assert_eq!(refused(first), Reason::RequestIdReused);
+}

@@ -1,0 +1,72 @@
+//! Who may depend on whom (DESIGN.md §10): an edge more is a decision, and changes this table.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
+use keyward_tests::keyward::workspace;
+
+/// Each crate, with the crates of ours that it may name.
+const MAY_NAME: &[(&str, &[&str])] = &[
+    ("keyward-token", &[]),
+    ("keyward-proto", &[]),
+    ("keyward-domain", &["keyward-token"]),
+    ("keyward-store", &["keyward-domain", "keyward-token"]),
+    ("keyward-replica", &["keyward-domain", "keyward-token"]),
+    ("keyward-runtime", &["keyward-domain", "keyward-proto", "keyward-token"]),
+    (
+        "keyward-admin",
+        &["keyward-domain", "keyward-proto", "keyward-replica", "keyward-runtime", "keyward-store", "keyward-token"],
+    ),
+    ("keyward-validator", &["keyward-domain", "keyward-proto", "keyward-replica", "keyward-runtime", "keyward-token"]),
+    ("keyward", &["keyward-admin", "keyward-proto", "keyward-runtime", "keyward-token", "keyward-validator"]),
+];
+
+fn metadata() -> Metadata {
+    MetadataCommand::new().current_dir(workspace()).exec().unwrap()
+}
+
+#[test]
+fn crates_name_only_what_they_may() {
+    let metadata = metadata();
+    let allowed: BTreeMap<_, BTreeSet<_>> =
+        MAY_NAME.iter().map(|(name, may)| (*name, may.iter().copied().collect())).collect();
+    for package in metadata.workspace_packages() {
+        // The tests may name everything; nobody may name the tests.
+        if package.name.as_str() == "keyward-tests" {
+            continue;
+        }
+        let may = allowed.get(package.name.as_str()).unwrap_or_else(|| panic!("{} is not in the table", package.name));
+        for dependency in package.dependencies.iter().filter(|d| d.name.starts_with("keyward")) {
+            assert!(may.contains(dependency.name.as_str()), "{} must not depend on {}", package.name, dependency.name);
+        }
+    }
+}
+
+#[test]
+fn only_the_store_names_sea_orm_and_only_servers_name_tonic() {
+    for package in metadata().workspace_packages() {
+        let names = |prefix: &str| package.dependencies.iter().any(|d| d.name.starts_with(prefix));
+        assert_eq!(names("sea-orm"), package.name.as_str() == "keyward-store", "{}", package.name);
+        let pure = ["keyward-token", "keyward-domain", "keyward-store", "keyward-replica"];
+        assert!(!(pure.contains(&package.name.as_str()) && names("tonic")), "{} must not know tonic", package.name);
+    }
+}
+
+#[test]
+fn a_validator_has_no_database_in_its_tree() {
+    let metadata = metadata();
+    let nodes: BTreeMap<_, _> = metadata.resolve.iter().flat_map(|r| &r.nodes).map(|node| (&node.id, node)).collect();
+    let name = |id: &PackageId| metadata.packages.iter().find(|p| p.id == *id).map_or("", |p| p.name.as_str());
+    let mut waiting: Vec<_> = nodes.keys().copied().filter(|id| name(id) == "keyward-validator").collect();
+    let mut seen = BTreeSet::new();
+    while let Some(id) = waiting.pop() {
+        if seen.insert(name(id)) {
+            let linked = |kinds: &[cargo_metadata::DepKindInfo]| kinds.iter().any(|k| k.kind == DependencyKind::Normal);
+            waiting.extend(nodes[id].deps.iter().filter(|d| linked(&d.dep_kinds)).map(|d| &d.pkg));
+        }
+    }
+    assert!(seen.len() > 50, "the tree was not walked: {seen:?}");
+    for database in ["keyward-store", "sea-orm", "sqlx", "sqlx-core", "libsqlite3-sys"] {
+        assert!(!seen.contains(database), "{database}");
+    }
+}

@@ -1,0 +1,175 @@
+//! gRPC clients of the admin and of validators.
+
+use std::net::SocketAddr;
+
+use keyward_proto::admin::key_service_client::KeyServiceClient;
+use keyward_proto::admin::member_service_client::MemberServiceClient;
+use keyward_proto::admin::project_service_client::ProjectServiceClient;
+use keyward_proto::admin::{
+    CreateKeyRequest, CreateKeyResponse, CreateMemberRequest, CreateProjectRequest, CreateProjectResponse,
+    DeactivateKeyRequest, DeactivateKeyResponse, Key, ListKeysRequest, Member, RoleBinding,
+};
+use keyward_proto::validate::validate_service_client::ValidateServiceClient;
+use keyward_proto::validate::{ValidateTokenRequest, ValidateTokenResponse, Verdict};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+use tonic_types::StatusExt;
+
+/// Adds a credential to each call, if there is one.
+#[derive(Clone, Debug)]
+pub struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// What generated clients are made from.
+pub type Transport = InterceptedService<Channel, Bearer>;
+
+/// A member's clients of the admin API.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Projects.
+    pub projects: ProjectServiceClient<Transport>,
+    /// Keys.
+    pub keys: KeyServiceClient<Transport>,
+    /// Members.
+    pub members: MemberServiceClient<Transport>,
+}
+
+/// A connection to `at`.
+///
+/// # Panics
+/// When nobody listens there.
+pub async fn channel(at: SocketAddr) -> Channel {
+    Endpoint::from_shared(format!("http://{at}")).unwrap().connect().await.unwrap()
+}
+
+/// A transport with a credential, or without.
+pub async fn transport(at: SocketAddr, credential: Option<&str>) -> Transport {
+    let value = credential.map(|credential| format!("Bearer {credential}").parse().unwrap());
+    InterceptedService::new(channel(at).await, Bearer(value))
+}
+
+/// A request id that nobody used before.
+pub fn request_id() -> String {
+    keyward_domain::Uid::generate().to_string()
+}
+
+impl Admin {
+    /// Connects as the member of that credential; empty: as nobody.
+    pub async fn connect(at: SocketAddr, credential: &str) -> Self {
+        let transport = transport(at, (!credential.is_empty()).then_some(credential)).await;
+        Self {
+            projects: ProjectServiceClient::new(transport.clone()),
+            keys: KeyServiceClient::new(transport.clone()),
+            members: MemberServiceClient::new(transport),
+        }
+    }
+
+    /// Creates a project.
+    pub async fn create_project(&self, id: &str) -> Result<CreateProjectResponse, Status> {
+        let request = CreateProjectRequest { project_id: id.to_owned(), ..Default::default() };
+        Ok(self.projects.clone().create_project(request).await?.into_inner())
+    }
+
+    /// Creates a key.
+    pub async fn create_key(&self, project: &str, key_id: &str) -> Result<CreateKeyResponse, Status> {
+        self.create_key_as(project, key_id, Key::default()).await
+    }
+
+    /// Creates a key with more than a name.
+    pub async fn create_key_as(&self, project: &str, key_id: &str, key: Key) -> Result<CreateKeyResponse, Status> {
+        let request = CreateKeyRequest {
+            parent: format!("projects/{project}"),
+            key_id: key_id.to_owned(),
+            key: Some(key),
+            request_id: String::new(),
+        };
+        Ok(self.keys.clone().create_key(request).await?.into_inner())
+    }
+
+    /// Deactivates a key.
+    pub async fn deactivate(&self, project: &str, key_id: &str) -> Result<DeactivateKeyResponse, Status> {
+        let name = format!("projects/{project}/keys/{key_id}");
+        let request = DeactivateKeyRequest { name, etag: String::new() };
+        Ok(self.keys.clone().deactivate_key(request).await?.into_inner())
+    }
+
+    /// All keys of a project, page after page.
+    pub async fn list(&self, project: &str, page_size: i32) -> Result<Vec<Key>, Status> {
+        let parent = format!("projects/{project}");
+        let (mut keys, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let request = ListKeysRequest { parent: parent.clone(), page_size, page_token };
+            let page = self.keys.clone().list_keys(request).await?.into_inner();
+            keys.extend(page.keys);
+            if page.next_page_token.is_empty() {
+                return Ok(keys);
+            }
+            page_token = page.next_page_token;
+        }
+    }
+
+    /// Creates a member and returns its credential.
+    pub async fn create_member(&self, id: &str, roles: &[RoleBinding]) -> Result<String, Status> {
+        let member = Some(Member { roles: roles.to_vec(), ..Default::default() });
+        let request = CreateMemberRequest { member_id: id.to_owned(), member, request_id: String::new() };
+        Ok(self.members.clone().create_member(request).await?.into_inner().credential)
+    }
+}
+
+/// A client of a validator.
+#[derive(Clone, Debug)]
+pub struct Asker(ValidateServiceClient<Channel>);
+
+impl Asker {
+    /// Connects.
+    pub async fn connect(at: SocketAddr) -> Self {
+        Self(ValidateServiceClient::new(channel(at).await))
+    }
+
+    /// Asks about a token.
+    pub async fn ask(&self, token: &str) -> Result<ValidateTokenResponse, Status> {
+        self.ask_as(ValidateTokenRequest { token: token.to_owned(), ..Default::default() }).await
+    }
+
+    /// Asks with more than a token.
+    pub async fn ask_as(&self, request: ValidateTokenRequest) -> Result<ValidateTokenResponse, Status> {
+        Ok(self.0.clone().validate_token(request).await?.into_inner())
+    }
+
+    /// The verdict on a token.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub async fn verdict(&self, token: &str) -> Verdict {
+        self.ask(token).await.unwrap().verdict()
+    }
+}
+
+/// The reason that a refusal carries.
+///
+/// # Panics
+/// When it carries none: every error of Keyward does.
+pub fn reason(status: &Status) -> String {
+    status.get_details_error_info().unwrap_or_else(|| panic!("no ErrorInfo in {status:?}")).reason
+}
+
+/// The field that a refusal names, with its rule.
+///
+/// # Panics
+/// When it names none.
+pub fn violation(status: &Status) -> (String, String) {
+    let violations = status.get_details_bad_request().expect("a BadRequest").field_violations;
+    let first = violations.into_iter().next().expect("a violation");
+    (first.field, first.description)
+}

