@@ -330,11 +330,11 @@ impl Error {
             .about("keyward/Key", name.to_string())
     }
 
-    /// Committed, but some connected validator has not acknowledged it.
+    /// Committed, but some validator may still answer from before it.
     pub fn not_yet_enforced(revision: Revision, missing: usize) -> Self {
         Self::new(
             Reason::NotYetEnforced,
-            format!("committed at revision {revision}, not yet enforced: {missing} validators have not acknowledged it; call again to wait on"),
+            format!("committed at revision {revision}, not yet enforced: validators that may still answer from before it: {missing}; call again to wait on"),
         )
         .with("revision", revision.to_string())
         .with("validators_missing", missing.to_string())
@@ -343,8 +343,11 @@ impl Error {
 
     /// The validator has no right to answer.
     pub fn no_lease() -> Self {
-        Self::new(Reason::NoLease, "this validator may not answer now: it has no fresh connection to an admin")
-            .retry_after(Duration::from_millis(200))
+        Self::new(
+            Reason::NoLease,
+            "this validator may not answer now: its lease has run out, for want of a connection to an admin",
+        )
+        .retry_after(Duration::from_millis(200))
     }
 
     /// The validator is behind the revision that was asked for.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::id::{KeyName, MemberId, Revision, Uid};
-use crate::text::check_text;
+use crate::text::{breaks_a_line, check_text};
 use crate::time::Timestamp;
 
 /// What a key may do now.
@@ -197,7 +197,7 @@ fn check_annotations(annotations: &BTreeMap<String, String>) -> Result<(), Error
             && name.starts_with(|c: char| c.is_ascii_lowercase())
             && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._/-".contains(&b))
     };
-    let value_ok = |value: &str| value.chars().count() <= 256 && !value.chars().any(char::is_control);
+    let value_ok = |value: &str| value.chars().count() <= 256 && !value.chars().any(breaks_a_line);
     if annotations.len() > 32 || !annotations.iter().all(|(name, value)| name_ok(name) && value_ok(value)) {
         return Err(Error::field("key.annotations", RULE));
     }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 /// An instant on a clock of this machine: nanoseconds since boot, time asleep included.
-#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Instant(i64);
 
 impl Instant {

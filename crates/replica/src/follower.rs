@@ -1,11 +1,11 @@
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use keyward_domain::{KeyEntry, Revision, Timestamp};
 use keyward_token::{DigestKey, TokenFormat};
 
-use crate::clock::{Clock, Instant};
+use crate::clock::Clock;
+use crate::holder::Holder;
 use crate::replica::Replica;
 use crate::table::TableWriter;
 
@@ -91,9 +91,13 @@ impl std::error::Error for FollowerError {}
 #[derive(Debug)]
 pub struct Follower<C> {
     replica: Arc<Replica<C>>,
+    /// What the table that requests see is a picture of.
     epoch: String,
     position: Position,
+    /// A change was lost: the next session must take a snapshot.
+    lost: bool,
     writer: TableWriter,
+    holder: Holder,
     session: Session,
 }
 
@@ -103,8 +107,6 @@ struct Session {
     welcomed: Option<Welcomed>,
     /// A snapshot under way: invisible until it is whole.
     building: Option<TableWriter>,
-    /// When each renewal that has no grant yet was about to be sent.
-    anchors: BTreeMap<u64, Instant>,
 }
 
 #[derive(Debug)]
@@ -121,27 +123,31 @@ impl<C: Clock> Follower<C> {
             replica,
             epoch: String::new(),
             position: Position::default(),
+            lost: false,
             writer: TableWriter::default(),
+            holder: Holder::default(),
             session: Session::default(),
         }
     }
 
-    /// Begins a session: the epoch and position to say Hello with. An empty epoch asks for a snapshot.
+    /// Begins a session: the epoch and position to say Hello with. An empty epoch asks for a snapshot. Leases of sessions
+    /// that broke count on to their ends.
     pub fn begin(&mut self) -> (&str, &Position) {
         self.session = Session::default();
-        (&self.epoch, &self.position)
+        self.holder.begin(self.replica.clock().now());
+        (if self.lost { "" } else { &self.epoch }, &self.position)
     }
 
-    /// Ends a session that broke: the admin no longer waits for this validator, so it must stop answering.
-    pub fn end(&mut self) {
-        self.replica.lease().drop_now();
-        self.session = Session::default();
+    /// Stops answering under this session's lease, so that Goodbye may be said: the admin that hears it waits for this
+    /// validator no longer.
+    pub fn leave(&mut self) {
+        self.holder.leave();
+        self.replica.lease().publish(self.holder.until());
     }
 
-    /// Notes that renewal `seq` is about to be sent. The lease counts from here, not from the grant's arrival: the
-    /// admin may have begun to count just after this.
+    /// Notes that renewal `seq` is about to be sent.
     pub fn renewing(&mut self, seq: u64) {
-        self.session.anchors.insert(seq, self.replica.clock().now());
+        self.holder.renewing(seq, self.replica.clock().now());
     }
 
     /// Whether the replica is complete in this session, so that a lease is worth asking for.
@@ -198,6 +204,12 @@ impl<C: Clock> Follower<C> {
         }
         building.publish(position.revision);
         let (format, digest_keys) = (welcomed.format.clone(), welcomed.digest_keys.clone());
+        if welcomed.epoch != self.epoch {
+            // Leases of another history say nothing about this one.
+            self.holder.drop_all();
+            self.replica.lease().publish(self.holder.until());
+        }
+        self.lost = false;
         self.replica.install(Arc::clone(building.table()), format, digest_keys);
         self.epoch.clone_from(&welcomed.epoch);
         self.writer = self.session.building.take().unwrap_or_default();
@@ -210,8 +222,7 @@ impl<C: Clock> Follower<C> {
             return Err(FollowerError::OutOfOrder);
         }
         if position.revision != self.position.revision.next() {
-            // Nothing can be trusted to follow: take a snapshot next time.
-            self.epoch.clear();
+            self.lost = true;
             return Err(FollowerError::Gap);
         }
         for key in keys {
@@ -222,13 +233,13 @@ impl<C: Clock> Follower<C> {
         Ok(Reply::Ack(self.position.revision))
     }
 
-    /// A grant for an unknown renewal is dropped: it could only be counted from a wrong instant.
     fn grant(&mut self, seq: u64, duration: Duration, wall_time: Timestamp) {
-        let Some(anchor) = self.session.anchors.remove(&seq) else { return };
-        self.session.anchors.retain(|other, _| *other > seq);
-        self.replica.set_wall_time(anchor, wall_time);
-        if self.is_complete() && !duration.is_zero() {
-            self.replica.lease().extend(anchor.plus(duration));
+        if !self.is_complete() || duration.is_zero() {
+            return;
+        }
+        if let Some(anchor) = self.holder.granted(seq, duration) {
+            self.replica.set_wall_time(anchor, wall_time);
+            self.replica.lease().publish(self.holder.until());
         }
     }
 }

@@ -2,8 +2,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::clock::Instant;
 
-/// The right to answer from memory, until an instant. Read on every call and never by a timer: a process that was
-/// stopped and wakes up finds the clock advanced, whereas a flag would still stand.
+/// The right to answer from memory, until an instant, as requests see it. Read on every call and never by a timer: a
+/// process that was stopped and wakes up finds the clock advanced, whereas a flag would still stand.
 #[derive(Debug)]
 pub struct Lease(AtomicI64);
 
@@ -20,13 +20,8 @@ impl Lease {
         Instant::from_nanos(self.0.load(Ordering::Acquire))
     }
 
-    /// Prolongs it; never shortens it.
-    pub fn extend(&self, until: Instant) {
-        self.0.fetch_max(until.as_nanos(), Ordering::Release);
-    }
-
-    /// Ends it at once.
-    pub fn drop_now(&self) {
-        self.0.store(Instant::MIN.as_nanos(), Ordering::Release);
+    /// Shows requests what the [`crate::Holder`] holds.
+    pub fn publish(&self, until: Instant) {
+        self.0.store(until.as_nanos(), Ordering::Release);
     }
 }

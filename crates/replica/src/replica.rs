@@ -106,8 +106,8 @@ impl<C: Clock> Replica<C> {
         &self.clock
     }
 
-    /// The lease.
-    pub const fn lease(&self) -> &Lease {
+    /// The lease; the follower's to publish.
+    pub(crate) const fn lease(&self) -> &Lease {
         &self.lease
     }
 

@@ -4,6 +4,7 @@ use std::fmt::{Display, Formatter};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -60,6 +61,34 @@ impl FromStr for Listen {
 }
 
 impl TryFrom<String> for Listen {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// A length of time as settings write it: `10s` or `2500ms`.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+pub struct Span(
+    /// The length.
+    pub Duration,
+);
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (number, unit) = match text.strip_suffix("ms") {
+            Some(number) => (number, Duration::from_millis as fn(u64) -> Duration),
+            None => (text.strip_suffix('s').unwrap_or_default(), Duration::from_secs as fn(u64) -> Duration),
+        };
+        number.parse().map(|n| Self(unit(n))).map_err(|_| format!("{text}: a length of time is written 10s or 2500ms"))
+    }
+}
+
+impl TryFrom<String> for Span {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -134,6 +163,15 @@ mod tests {
         }
         for bad in ["", "8510", "example.com:8510", "unix:relative", "127.0.0.1"] {
             assert!(bad.parse::<Listen>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn lengths_of_time_have_a_unit() {
+        assert_eq!("10s".parse(), Ok(Span(Duration::from_secs(10))));
+        assert_eq!("2500ms".parse(), Ok(Span(Duration::from_millis(2_500))));
+        for bad in ["", "10", "s", "ms", "-1s", "1.5s", "1m"] {
+            assert!(bad.parse::<Span>().is_err(), "{bad}");
         }
     }
 

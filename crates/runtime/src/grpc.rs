@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tower::layer::util::Identity;
 
@@ -25,4 +26,23 @@ pub fn server(max_concurrent_streams: u32) -> Server<Identity> {
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
         .tcp_nodelay(true)
+}
+
+/// Adds reflection for `services` in both versions: grpcurl of 2022 knows v1alpha only. google.rpc's error details come
+/// with it, or clients could not print them.
+///
+/// # Errors
+/// The descriptor sets that the binary was built with are broken.
+pub fn add_reflection(routes: Routes, services: &[&str]) -> anyhow::Result<Routes> {
+    let builder = || {
+        let mut builder = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(keyward_proto::DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        for service in services {
+            builder = builder.with_service_name(*service);
+        }
+        builder
+    };
+    Ok(routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?))
 }

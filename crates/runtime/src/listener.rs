@@ -1,6 +1,8 @@
 //! TCP and Unix-socket listeners behind one type, for tonic and axum alike.
 
 use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -44,15 +46,22 @@ pub async fn bind(what: &str, listen: &Listen) -> anyhow::Result<(Listener, List
             Ok((Listener::Tcp(listener), real))
         }
         Listen::Unix(path) => {
-            // A process that was killed leaves its socket file behind; one that lives still answers on it.
-            if std::os::unix::net::UnixStream::connect(path).is_ok() {
-                anyhow::bail!("{}: another process listens there", failed());
-            }
-            if path.exists() {
-                std::fs::remove_file(path).with_context(failed)?;
-            }
+            remove_stale_socket(path).with_context(failed)?;
             Ok((Listener::Unix(UnixListener::bind(path).with_context(failed)?), listen.clone()))
         }
+    }
+}
+
+/// A process that was killed leaves its socket file behind. Only that is removed: a socket on which nobody listens, and
+/// never a file of another kind.
+fn remove_stale_socket(path: &Path) -> anyhow::Result<()> {
+    let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    if !metadata.file_type().is_socket() {
+        anyhow::bail!("a file that is no socket is there already");
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(std::fs::remove_file(path)?),
+        _ => anyhow::bail!("another process listens there"),
     }
 }
 

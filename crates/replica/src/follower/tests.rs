@@ -7,6 +7,7 @@ use keyward_domain::{Expectation, KeyId, KeyName, Platform, ProjectId, TokenEntr
 use keyward_token::{Token, TokenKind};
 
 use super::*;
+use crate::clock::Instant;
 use crate::replica::NoAnswer;
 
 /// A clock that moves when told to.
@@ -169,17 +170,42 @@ fn a_grant_that_answers_no_renewal_gives_nothing() {
 }
 
 #[test]
-fn a_broken_session_ends_the_lease_at_once_and_the_next_one_goes_on_from_there() {
+fn a_broken_session_leaves_its_lease_and_the_next_one_goes_on_from_there() {
     let (mut bed, token) = (Bed::new(), token());
     bed.snapshot("e", 4, vec![bed.entry(&token, true)]).unwrap();
     bed.lease();
-    bed.follower.end();
-    assert_eq!(bed.verdict(&token), Err(NoAnswer::NoLease));
     assert_eq!(bed.follower.begin(), ("e", &position(4)));
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Valid));
     bed.welcome("e", false).unwrap();
     bed.delta(5, vec![bed.entry(&token, false)]).unwrap();
-    bed.lease();
     assert_eq!(bed.verdict(&token), Ok(Verdict::Deactivated));
+    bed.replica.clock().advance(LEASE);
+    assert_eq!(bed.verdict(&token), Err(NoAnswer::NoLease));
+}
+
+#[test]
+fn a_lease_does_not_outlive_the_goodbye_to_its_session() {
+    let (mut bed, token) = (Bed::new(), token());
+    bed.snapshot("e", 1, vec![]).unwrap();
+    bed.lease();
+    bed.follower.leave();
+    assert_eq!(bed.verdict(&token), Err(NoAnswer::NoLease));
+    // With a second session's lease in hand, the first one's end is not felt.
+    bed.snapshot("e", 1, vec![]).unwrap();
+    bed.lease();
+    bed.follower.begin();
+    bed.welcome("e", false).unwrap();
+    bed.follower.leave();
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Unknown));
+}
+
+#[test]
+fn a_lease_of_another_history_is_none() {
+    let (mut bed, token) = (Bed::new(), token());
+    bed.snapshot("e", 5, vec![]).unwrap();
+    bed.lease();
+    bed.snapshot("restored", 3, vec![]).unwrap();
+    assert_eq!(bed.verdict(&token), Err(NoAnswer::NoLease));
 }
 
 #[test]
@@ -187,7 +213,6 @@ fn a_grant_of_an_earlier_session_gives_nothing() {
     let (mut bed, token) = (Bed::new(), token());
     bed.snapshot("e", 1, vec![]).unwrap();
     let seq = bed.renew();
-    bed.follower.end();
     bed.snapshot("e", 1, vec![]).unwrap();
     bed.grant(seq, 0);
     assert_eq!(bed.verdict(&token), Err(NoAnswer::NoLease));
@@ -198,8 +223,13 @@ fn a_gap_ends_the_session_and_asks_for_a_snapshot() {
     let mut bed = Bed::new();
     bed.snapshot("e", 1, vec![]).unwrap();
     assert_eq!(bed.delta(3, vec![]), Err(FollowerError::Gap));
-    bed.follower.end();
     assert_eq!(bed.follower.begin().0, "");
+    // Whoever is asked then, what was served is not taken back.
+    bed.welcome("e", true).unwrap();
+    let older = Message::Chunk { keys: vec![], complete: Some(position(0)) };
+    assert_eq!(bed.follower.handle(older), Err(FollowerError::WentBack));
+    bed.snapshot("e", 3, vec![]).unwrap();
+    assert_eq!(bed.follower.begin().0, "e");
 }
 
 #[test]
