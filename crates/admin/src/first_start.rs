@@ -1,6 +1,6 @@
 //! What the first start on an empty data directory makes: keyring, root credential, database.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -22,6 +22,8 @@ pub struct FirstStart {
     pub new_root: Option<Token>,
     /// Where the root credential is kept.
     pub credential_file: PathBuf,
+    /// Keeps other processes out; held for as long as the directory is served from.
+    pub lock: File,
 }
 
 /// Opens a data directory; makes what is missing in an empty one.
@@ -33,6 +35,8 @@ pub struct FirstStart {
 pub async fn prepare_data_dir(dir: &Path, format: &TokenFormat) -> anyhow::Result<FirstStart> {
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o700).create(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    // Before anything is looked at: of two first starts at once each would make a keyring, and one would lose.
+    let lock = lock(dir)?;
     let database = dir.join("keyward.db");
     let keyring = open_keyring(&dir.join("keyring"), database.exists())?;
     let url = format!("sqlite:{}", database.display());
@@ -44,7 +48,18 @@ pub async fn prepare_data_dir(dir: &Path, format: &TokenFormat) -> anyhow::Resul
         Some(make_root(&store, &keyring, format, &credential_file).await?)
     };
     store.check_keyring(&keyring.fingerprint()).await?;
-    Ok(FirstStart { store, keyring, new_root, credential_file })
+    Ok(FirstStart { store, keyring, new_root, credential_file, lock })
+}
+
+fn lock(dir: &Path) -> anyhow::Result<File> {
+    let path = dir.join("serve.lock");
+    let failed = || format!("cannot lock {}", path.display());
+    let file = File::options().create(true).truncate(false).write(true).open(&path).with_context(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!("another keyward process uses {}", dir.display()),
+        Err(TryLockError::Error(error)) => Err(error).with_context(failed),
+    }
 }
 
 fn open_keyring(path: &Path, database_exists: bool) -> anyhow::Result<Keyring> {

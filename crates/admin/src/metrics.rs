@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use keyward_replica::Sessions;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -14,7 +15,7 @@ use prometheus_client::registry::Registry;
 pub struct Metrics {
     calls: Family<CallLabels, Counter>,
     pub(crate) revision: Gauge,
-    pub(crate) sessions: Gauge,
+    sessions: Gauge,
     fence_seconds: Histogram,
     fences_unfinished: Counter<u64, AtomicU64>,
 }
@@ -40,11 +41,15 @@ impl Metrics {
         registry.register("calls", "gRPC calls by method and code", metrics.calls.clone());
         registry.register("revision", "Newest revision that was published", metrics.revision.clone());
         registry.register("sessions", "Connected validators", metrics.sessions.clone());
-        let help = "From a narrowing change's commit until every validator acknowledged it";
+        let help = "From a narrowing change's commit until no validator could answer from before it";
         registry.register("fence_seconds", help, metrics.fence_seconds.clone());
-        let help = "Narrowing changes whose call ended before every validator acknowledged them";
+        let help = "Narrowing changes whose call ended before they were enforced";
         registry.register("fences_unfinished", help, metrics.fences_unfinished.clone());
         (metrics, Arc::new(registry))
+    }
+
+    pub(crate) fn connected(&self, sessions: &Sessions) {
+        self.sessions.set(i64::try_from(sessions.connected()).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn call(&self, method: &str, code: tonic::Code) {

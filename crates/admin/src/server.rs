@@ -7,7 +7,7 @@ use keyward_proto::admin::key_service_server::KeyServiceServer;
 use keyward_proto::admin::member_service_server::MemberServiceServer;
 use keyward_proto::admin::project_service_server::ProjectServiceServer;
 use keyward_proto::replica::replica_service_server::ReplicaServiceServer;
-use keyward_runtime::grpc::{ADMIN_MESSAGE_LIMIT, server};
+use keyward_runtime::grpc::{ADMIN_MESSAGE_LIMIT, add_reflection, server};
 use keyward_runtime::listener::Listener;
 use keyward_runtime::ops::Ops;
 use keyward_runtime::shutdown::{Shutdown, bounded};
@@ -23,6 +23,15 @@ use crate::grpc::auth::AuthLayer;
 use crate::grpc::{KeyApi, MemberApi, ProjectApi};
 use crate::sync::ReplicaApi;
 
+/// What reflection shows.
+const REFLECTED: &[&str] = &[
+    "keyward.admin.v1.ProjectService",
+    "keyward.admin.v1.KeyService",
+    "keyward.admin.v1.MemberService",
+    "keyward.replica.v1.ReplicaService",
+    "grpc.health.v1.Health",
+];
+
 /// Streams per connection. Operators' clients need few; a validator needs one.
 const MAX_STREAMS: u32 = 100;
 
@@ -37,7 +46,7 @@ pub async fn listen(app: Arc<App>, listener: Listener, shutdown: Shutdown) -> an
     health.set_serving::<MemberServiceServer<MemberApi>>().await;
     health.set_serving::<ReplicaServiceServer<ReplicaApi>>().await;
 
-    let replica = replica_service(&app, &shutdown);
+    let replica = replica_service(&app, &shutdown, true);
     let routes = Routes::new(health_service)
         .add_service(
             ProjectServiceServer::new(ProjectApi(Arc::clone(&app))).max_decoding_message_size(ADMIN_MESSAGE_LIMIT),
@@ -47,7 +56,7 @@ pub async fn listen(app: Arc<App>, listener: Listener, shutdown: Shutdown) -> an
             MemberServiceServer::new(MemberApi(Arc::clone(&app))).max_decoding_message_size(ADMIN_MESSAGE_LIMIT),
         )
         .add_service(replica);
-    let routes = add_reflection(routes)?;
+    let routes = add_reflection(routes, REFLECTED)?;
 
     let leave = shutdown.clone();
     let server = server(MAX_STREAMS)
@@ -70,7 +79,7 @@ pub async fn listen_in_process(
     let leave = shutdown.clone();
     let incoming = ReceiverStream::new(connections).map(Ok::<_, std::io::Error>);
     let server = server(MAX_STREAMS)
-        .add_service(replica_service(&app, &shutdown))
+        .add_service(replica_service(&app, &shutdown, false))
         .serve_with_incoming_shutdown(incoming, async move { leave.wait().await });
     bounded(&shutdown, server).await.context("the in-process listener")
 }
@@ -82,24 +91,7 @@ pub fn ops(registry: Arc<Registry>, shutdown: &Shutdown) -> Ops {
     Ops { unready: Arc::new(unready), registry }
 }
 
-fn replica_service(app: &Arc<App>, shutdown: &Shutdown) -> ReplicaServiceServer<ReplicaApi> {
-    let api = ReplicaApi { app: Arc::clone(app), shutdown: shutdown.clone() };
+fn replica_service(app: &Arc<App>, shutdown: &Shutdown, external: bool) -> ReplicaServiceServer<ReplicaApi> {
+    let api = ReplicaApi { app: Arc::clone(app), shutdown: shutdown.clone(), external };
     ReplicaServiceServer::new(api).max_decoding_message_size(ADMIN_MESSAGE_LIMIT)
-}
-
-/// Reflection in both versions: grpcurl of 2022 knows v1alpha only. google.rpc's error details come with it, or
-/// clients could not print them.
-fn add_reflection(routes: Routes) -> anyhow::Result<Routes> {
-    let builder = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(keyward_proto::DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .with_service_name("keyward.admin.v1.ProjectService")
-            .with_service_name("keyward.admin.v1.KeyService")
-            .with_service_name("keyward.admin.v1.MemberService")
-            .with_service_name("keyward.replica.v1.ReplicaService")
-            .with_service_name("grpc.health.v1.Health")
-    };
-    Ok(routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?))
 }

@@ -29,7 +29,8 @@ pub struct Options {
     #[arg(long, env = "KEYWARD_OPS_LISTEN", value_name = "ADDRESS")]
     pub ops_listen: Option<Listen>,
     /// Allows addresses beyond this machine without TLS. For private networks only.
-    #[arg(long, env = "KEYWARD_INSECURE_PLAINTEXT", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, env = "KEYWARD_INSECURE_PLAINTEXT", num_args = 0..=1, default_missing_value = "true",
+        value_parser = clap::builder::BoolishValueParser::new())]
     pub insecure_plaintext: Option<bool>,
     /// TOML file with these settings, named as the flags with underscores.
     #[arg(long, env = "KEYWARD_CONFIG", value_name = "FILE")]

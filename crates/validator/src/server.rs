@@ -7,10 +7,10 @@ use anyhow::Context;
 use keyward_proto::envoy::authorization_server::AuthorizationServer;
 use keyward_proto::validate::validate_service_server::ValidateServiceServer;
 use keyward_replica::{BootClock, Follower, Replica};
-use keyward_runtime::grpc::{VALIDATOR_MESSAGE_LIMIT, server};
+use keyward_runtime::grpc::{VALIDATOR_MESSAGE_LIMIT, add_reflection, server};
 use keyward_runtime::listener::Listener;
 use keyward_runtime::ops::{self, Ops};
-use keyward_runtime::shutdown::{Shutdown, bounded};
+use keyward_runtime::shutdown::{self, Shutdown, bounded};
 use prometheus_client::registry::Registry;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
@@ -21,6 +21,9 @@ use crate::front::validate_token::ValidateApi;
 use crate::metrics::Metrics;
 use crate::sync::{Subscriber, Upstream};
 use crate::validate::Validator;
+
+/// What reflection shows. Envoy's package is left out: ours is a flattened subset of it.
+const REFLECTED: &[&str] = &["keyward.validate.v1.ValidateService", "grpc.health.v1.Health"];
 
 /// Streams per connection: a gateway multiplexes its requests over few connections.
 const MAX_STREAMS: u32 = 1_024;
@@ -75,16 +78,22 @@ impl Role {
     pub async fn run(self, listeners: Listeners, shutdown: Shutdown) -> anyhow::Result<()> {
         let Self { replica, validator, registry, subscriber } = self;
         let ops = ops(&replica, registry, &shutdown);
-        tokio::try_join!(
-            serve_grpc(validator.clone(), replica, listeners.grpc, shutdown.clone()),
-            serve_hook(validator, listeners.hook, shutdown.clone()),
-            ops::serve(listeners.ops, ops, shutdown.clone()),
-            async {
-                subscriber.run(shutdown.clone()).await;
-                anyhow::Ok(())
-            },
-        )?;
-        Ok(())
+        let (stop_sync, sync_stops) = shutdown::channel();
+        let serve = async {
+            let served = tokio::try_join!(
+                serve_grpc(validator.clone(), replica, listeners.grpc, shutdown.clone()),
+                serve_hook(validator, listeners.hook, shutdown.clone()),
+                ops::serve(listeners.ops, ops, shutdown.clone()),
+            );
+            // Only now: what was still being answered needed the lease.
+            stop_sync.leave();
+            served
+        };
+        // In a task of its own: applying a snapshot must not keep the listeners from accepting.
+        let subscriber = tokio::spawn(subscriber.run(sync_stops));
+        let served = serve.await;
+        subscriber.await.context("the subscriber broke")?;
+        served.map(|_| ())
     }
 }
 
@@ -98,7 +107,7 @@ async fn serve_grpc(
     let limit = VALIDATOR_MESSAGE_LIMIT;
     let validate = ValidateServiceServer::new(ValidateApi(validator.clone())).max_decoding_message_size(limit);
     let check = AuthorizationServer::new(ExtAuthzApi(validator)).max_decoding_message_size(limit);
-    let routes = add_reflection(Routes::new(validate).add_service(check).add_service(health_service))?;
+    let routes = add_reflection(Routes::new(validate).add_service(check).add_service(health_service), REFLECTED)?;
     let leave = shutdown.clone();
     let server = server(MAX_STREAMS)
         .add_routes(routes)
@@ -142,21 +151,8 @@ fn ops(replica: &Arc<Replica<BootClock>>, registry: Arc<Registry>, shutdown: &Sh
         } else if replica.holds_lease() {
             None
         } else {
-            Some("no lease: not connected to an admin, or the replica is not complete yet".to_owned())
+            Some("no lease: no admin for longer than it, or the replica is not complete yet".to_owned())
         }
     };
     Ops { unready: Arc::new(unready), registry }
-}
-
-/// Reflection in both versions. Envoy's package is left out: ours is a flattened subset of it.
-fn add_reflection(routes: Routes) -> anyhow::Result<Routes> {
-    let builder = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(keyward_proto::DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .with_service_name("keyward.validate.v1.ValidateService")
-            .with_service_name("grpc.health.v1.Health")
-    };
-    Ok(routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?))
 }

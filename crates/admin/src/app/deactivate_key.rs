@@ -3,18 +3,15 @@ use std::time::Duration;
 use keyward_domain::{Error, Key, KeyName, Member, Permission};
 use keyward_store::Call;
 
-use crate::app::fence::NARROWING_LIMIT;
+use crate::app::fence::within;
 use crate::app::{App, Receipt, visible};
-
-/// What the answer needs to travel before the caller's own deadline.
-const ANSWER_MARGIN: Duration = Duration::from_millis(100);
 
 impl App {
     pub(crate) fn may_deactivate_key(&self, caller: &Member, name: &KeyName) -> Result<(), Error> {
         visible::on_key(caller, Permission::KeyDeactivate, name)
     }
 
-    /// Deactivates a key. Once this returns OK no connected validator accepts its token, also when the key was
+    /// Deactivates a key. Once this returns OK no validator accepts its token, also when the key was
     /// deactivated before: the caller may be repeating a call whose answer was lost.
     ///
     /// `patience`: how long the caller waits at all.
@@ -34,8 +31,7 @@ impl App {
         };
         let deactivated = self.store.deactivate_key(&call, name, etag).await?;
         tracing::info!(revision = %deactivated.revision, key = %name, actor = %caller.id, "key deactivated");
-        let limit = patience.map_or(NARROWING_LIMIT, |p| p.saturating_sub(begun.elapsed() + ANSWER_MARGIN));
-        let receipt = self.fence(deactivated.revision, limit).await?;
+        let receipt = self.fence(deactivated.revision, within(patience, begun.elapsed())).await?;
         Ok((deactivated.key, receipt))
     }
 }

@@ -3,13 +3,21 @@ use std::time::{Duration, Instant};
 use keyward_domain::{Error, Revision};
 
 use crate::app::App;
-use crate::sync::BarrierOutcome;
+use crate::sync::FenceOutcome;
 
 /// A new key should work at once, but nobody is harmed when it works a little later.
 const WIDENING_LIMIT: Duration = Duration::from_millis(250);
 
-/// How long a narrowing change waits for every connected validator, whatever the caller's patience.
-pub(super) const NARROWING_LIMIT: Duration = Duration::from_secs(5);
+/// What a fence may take beyond the longest wait for leases to run out, for reading the log and for scheduling.
+const SLACK: Duration = Duration::from_secs(5);
+
+/// What the answer needs to travel before the caller's own deadline.
+const ANSWER_MARGIN: Duration = Duration::from_millis(100);
+
+/// What is left to wait of a caller's patience, `used` of which is gone.
+pub(super) fn within(patience: Option<Duration>, used: Duration) -> Option<Duration> {
+    patience.map(|patience| patience.saturating_sub(used + ANSWER_MARGIN))
+}
 
 /// How it is known that no validator answers from before a revision.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,17 +44,19 @@ impl App {
     /// After a widening change: pushes it, and waits for a short while only.
     pub(super) async fn push(&self, revision: Revision) -> Receipt {
         let begun = Instant::now();
-        let outcome = self.publisher.barrier(revision, WIDENING_LIMIT).await;
+        let outcome = self.publisher.fence(revision, WIDENING_LIMIT).await;
         receipt(revision, outcome, begun.elapsed())
     }
 
-    /// After a narrowing change: waits until no connected validator answers from before it.
+    /// After a narrowing change: waits until no validator answers from before it: each has acknowledged it,
+    /// or its lease has run out.
     ///
     /// # Errors
     /// `NOT_YET_ENFORCED` when `limit` was not enough.
-    pub(super) async fn fence(&self, revision: Revision, limit: Duration) -> Result<Receipt, Error> {
+    pub(super) async fn fence(&self, revision: Revision, limit: Option<Duration>) -> Result<Receipt, Error> {
         let begun = Instant::now();
-        let outcome = self.publisher.barrier(revision, limit.min(NARROWING_LIMIT)).await;
+        let longest = self.publisher.policy().wait_out() + SLACK;
+        let outcome = self.publisher.fence(revision, limit.unwrap_or(longest).min(longest)).await;
         self.metrics.fence(outcome.missing == 0, begun.elapsed());
         if outcome.missing > 0 {
             return Err(Error::not_yet_enforced(revision, outcome.missing));
@@ -55,11 +65,11 @@ impl App {
     }
 }
 
-const fn receipt(revision: Revision, outcome: BarrierOutcome, elapsed: Duration) -> Receipt {
+const fn receipt(revision: Revision, outcome: FenceOutcome, elapsed: Duration) -> Receipt {
     let enforced_by = match outcome {
-        BarrierOutcome { missing: 1.., .. } => EnforcedBy::Pending,
-        BarrierOutcome { lapsed: 1.., .. } => EnforcedBy::WaitOut,
-        BarrierOutcome { .. } => EnforcedBy::Acks,
+        FenceOutcome { missing: 1.., .. } => EnforcedBy::Pending,
+        FenceOutcome { lapsed: 1.., .. } => EnforcedBy::WaitOut,
+        FenceOutcome { .. } => EnforcedBy::Acks,
     };
     Receipt { revision, enforced_by, acked: outcome.acked, lapsed: outcome.lapsed, elapsed }
 }

@@ -13,8 +13,10 @@ pub(crate) mod list_members;
 pub(crate) mod list_projects;
 mod page;
 mod visible;
+pub(crate) mod wait_enforced;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use keyward_domain::{Error, Member};
 use keyward_store::{SealedSecret, Store};
@@ -37,7 +39,8 @@ pub struct App {
 }
 
 impl App {
-    /// Loads the image that validators are fed from. [`crate::listen`] and [`crate::listen_in_process`] serve it;
+    /// Loads the image that validators are fed from. `lease`: the longest lease to agree on from now on; `None`: as the
+    /// database says, or 10 s. [`crate::listen`] and [`crate::listen_in_process`] serve it;
     /// [`App::publish`] must run beside them.
     ///
     /// # Errors
@@ -47,9 +50,10 @@ impl App {
         keyring: Keyring,
         format: TokenFormat,
         metrics: Metrics,
+        lease: Option<Duration>,
     ) -> Result<Arc<Self>, Error> {
         let secrets = Secrets::new(format, keyring);
-        let publisher = Arc::new(Publisher::load(store.clone(), metrics.clone()).await?);
+        let publisher = Arc::new(Publisher::load(store.clone(), metrics.clone(), lease).await?);
         Ok(Arc::new(Self { store, secrets, publisher, metrics }))
     }
 

@@ -22,6 +22,7 @@ const TABLE: &[(&str, Access)] = &[
     ("/keyward.admin.v1.KeyService/GetKey", Access::Needs(Permission::KeyGet)),
     ("/keyward.admin.v1.KeyService/ListKeys", Access::Needs(Permission::KeyGet)),
     ("/keyward.admin.v1.KeyService/DeactivateKey", Access::Needs(Permission::KeyDeactivate)),
+    ("/keyward.admin.v1.KeyService/WaitEnforced", Access::Needs(Permission::KeyGet)),
     ("/keyward.admin.v1.MemberService/CreateMember", Access::Needs(Permission::MemberCreate)),
     ("/keyward.admin.v1.MemberService/GetMember", Access::Needs(Permission::MemberGet)),
     ("/keyward.admin.v1.MemberService/ListMembers", Access::Needs(Permission::MemberGet)),

@@ -4,7 +4,7 @@ use keyward_domain::{Error, Key, KeyState, Member, MemberId, Project, RequestId,
 use keyward_proto::admin;
 use keyward_runtime::wire;
 use keyward_store::RequestStamp;
-use keyward_token::{Token, TokenFormat};
+use keyward_token::Token;
 use prost::Message;
 
 use crate::app::{App, EnforcedBy, Receipt};
@@ -20,10 +20,11 @@ pub(super) fn project(project: &Project) -> admin::Project {
 }
 
 pub(super) fn key(app: &App, key: &Key) -> admin::Key {
-    masked_key(app.secrets.format(), key)
-}
-
-fn masked_key(format: &TokenFormat, key: &Key) -> admin::Key {
+    let enforcement = if app.publisher.is_enforced(key.revision) {
+        admin::key::Enforcement::Enforced
+    } else {
+        admin::key::Enforcement::Pending
+    };
     let state = match key.state {
         KeyState::Active => admin::key::State::Active,
         KeyState::Deactivated => admin::key::State::Deactivated,
@@ -35,7 +36,7 @@ fn masked_key(format: &TokenFormat, key: &Key) -> admin::Key {
         default_key: key.default_key,
         description: key.description.clone(),
         platform: key.platform.as_str().to_owned(),
-        masked_token: format.mask(key.platform.token_kind(), &key.last4),
+        masked_token: app.secrets.format().mask(key.platform.token_kind(), &key.last4),
         creator: key.creator.name(),
         create_time: Some(wire::timestamp(key.create_time)),
         update_time: Some(wire::timestamp(key.update_time)),
@@ -45,6 +46,7 @@ fn masked_key(format: &TokenFormat, key: &Key) -> admin::Key {
         annotations: key.annotations.clone(),
         etag: key.etag(),
         revision: key.revision.0,
+        enforcement: enforcement.into(),
     }
 }
 

@@ -14,6 +14,7 @@ mod list_keys;
 mod list_members;
 mod list_projects;
 mod services;
+mod wait_enforced;
 mod who_am_i;
 
 pub(crate) use services::{KeyApi, MemberApi, ProjectApi};

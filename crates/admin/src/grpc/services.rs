@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 use crate::app::App;
 use crate::grpc::{
     create_key, create_member, create_project, deactivate_key, get_key, get_member, get_project, list_keys,
-    list_members, list_projects, who_am_i,
+    list_members, list_projects, wait_enforced, who_am_i,
 };
 
 /// `ProjectService`.
@@ -62,6 +62,7 @@ service!(KeyService for KeyApi {
     get_key: GetKeyRequest -> GetKeyResponse,
     list_keys: ListKeysRequest -> ListKeysResponse,
     deactivate_key: DeactivateKeyRequest -> DeactivateKeyResponse,
+    wait_enforced: WaitEnforcedRequest -> WaitEnforcedResponse,
 });
 
 service!(MemberService for MemberApi {

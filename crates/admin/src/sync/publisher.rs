@@ -5,14 +5,14 @@ use std::time::Duration;
 use keyward_domain::{Error, LoggedChange, Revision, Timestamp};
 use keyward_proto::replica::sync_response::Message;
 use keyward_proto::replica::{Delta, Grant, SyncResponse};
-use keyward_replica::{Barrier, BootClock, Clock, Instant, SessionId, Sessions};
+use keyward_replica::{BootClock, Clock, Instant, Policy, SessionId, Sessions};
 use keyward_runtime::wire;
 use keyward_store::{Head, Store};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::metrics::Metrics;
-use crate::sync::LEASE;
 use crate::sync::image::{Chunk, Image};
+use crate::sync::policy::{Agreed, agree, expect_external_leases};
 
 /// Changes read from the log at once.
 const PAGE: u64 = 512;
@@ -34,7 +34,7 @@ pub(crate) struct Publisher {
     epoch: String,
     hint: Notify,
     state: Mutex<State>,
-    /// Ticks whenever a barrier may have moved.
+    /// Ticks whenever a fence may have moved.
     moved: watch::Sender<()>,
 }
 
@@ -53,12 +53,12 @@ struct State {
 
 /// How a wait for the validators ended.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct BarrierOutcome {
+pub(crate) struct FenceOutcome {
     /// Sessions that acknowledged.
     pub(crate) acked: usize,
-    /// Sessions that ended without.
+    /// Sessions whose leases ran out instead.
     pub(crate) lapsed: usize,
-    /// Sessions that are still to acknowledge; 0: the barrier is complete.
+    /// Sessions that may still answer from before; 0: the revision is enforced.
     pub(crate) missing: usize,
 }
 
@@ -78,19 +78,21 @@ pub(super) struct Snapshot {
 }
 
 impl Publisher {
-    /// Loads the image.
-    pub(crate) async fn load(store: Store, metrics: Metrics) -> Result<Self, Error> {
+    /// Loads the image. `lease`: a D to agree on from now on, if it is to change.
+    pub(crate) async fn load(store: Store, metrics: Metrics, lease: Option<Duration>) -> Result<Self, Error> {
+        let Agreed { policy, former_lives } = agree(&store, lease).await?;
         let mut image = Image::default();
         let Head { epoch, revision, chain } = store.load_image(|entry| image.put(entry)).await?;
-        let wall = (store.now().await?, BootClock.now());
+        let asked_at = BootClock.now();
+        let wall = (store.now().await?, asked_at);
         metrics.revision.set(revision.0);
-        tracing::info!(%revision, keys = image.len(), "image loaded");
+        tracing::info!(%revision, keys = image.len(), lease_ms = policy.lease.as_millis(), "image loaded");
         let state = State {
             image,
             revision,
             chain,
             recent: VecDeque::new(),
-            sessions: Sessions::default(),
+            sessions: Sessions::new(policy, former_lives, BootClock.now()),
             queues: HashMap::new(),
             next_session: 0,
             wall,
@@ -130,8 +132,11 @@ impl Publisher {
             }
             self.publish(changes);
         }
+        // Our clock first: what the question takes makes the wall clock run ahead then, and never behind, so no key is
+        // accepted after its expiry.
+        let asked_at = BootClock.now();
         let now = self.store.now().await?;
-        self.lock().wall = (now, BootClock.now());
+        self.lock().wall = (now, asked_at);
         Ok(())
     }
 
@@ -141,44 +146,64 @@ impl Publisher {
             state.publish(change);
         }
         self.metrics.revision.set(state.revision.0);
-        self.metrics.sessions.set(i64::try_from(state.sessions.len()).unwrap_or(i64::MAX));
+        self.metrics.connected(&state.sessions);
         drop(state);
         self.moved.send_replace(());
     }
 
-    /// Waits until no leased session answers from before `revision`, or for `limit`.
-    pub(crate) async fn barrier(&self, revision: Revision, limit: Duration) -> BarrierOutcome {
+    /// What leases are counted by.
+    pub(crate) fn policy(&self) -> Policy {
+        *self.lock().sessions.policy()
+    }
+
+    /// Whether no validator answers from before `revision`, now.
+    pub(crate) fn is_enforced(&self, revision: Revision) -> bool {
+        let state = self.lock();
+        state.revision >= revision && state.sessions.enforcement(revision, BootClock.now()).missing == 0
+    }
+
+    /// Waits until no validator answers from before `revision`, or for `limit`.
+    pub(crate) async fn fence(&self, revision: Revision, limit: Duration) -> FenceOutcome {
         self.hint();
-        let mut moved = self.moved.subscribe();
-        let mut barrier = None;
-        let wait = async {
+        let enforced = async {
+            let mut moved = self.moved.subscribe();
             loop {
                 moved.borrow_and_update();
-                if self.advance(revision, &mut barrier) {
-                    break;
+                let (outcome, look_again) = self.look(revision);
+                if outcome.missing == 0 {
+                    return outcome;
                 }
-                if moved.changed().await.is_err() {
-                    break;
+                tokio::select! {
+                    _ = moved.changed() => {}
+                    () = tokio::time::sleep(look_again) => {}
                 }
             }
         };
-        let _ = tokio::time::timeout(limit, wait).await;
-        match barrier {
-            Some(barrier) => {
-                BarrierOutcome { acked: barrier.acked, lapsed: barrier.lapsed, missing: barrier.missing() }
-            }
-            // The change is not even published: every session is missing, and if there is none now one may yet come.
-            None => BarrierOutcome { acked: 0, lapsed: 0, missing: self.lock().sessions.len().max(1) },
+        match tokio::time::timeout(limit, enforced).await {
+            Ok(outcome) => outcome,
+            Err(_) => self.look(revision).0,
         }
     }
 
-    /// Begins the barrier once the revision is published, and looks whether it is complete.
-    fn advance(&self, revision: Revision, barrier: &mut Option<Barrier>) -> bool {
+    /// How far a revision is enforced, and when to look again if nothing moves before.
+    fn look(&self, revision: Revision) -> (FenceOutcome, Duration) {
         let state = self.lock();
         if state.revision < revision {
-            return false;
+            // Not even published: every session may answer from before, and if there is none now one may yet come.
+            let missing = state.sessions.connected().max(1);
+            return (FenceOutcome { acked: 0, lapsed: 0, missing }, POLL);
         }
-        barrier.get_or_insert_with(|| Barrier::new(revision, &state.sessions)).advance(&state.sessions)
+        let now = BootClock.now();
+        let sum = state.sessions.enforcement(revision, now);
+        let outcome = FenceOutcome { acked: sum.acked, lapsed: sum.lapsed, missing: sum.missing };
+        // A millisecond more: timers are not exact to the nanosecond.
+        let wait = sum.look_again.map_or(POLL, |at| at.since(now)) + Duration::from_millis(1);
+        (outcome, wait)
+    }
+
+    /// Notes that a validator of another process is about to get leases. Durable when it returns.
+    pub(super) async fn expect_external_leases(&self) -> Result<(), Error> {
+        expect_external_leases(&self.store).await
     }
 
     /// Begins a session for a validator that has `revision` of `epoch`, with that chain value.
@@ -200,15 +225,26 @@ impl Publisher {
         };
         state.sessions.join(id);
         state.queues.insert(id, sender);
-        self.metrics.sessions.set(i64::try_from(state.sessions.len()).unwrap_or(i64::MAX));
+        self.metrics.connected(&state.sessions);
         Joined { id, snapshot, queue }
     }
 
-    /// A session ended.
-    pub(super) fn leave(&self, id: SessionId) {
+    /// A session's stream broke; its lease counts on.
+    pub(super) fn broke(&self, id: SessionId) {
+        self.end(id, Sessions::broke);
+    }
+
+    /// A validator said Goodbye: it has stopped answering under this session's lease.
+    pub(super) fn goodbye(&self, id: SessionId) {
+        self.end(id, Sessions::goodbye);
+    }
+
+    fn end(&self, id: SessionId, how: fn(&mut Sessions, SessionId)) {
         let mut state = self.lock();
-        state.remove(id);
-        self.metrics.sessions.set(i64::try_from(state.sessions.len()).unwrap_or(i64::MAX));
+        how(&mut state.sessions, id);
+        state.queues.remove(&id);
+        state.sessions.forget_lapsed(BootClock.now());
+        self.metrics.connected(&state.sessions);
         drop(state);
         self.moved.send_replace(());
     }
@@ -220,14 +256,20 @@ impl Publisher {
     }
 
     /// Answers a renewal, behind every delta that was published before it.
+    ///
+    /// The basis is now: this process alone writes the database. A commit that is not published yet is no trouble, for
+    /// its delta will find this lease on record, and its fence will wait for it.
     pub(super) fn renew(&self, id: SessionId, seq: u64, applied: Revision) {
         let mut state = self.lock();
+        let now = BootClock.now();
         state.sessions.ack(id, applied);
-        state.sessions.grant(id);
+        let Some(duration) = state.sessions.grant(id, now, now) else { return };
         let (wall, read_at) = state.wall;
-        let wall = wall.plus(BootClock.now().since(read_at));
-        let duration = prost_types::Duration::try_from(LEASE).unwrap_or_default();
-        let grant = Grant { seq, duration: Some(duration), wall_time_micros: wall.as_micros() };
+        let grant = Grant {
+            seq,
+            duration: prost_types::Duration::try_from(duration).ok(),
+            wall_time_micros: wall.plus(now.since(read_at)).as_micros(),
+        };
         state.send(id, message(Message::Grant(grant)));
     }
 
@@ -248,6 +290,8 @@ impl State {
             self.image.put(entry);
         }
         (self.revision, self.chain) = (revision, chain);
+        self.sessions.forget_lapsed(BootClock.now());
+        self.sessions.appended(revision);
         let delta = Delta { revision: revision.0, chain: chain.to_vec(), keys };
         for id in self.queues.keys().copied().collect::<Vec<_>>() {
             self.send(id, message(Message::Delta(delta.clone())));
@@ -263,13 +307,9 @@ impl State {
         let Some(queue) = self.queues.get(&id) else { return };
         if queue.try_send(message).is_err() {
             tracing::warn!(session = id.0, "a validator does not keep up, or has gone; its session ends");
-            self.remove(id);
+            self.sessions.broke(id);
+            self.queues.remove(&id);
         }
-    }
-
-    fn remove(&mut self, id: SessionId) {
-        self.sessions.leave(id);
-        self.queues.remove(&id);
     }
 
     /// The deltas after `revision`, if that is a place in this history and all of them are at hand.

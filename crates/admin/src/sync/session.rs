@@ -9,7 +9,7 @@ use keyward_proto::replica::sync_response::Message;
 use keyward_proto::replica::{DigestKey, Goodbye, Hello, Policy, SnapshotChunk, SyncRequest, SyncResponse, Welcome};
 use keyward_replica::SessionId;
 use keyward_runtime::shutdown::Shutdown;
-use keyward_runtime::wire;
+use keyward_runtime::{status, wire};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
@@ -17,7 +17,6 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::app::App;
 use crate::sync::publisher::{Joined, Snapshot, message};
-use crate::sync::{CLOCK_MARGIN, CLOCK_RATE_ERROR_PPM, LEASE, RENEW_INTERVAL, SILENCE};
 
 /// The version of the protocol that this admin speaks.
 const PROTOCOL: u32 = 1;
@@ -25,11 +24,16 @@ const PROTOCOL: u32 = 1;
 /// Messages between the session's queue and the connection.
 const OUTGOING: usize = 8;
 
+/// How long a validator may take to say Hello.
+const HELLO: Duration = Duration::from_secs(3);
+
 /// `ReplicaService`.
 #[derive(Clone, Debug)]
 pub(crate) struct ReplicaApi {
     pub(crate) app: Arc<App>,
     pub(crate) shutdown: Shutdown,
+    /// Whether its validators are other processes, whose leases outlive this one.
+    pub(crate) external: bool,
 }
 
 type Outgoing = mpsc::Sender<Result<SyncResponse, Status>>;
@@ -41,6 +45,9 @@ impl ReplicaService for ReplicaApi {
     async fn sync(&self, request: Request<Streaming<SyncRequest>>) -> Result<Response<Self::SyncStream>, Status> {
         let mut incoming = request.into_inner();
         let hello = hello(&mut incoming).await?;
+        if self.external {
+            self.app.publisher.expect_external_leases().await.map_err(|e| status::from_error(&e))?;
+        }
         let joined = self.app.publisher.join(&hello.epoch, Revision(hello.revision), &hello.chain);
         let session = Session { api: self.clone(), id: joined.id, validator: hello.validator_id };
         tracing::info!(
@@ -58,7 +65,7 @@ impl ReplicaService for ReplicaApi {
 
 /// The first message, which must be a Hello of a protocol that we speak.
 async fn hello(incoming: &mut Streaming<SyncRequest>) -> Result<Hello, Status> {
-    let first = tokio::time::timeout(SILENCE, incoming.next()).await;
+    let first = tokio::time::timeout(HELLO, incoming.next()).await;
     let Ok(Some(Ok(SyncRequest { message: Some(Said::Hello(hello)) }))) = first else {
         return Err(Status::failed_precondition("a session begins with Hello"));
     };
@@ -67,6 +74,10 @@ async fn hello(incoming: &mut Streaming<SyncRequest>) -> Result<Hello, Status> {
             "this admin speaks version {PROTOCOL} of the replica protocol, the validator {}",
             hello.protocol
         )));
+    }
+    let id = &hello.validator_id;
+    if !(1..=64).contains(&id.len()) || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        return Err(Status::failed_precondition("a validator_id is 1 to 64 letters, digits and hyphens"));
     }
     Ok(hello)
 }
@@ -80,7 +91,7 @@ struct Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.api.app.publisher.leave(self.id);
+        self.api.app.publisher.broke(self.id);
         tracing::info!(session = self.id.0, validator = self.validator, "a validator's session ends");
     }
 }
@@ -104,8 +115,11 @@ impl Session {
     /// Takes what the validator says, until it leaves or falls silent.
     async fn listen(&self, mut incoming: Streaming<SyncRequest>) {
         let publisher = &self.api.app.publisher;
+        // Each renewal is heard of, so so much silence is a connection that nobody holds. Until the first one the
+        // validator has nothing to say: it takes its snapshot, and HTTP/2's own keepalive tells whether it lives.
+        let mut silence = Duration::MAX;
         loop {
-            let said = match tokio::time::timeout(SILENCE, incoming.next()).await {
+            let said = match tokio::time::timeout(silence, incoming.next()).await {
                 Ok(Some(Ok(SyncRequest { message: Some(said) }))) => said,
                 // Of a newer version than this admin.
                 Ok(Some(Ok(SyncRequest { message: None }))) => continue,
@@ -117,26 +131,30 @@ impl Session {
             };
             match said {
                 Said::Ack(ack) => publisher.ack(self.id, Revision(ack.revision)),
-                Said::Renew(renew) => publisher.renew(self.id, renew.seq, Revision(renew.revision)),
+                Said::Renew(renew) => {
+                    silence = publisher.policy().renew_interval() * 4;
+                    publisher.renew(self.id, renew.seq, Revision(renew.revision));
+                }
                 // No validator of this version reports usage.
                 Said::Usage(_) => {}
-                Said::Goodbye(_) | Said::Hello(_) => return,
+                Said::Goodbye(_) => return publisher.goodbye(self.id),
+                Said::Hello(_) => return,
             }
         }
     }
 
     fn welcome(&self, snapshot: bool) -> Welcome {
-        let secrets = &self.api.app.secrets;
+        let (secrets, policy) = (&self.api.app.secrets, self.api.app.publisher.policy());
         let keys = secrets.token_keys().iter().map(|k| DigestKey { id: k.id(), key: k.expose().to_vec() });
         let duration = |d: Duration| prost_types::Duration::try_from(d).ok();
         Welcome {
             digest_keys: keys.collect(),
             epoch: self.api.app.publisher.epoch().to_owned(),
             policy: Some(Policy {
-                lease: duration(LEASE),
-                clock_rate_error_ppm: CLOCK_RATE_ERROR_PPM,
-                clock_margin: duration(CLOCK_MARGIN),
-                renew_interval: duration(RENEW_INTERVAL),
+                lease: duration(policy.lease),
+                clock_rate_error_ppm: policy.clock_rate_error_ppm,
+                clock_margin: duration(policy.clock_margin),
+                renew_interval: duration(policy.renew_interval()),
             }),
             snapshot,
             token_prefix: secrets.format().prefix().to_owned(),

@@ -26,7 +26,7 @@ pub(crate) struct ClientOptions {
     #[arg(long, env = "KEYWARD_CREDENTIAL_FILE", value_name = "FILE")]
     credential_file: Option<PathBuf>,
     /// Allows an admin beyond this machine, to which the credential travels in plaintext.
-    #[arg(long, env = "KEYWARD_INSECURE_PLAINTEXT")]
+    #[arg(long, env = "KEYWARD_INSECURE_PLAINTEXT", value_parser = clap::builder::BoolishValueParser::new())]
     insecure_plaintext: bool,
 }
 

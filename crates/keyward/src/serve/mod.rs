@@ -12,7 +12,7 @@ use std::time::Instant;
 use keyward_admin::{App, FirstStart, Metrics, prepare_data_dir};
 use keyward_runtime::config::Listen;
 use keyward_runtime::listener::{Listener, bind};
-use keyward_runtime::shutdown::{self, Shutdown, signalled};
+use keyward_runtime::shutdown::{self, signalled};
 use keyward_token::TokenFormat;
 use keyward_validator::{Listeners, Role, Upstream};
 use tokio::sync::mpsc;
@@ -36,9 +36,10 @@ struct Bound {
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let begun = Instant::now();
     let format = TokenFormat::default();
-    let FirstStart { store, keyring, new_root, credential_file } = prepare_data_dir(&config.data_dir, &format).await?;
+    let FirstStart { store, keyring, new_root, credential_file, lock: _held } =
+        prepare_data_dir(&config.data_dir, &format).await?;
     let (metrics, registry) = Metrics::new();
-    let app = App::load(store.clone(), keyring, format, metrics).await?;
+    let app = App::load(store.clone(), keyring, format, metrics, config.lease).await?;
     let bound = bind_all(&config).await?;
 
     let (trigger, leave) = shutdown::channel();
@@ -53,9 +54,14 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         hook_at: bound.hook_at,
     };
     let greet = async {
-        ready.await;
-        tracing::info!(elapsed_ms = begun.elapsed().as_millis(), "ready");
-        greeting.print()
+        tokio::select! {
+            () = ready => {
+                tracing::info!(elapsed_ms = begun.elapsed().as_millis(), "ready");
+                greeting.print();
+            }
+            () = leave.wait() => {}
+        }
+        Ok(())
     };
     let stop = async {
         signalled().await?;
@@ -63,25 +69,22 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         trigger.leave();
         anyhow::Ok(())
     };
-    tokio::try_join!(
+    // In a task of its own, and to the end: what is committed while the listeners drain is still to be published.
+    let publisher = tokio::spawn({
+        let app = Arc::clone(&app);
+        async move { app.publish().await }
+    });
+    let served = tokio::try_join!(
         keyward_admin::listen(Arc::clone(&app), bound.admin, leave.clone()),
         keyward_admin::listen_in_process(Arc::clone(&app), from_validator, leave.clone()),
         keyward_runtime::ops::serve(bound.admin_ops, keyward_admin::ops(registry, &leave), leave.clone()),
         role.run(bound.validator, leave.clone()),
-        publish(&app, leave),
         greet,
         stop,
-    )?;
+    );
+    publisher.abort();
     store.close().await;
-    Ok(())
-}
-
-async fn publish(app: &App, leave: Shutdown) -> anyhow::Result<()> {
-    tokio::select! {
-        () = app.publish() => {}
-        () = leave.wait() => {}
-    }
-    Ok(())
+    served.map(|_| ())
 }
 
 async fn bind_all(config: &Config) -> anyhow::Result<Bound> {

@@ -1,12 +1,17 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, FromArgMatches};
-use keyward_runtime::config::{Faults, Listen, read_file};
+use keyward_runtime::config::{Faults, Listen, Span, read_file};
 use keyward_runtime::merge;
 use serde::Deserialize;
 
 /// Where `serve` keeps its state, and where the operator's commands look for the root credential, unless told otherwise.
 pub(crate) const DEFAULT_DATA_DIR: &str = "keyward-data";
+
+/// Below, a hiccup of the network is an outage; above, a deactivation can take minutes.
+const MIN_LEASE: Duration = Duration::from_secs(1);
+const MAX_LEASE: Duration = Duration::from_secs(120);
 
 /// The settings of `serve` as they may be written: flags, then environment, then the TOML file.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -30,8 +35,13 @@ pub(crate) struct Options {
     /// Where the validator's /livez, /readyz and /metrics are served. Default: 127.0.0.1:8529.
     #[arg(long, env = "KEYWARD_VALIDATOR_OPS_LISTEN", value_name = "ADDRESS")]
     validator_ops_listen: Option<Listen>,
+    /// Longest lease of a validator, as 10s or 2500ms: how long it answers without its admin, and how long a deactivation
+    /// may take while something is broken. Kept in the database once said. Default: 10s.
+    #[arg(long, env = "KEYWARD_LEASE", value_name = "DURATION")]
+    lease: Option<Span>,
     /// Allows addresses beyond this machine without TLS. For private networks only.
-    #[arg(long, env = "KEYWARD_INSECURE_PLAINTEXT", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, env = "KEYWARD_INSECURE_PLAINTEXT", num_args = 0..=1, default_missing_value = "true",
+        value_parser = clap::builder::BoolishValueParser::new())]
     insecure_plaintext: Option<bool>,
     /// TOML file with these settings, named as the flags with underscores.
     #[arg(long, env = "KEYWARD_CONFIG", value_name = "FILE")]
@@ -43,6 +53,7 @@ pub(crate) struct Options {
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(super) data_dir: PathBuf,
+    pub(super) lease: Option<Duration>,
     pub(super) admin_listen: Listen,
     pub(super) validator_listen: Listen,
     pub(super) hook_listen: Listen,
@@ -71,6 +82,7 @@ impl Options {
             file,
             [
                 data_dir,
+                lease,
                 admin_listen,
                 validator_listen,
                 hook_listen,
@@ -80,6 +92,7 @@ impl Options {
             ]
         );
         let config = Config {
+            lease: self.lease.map(|span| span.0),
             data_dir: self.data_dir.unwrap_or_else(|| DEFAULT_DATA_DIR.into()),
             admin_listen: self.admin_listen.unwrap_or(Listen::loopback(8510)),
             validator_listen: self.validator_listen.unwrap_or(Listen::loopback(8520)),
@@ -89,6 +102,9 @@ impl Options {
         };
         let insecure = self.insecure_plaintext.unwrap_or(false);
         let mut faults = Faults::default();
+        if config.lease.is_some_and(|lease| !(MIN_LEASE..=MAX_LEASE).contains(&lease)) {
+            faults.add("a lease is 1s to 120s long");
+        }
         faults.check_exposure("the admin API", &config.admin_listen, insecure);
         faults.check_exposure("the validator", &config.validator_listen, insecure);
         faults.check_exposure("the HTTP hook", &config.hook_listen, insecure);

@@ -10,6 +10,7 @@ pub(crate) mod head;
 pub(crate) mod image;
 pub(crate) mod initialize;
 pub(crate) mod list;
+mod setting;
 
 /// How many rows a query may return at most: databases count in 63 bits, and sea-query panics beyond.
 pub(crate) fn rows(limit: u64) -> u64 {

@@ -19,8 +19,18 @@ use crate::sync::decode;
 /// The version of the protocol that this validator speaks.
 const PROTOCOL: u32 = 1;
 
-/// A stream that says nothing for this long is dead: each renewal gets an answer.
-const SILENCE: Duration = Duration::from_secs(2);
+/// How long an admin may take to open a session, or to take a message.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The same before the replica is complete: a part of a snapshot may travel long, and HTTP/2's own keepalive tells whether
+/// the admin lives.
+const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A session that lasted so long went well: the next try need not wait for long.
+const GOOD_SESSION: Duration = Duration::from_secs(5);
+
+/// Renewals without an answer after which a stream counts as dead.
+const UNANSWERED: u32 = 4;
 
 /// Messages to the admin that may wait. Acknowledgements come one a delta.
 const OUTGOING: usize = 1_024;
@@ -60,11 +70,11 @@ impl Subscriber {
     pub(crate) async fn run(mut self, shutdown: Shutdown) {
         let mut backoff = Backoff::default();
         for turn in 0.. {
+            let begun = Instant::now();
             let ended = self.session(turn, &shutdown).await;
-            if self.follower.is_complete() {
+            if begun.elapsed() > GOOD_SESSION {
                 backoff.reset();
             }
-            self.follower.end();
             match ended {
                 Ok(End::Leaving) => return,
                 Ok(End::AdminLeft) => tracing::info!("the admin has left; looking for another"),
@@ -92,7 +102,7 @@ impl Subscriber {
             request.metadata_mut().insert("authorization", authorization);
         }
         let mut client = ReplicaServiceClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT);
-        let opened = tokio::time::timeout(SILENCE, client.sync(request)).await.context("the admin does not answer")?;
+        let opened = tokio::time::timeout(PATIENCE, client.sync(request)).await.context("the admin does not answer")?;
         let incoming = opened.map_err(|status| anyhow::anyhow!("{admin} refuses: {}", status.message()))?.into_inner();
         tracing::info!(admin, "session begins");
         self.follow(incoming, speaker, shutdown).await
@@ -116,25 +126,30 @@ impl Subscriber {
         shutdown: &Shutdown,
     ) -> anyhow::Result<End> {
         // Until the Welcome says better.
-        let mut renew = ticks(SILENCE);
+        let mut interval = PATIENCE;
+        let mut renew = ticks(interval);
         let mut heard = Instant::now();
         loop {
             let complete = self.follower.is_complete();
+            let patience = if complete { interval * UNANSWERED } else { SNAPSHOT_PATIENCE };
             tokio::select! {
                 () = shutdown.wait() => {
-                    self.follower.end();
-                    // Courtesy: the admin notices by itself when the stream ends.
-                    let _ = speaker.say(Say::Goodbye(Goodbye { reason: "draining".to_owned() })).await;
+                    self.follower.leave();
+                    speaker.say(Say::Goodbye(Goodbye { reason: "draining".to_owned() })).await?;
+                    // The admin ends the stream when it has heard; left before, the Goodbye might be lost, and
+                    // deactivations would wait for a lease that nobody uses.
+                    let _ = tokio::time::timeout(PATIENCE, async { while let Ok(Some(_)) = incoming.message().await {} }).await;
                     return Ok(End::Leaving);
                 }
                 _ = renew.tick(), if complete => speaker.renew(&mut self.follower).await?,
-                () = tokio::time::sleep_until(heard + SILENCE) => bail!("the admin has fallen silent"),
+                () = tokio::time::sleep_until(heard + patience) => bail!("the admin has fallen silent"),
                 said = incoming.message() => {
                     heard = Instant::now();
                     let Some(said) = said? else { return Ok(End::AdminLeft) };
                     let Some(said) = said.message else { continue };
                     if let Said::Welcome(welcome) = &said {
-                        renew = ticks(decode::renew_interval(welcome)?);
+                        interval = decode::renew_interval(welcome)?;
+                        renew = ticks(interval);
                     }
                     let Some(message) = decode::message(said)? else { return Ok(End::AdminLeft) };
                     if let Some(Reply::Ack(revision)) = self.follower.handle(message)? {
@@ -158,7 +173,7 @@ impl Speaker {
     }
 
     async fn say(&self, message: Say) -> anyhow::Result<()> {
-        let sent = self.outgoing.send_timeout(SyncRequest { message: Some(message) }, SILENCE).await;
+        let sent = self.outgoing.send_timeout(SyncRequest { message: Some(message) }, PATIENCE).await;
         if sent.is_err() {
             bail!("the stream to the admin is broken or stuck");
         }

@@ -1,0 +1,31 @@
+use keyward_domain::Error;
+use sea_orm::ActiveValue::Set;
+use sea_orm::EntityTrait;
+use sea_orm::sea_query::OnConflict;
+
+use crate::connect::Store;
+use crate::entity::setting;
+use crate::error::unavailable;
+
+/// Facts about the deployment that are neither keys nor members.
+impl Store {
+    /// The value of a setting.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE`.
+    pub async fn setting(&self, name: &str) -> Result<Option<String>, Error> {
+        let row = setting::Entity::find_by_id(name).one(&self.reader).await.map_err(|e| unavailable(&e))?;
+        Ok(row.map(|row| row.value))
+    }
+
+    /// Sets a setting, durably, before it returns.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE`.
+    pub async fn put_setting(&self, name: &str, value: &str) -> Result<(), Error> {
+        let row = setting::ActiveModel { name: Set(name.to_owned()), value: Set(value.to_owned()) };
+        let replace = OnConflict::column(setting::Column::Name).update_column(setting::Column::Value).to_owned();
+        let put = setting::Entity::insert(row).on_conflict(replace).exec_without_returning(&self.writer).await;
+        put.map(|_| ()).map_err(|e| unavailable(&e))
+    }
+}
