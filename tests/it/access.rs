@@ -169,6 +169,7 @@ async fn members_and_creates_are_refused_with_the_field_and_the_rule() {
     for (key, field) in [
         (Key { description: "x".repeat(257), ..Default::default() }, "key.description"),
         (Key { description: "two\nlines".to_owned(), ..Default::default() }, "key.description"),
+        (Key { description: "live\u{202e}daed".to_owned(), ..Default::default() }, "key.description"),
         (Key { platform: "windows".to_owned(), ..Default::default() }, "key.platform"),
         (Key { annotations: [("Bad Name".to_owned(), String::new())].into(), ..Default::default() }, "key.annotations"),
         (Key { creator: "members/mallory".to_owned(), ..Default::default() }, "key"),

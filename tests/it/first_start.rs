@@ -8,10 +8,20 @@ use keyward_proto::admin::key::State;
 use keyward_proto::admin::receipt::EnforcedBy;
 use keyward_proto::validate::Verdict;
 use keyward_tests::client::{Admin, Asker};
-use keyward_tests::keyward::{Serve, command};
+use keyward_tests::keyward::{Serve, command, last_event};
+use keyward_tests::process::Process;
 use keyward_tests::report;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+/// Every listener on a free port.
+const LISTENERS: [&str; 5] = [
+    "--admin-listen=127.0.0.1:0",
+    "--validator-listen=127.0.0.1:0",
+    "--hook-listen=127.0.0.1:0",
+    "--admin-ops-listen=127.0.0.1:0",
+    "--validator-ops-listen=127.0.0.1:0",
+];
 
 #[test]
 fn off_a_terminal_the_credential_is_named_and_not_shown() {
@@ -44,12 +54,7 @@ fn greeting_on_a_terminal(data_dir: &std::path::Path) -> String {
     let side: OwnedFd = std::fs::File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap().into();
     let mut serve = command("keyward");
     serve.arg("serve").arg("--data-dir").arg(data_dir).stdin(Stdio::null()).stdout(side).stderr(Stdio::null());
-    for flag in
-        ["--admin-listen", "--validator-listen", "--hook-listen", "--admin-ops-listen", "--validator-ops-listen"]
-    {
-        serve.args([flag, "127.0.0.1:0"]);
-    }
-    let mut child = serve.spawn().unwrap();
+    let mut child = serve.args(LISTENERS).spawn().unwrap();
     // The command holds the terminal's other side open too, and would keep the read from ending.
     drop(serve);
     let (mut screen, mut shown) = (std::fs::File::from(terminal), Vec::new());
@@ -130,13 +135,19 @@ fn with_a_wrong_or_missing_keyring_nothing_starts() {
 fn every_fault_of_a_configuration_is_told_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let output = command("keyward")
-        .args(["serve", "--admin-listen", "0.0.0.0:0", "--hook-listen", "0.0.0.0:0", "--data-dir"])
+        .args(["serve", "--lease", "1h", "--data-dir"])
+        .arg(dir.path().join("data"))
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("10s or 2500ms"));
+    let output = command("keyward")
+        .args(["serve", "--lease", "999s", "--admin-listen", "0.0.0.0:0", "--hook-listen", "0.0.0.0:0", "--data-dir"])
         .arg(dir.path().join("data"))
         .output()
         .unwrap();
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success());
-    assert!(error.contains("2 faults") && error.contains("--insecure-plaintext"), "{error}");
+    assert!(error.contains("3 faults") && error.contains("--insecure-plaintext"), "{error}");
     assert!(!dir.path().join("data").exists(), "a refused start leaves nothing behind");
 
     let file = dir.path().join("keyward.toml");
@@ -144,4 +155,41 @@ fn every_fault_of_a_configuration_is_told_at_once() {
     let output = command("keyward").arg("serve").arg("--config").arg(&file).output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && error.contains("admin_listne"), "{error}");
+}
+
+/// Of many first starts at once one wins, and its keyring is the one that stays.
+#[test]
+fn first_starts_at_once_make_one_keyring() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let start = || {
+        let mut serve = command("keyward");
+        serve
+            .arg("serve")
+            .arg("--data-dir")
+            .arg(&data)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        serve.args(LISTENERS).spawn().unwrap()
+    };
+    let mut starts: Vec<_> = (0..4).map(|_| start()).collect();
+    // All but one end by themselves.
+    let begun = std::time::Instant::now();
+    while starts.len() > 1 {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60), "{} of them run", starts.len());
+        starts.retain_mut(|child| child.try_wait().unwrap().is_none());
+    }
+    let mut winner = starts.pop().unwrap();
+    while !data.join("root.credential").exists() {
+        assert!(winner.try_wait().unwrap().is_none(), "nobody won");
+    }
+    // At whatever moment of its start this comes, it ends in good order.
+    kill_process(Pid::from_child(&winner), Signal::TERM).unwrap();
+    winner.wait().unwrap();
+    let mut again = command("keyward");
+    again.arg("serve").arg("--data-dir").arg(&data).args(["--log-format", "json"]).args(LISTENERS);
+    let mut again = Process::start(&mut again, &dir.path().join("again.log"));
+    again.wait_for("readiness", |p| last_event(&p.log(), "ready"));
+    again.terminate();
 }

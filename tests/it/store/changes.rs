@@ -247,7 +247,7 @@ async fn readers_do_not_wait_for_writers(db: &Database) {
         image_loads(&store).await;
         store.now().await.unwrap();
     };
-    timeout(Duration::from_secs(1), reads).await.expect("readers wait");
+    timeout(Duration::from_secs(2), reads).await.expect("readers wait");
     plain.run("COMMIT").await;
     for writer in writers {
         writer.await.unwrap();

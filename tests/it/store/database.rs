@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use keyward_store::{OpenError, RootDraft, Store};
 use keyward_tests::postgres::Postgres;
 use keyward_token::DigestKey;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use tempfile::TempDir;
+use tokio::time::sleep;
 
 use super::{create_project, mint};
 
@@ -63,7 +65,14 @@ impl Database {
 
     /// The store over this database, with its schema and nothing else.
     pub(super) async fn open(&self) -> Store {
-        self.try_open().await.unwrap()
+        for _ in 0..200 {
+            match self.try_open().await {
+                // A program that another test is about to start holds a copy of all our files, locks too, for a moment.
+                Err(OpenError::InUse(_)) => sleep(Duration::from_millis(10)).await,
+                opened => return opened.unwrap(),
+            }
+        }
+        panic!("the database stays in use");
     }
 
     /// The store over this database with root, known by the credential `root`.

@@ -3,8 +3,6 @@
 //! Each guarantee is one function over a [`Database`]; [`on_both!`] makes it two tests, so that `cargo test store` lists
 //! what holds and where. The few guarantees that only one of the databases can break are tests of that one alone.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests")]
-
 mod changes;
 mod database;
 mod image;

@@ -88,7 +88,7 @@ async fn a_retry_shows_the_key_as_it_is_now(db: &Database) {
 
 async fn a_retry_is_answered_after_its_key_expired(db: &Database) {
     let store = db.started().await;
-    let expire_time = store.now().await.unwrap().plus(Duration::from_millis(200));
+    let expire_time = store.now().await.unwrap().plus(Duration::from_millis(600));
     let draft = KeyDraft { expire_time: Some(expire_time), ..key_draft(key_name("a")) };
     let call = under(to_create_key("root", "6666"), "CreateKey", REQUEST, 1);
     let first = store.create_key(&call, &draft, &mint("first")).await.unwrap();

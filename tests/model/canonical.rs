@@ -1,0 +1,171 @@
+//! What the search leaves out of its states cannot matter: a machine that is brought into its canonical form after every
+//! step goes on to do the same as one that never is.
+
+use std::time::Duration;
+
+use keyward_domain::Revision;
+use keyward_replica::{Holder, Instant, SessionId, Sessions};
+
+use crate::search::ONE;
+use crate::state::{at, ticks};
+
+const WALKS: u64 = 3_000;
+const STEPS: usize = 40;
+
+/// Marsaglia's xorshift64: the same walks every time.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % bound
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
+        from.get(usize::try_from(self.below(from.len().max(1) as u64)).ok()?).copied()
+    }
+}
+
+/// A record as servers keep it, and the same in canonical form.
+struct Records {
+    plain: Sessions,
+    now: Instant,
+    canonical: Sessions,
+    /// Sessions that have a stream, by their numbers in `plain`; in `canonical` they go by their places here.
+    connected: Vec<SessionId>,
+    joined: u64,
+    newest: Revision,
+}
+
+impl Records {
+    fn step(&mut self, dice: &mut Dice) {
+        let mut passed = Duration::ZERO;
+        let place = dice.below(self.connected.len().max(1) as u64);
+        let named = self.connected.get(place as usize).copied().map(|plain| (plain, SessionId(place)));
+        match (dice.below(9), named) {
+            (0 | 1, _) => passed = ticks(1),
+            (2, _) if self.newest < Revision(4) => {
+                self.newest = self.newest.next();
+                self.plain.appended(self.newest);
+                self.canonical.appended(self.newest);
+            }
+            (3, _) if self.connected.len() < 3 => {
+                let (plain, canonical) = (SessionId(self.joined), SessionId(self.connected.len() as u64));
+                self.joined += 1;
+                self.plain.join(plain);
+                self.canonical.join(canonical);
+                self.connected.push(plain);
+            }
+            (4, Some((plain, canonical))) => {
+                self.plain.broke(plain);
+                self.canonical.broke(canonical);
+                self.end(place);
+                return;
+            }
+            (5, Some((plain, canonical))) if dice.below(4) == 0 => {
+                self.plain.goodbye(plain);
+                self.canonical.goodbye(canonical);
+                self.end(place);
+                return;
+            }
+            (6, Some((plain, canonical))) => {
+                let revision = Revision(i64::try_from(dice.below(5)).unwrap()).min(self.newest);
+                self.plain.ack(plain, revision);
+                self.canonical.ack(canonical, revision);
+            }
+            (_, Some((plain, canonical))) => {
+                let granted = self.plain.grant(plain, self.now, self.now);
+                assert_eq!(granted, self.canonical.grant(canonical, at(0), at(0)));
+            }
+            _ => {}
+        }
+        self.now = self.now.plus(passed);
+        self.canonical = self.canonical.canonical(Instant::default().plus(passed), |id| id);
+    }
+
+    /// Strikes off a session that has no stream any more; those behind it move up.
+    fn end(&mut self, place: u64) {
+        self.connected.remove(place as usize);
+        let moved_up = |id: SessionId| if id.0 > place { SessionId(id.0 - 1) } else { id };
+        self.canonical = self.canonical.canonical(at(0), moved_up);
+    }
+
+    fn assert_alike(&self) {
+        for revision in (1..=self.newest.0).map(Revision) {
+            for ahead in 0..6 {
+                let plain = self.plain.enforcement(revision, self.now.plus(ticks(ahead))).missing == 0;
+                let canonical = self.canonical.enforcement(revision, at(ahead)).missing == 0;
+                assert_eq!(plain, canonical, "{revision} in {ahead}: {:#?}\n{:#?}", self.plain, self.canonical);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_record_in_canonical_form_calls_the_same_revisions_enforced() {
+    let policy = crate::world::World { lease: 2, ..ONE }.policy();
+    for seed in 1..=WALKS {
+        let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let now = at(1_000);
+        let former = (dice.below(2) == 0).then_some(policy);
+        let mut records = Records {
+            plain: Sessions::new(policy, former, now),
+            now,
+            canonical: Sessions::new(policy, former, at(0)),
+            connected: Vec::new(),
+            joined: 0,
+            newest: Revision(0),
+        };
+        for _ in 0..STEPS {
+            records.step(&mut dice);
+            records.assert_alike();
+        }
+    }
+}
+
+#[test]
+fn a_holder_in_canonical_form_answers_until_the_same_instant() {
+    let longest = ticks(3);
+    for seed in 1..=WALKS {
+        let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let (mut plain, mut now, mut canonical) = (Holder::default(), at(1_000), Holder::default());
+        // Renewals under way, by their numbers in the plain one; in the canonical one they go by their places here.
+        let (mut asked, mut next) = (Vec::new(), 0);
+        for _ in 0..STEPS {
+            let mut passed = Duration::ZERO;
+            match dice.below(9) {
+                0 | 1 => passed = ticks(1),
+                2 if dice.below(3) == 0 => {
+                    plain.begin(now);
+                    canonical.begin(at(0));
+                    asked.clear();
+                }
+                3 if dice.below(3) == 0 => {
+                    plain.leave();
+                    canonical.leave();
+                    asked.clear();
+                }
+                4..=6 => {
+                    plain.renewing(next, now);
+                    canonical.renewing(asked.len() as u64, at(0));
+                    asked.push(next);
+                    next += 1;
+                }
+                _ => {
+                    if let Some(seq) = dice.pick(&asked) {
+                        let place = asked.binary_search(&seq).unwrap() as u64;
+                        let duration = ticks(1 + dice.below(3));
+                        plain.granted(seq, duration);
+                        canonical.granted(place, duration);
+                        asked.retain(|other| *other > seq);
+                    }
+                }
+            }
+            now = now.plus(passed);
+            canonical = canonical.canonical(Instant::default().plus(passed), longest).0;
+            assert_eq!(plain.until().since(now), canonical.until().since(at(0)), "{plain:?} {canonical:?}");
+        }
+    }
+}

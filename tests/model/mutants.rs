@@ -1,0 +1,59 @@
+//! Ways to get the protocol wrong. Each is a wrong use of the machines, so that no server contains one.
+
+/// One mistake.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Mutant {
+    /// A lease counts from the grant's arrival.
+    LeaseFromReceipt,
+    /// A lease counts from the newest renewal, whichever the grant answers.
+    AnchorLatest,
+    /// A validator reads its table before its lease.
+    StateBeforeLease,
+    /// A validator acknowledges what it has heard and not applied.
+    AckBeforeApply,
+    /// A retry finds the key inactive and returns at once.
+    RetryNoop,
+    /// An admin does not wait for the leases of its former lives.
+    RestartForgets,
+    /// An admin waits for leases as its last life gave them, not for longer ones of a life before.
+    OnlyLastLife,
+    /// An admin takes a broken stream for a goodbye.
+    ReleaseOnDisconnect,
+    /// A validator says goodbye and goes on under its lease.
+    GoodbyeKeepsLease,
+    /// A validator says goodbye first and gives up its lease then.
+    GoodbyeFirst,
+    /// A validator's clock stands still while its machine sleeps.
+    MonoClock,
+    /// No margin for the error of clocks.
+    NoMargin,
+    /// A grant overtakes what was appended before it.
+    NotFifo,
+    /// Deactivate does not wait until the delta is in every queue.
+    EnforcedBeforeAppend,
+    /// A session is counted only some time after its snapshot was taken.
+    JoinAfterSnapshot,
+    /// A session is ended and begun again, in the admin's record only, at every renewal.
+    WaitProlonged,
+}
+
+impl Mutant {
+    pub(crate) const ALL: [Self; 16] = [
+        Self::LeaseFromReceipt,
+        Self::AnchorLatest,
+        Self::StateBeforeLease,
+        Self::AckBeforeApply,
+        Self::RetryNoop,
+        Self::RestartForgets,
+        Self::OnlyLastLife,
+        Self::ReleaseOnDisconnect,
+        Self::GoodbyeKeepsLease,
+        Self::GoodbyeFirst,
+        Self::MonoClock,
+        Self::NoMargin,
+        Self::NotFifo,
+        Self::EnforcedBeforeAppend,
+        Self::JoinAfterSnapshot,
+        Self::WaitProlonged,
+    ];
+}

@@ -1,0 +1,80 @@
+//! The searches.
+
+use std::io::Write;
+use std::time::Instant;
+
+use stateright::{Checker, Expectation, HasDiscoveries, Model};
+
+use crate::mutants::Mutant;
+use crate::world::{Faults, World};
+
+pub(crate) const ONE: World =
+    World { lease: 1, validators: 1, renewals: 2, faults: Faults::ALL, disturbed: 1, shortens: false, mutant: None };
+
+/// Leases of three ticks by the first lives, of one by the last.
+const SHORTENING: World =
+    World { lease: 3, renewals: 1, shortens: true, faults: Faults { crashes: true, ..Faults::NONE }, ..ONE };
+
+fn say(line: &str) {
+    // Not eprintln: libtest would keep it to itself.
+    std::io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
+}
+
+/// Searches every state of a world, and finds that all that must be true is, and all that should happen does.
+fn exhaust(name: &str, world: World) {
+    let started = Instant::now();
+    let checker = world.checker().spawn_bfs().join();
+    let (unique, generated) = (checker.unique_state_count(), checker.state_count());
+    say(&format!("{name}: {unique} states, {generated} generated, {:.1} s", started.elapsed().as_secs_f32()));
+    assert!(checker.is_done());
+    checker.assert_properties();
+}
+
+/// Searches until something is wrong. The path there is as short as any.
+fn find(mutant: Mutant) -> Option<String> {
+    let started = Instant::now();
+    let world = if mutant == Mutant::OnlyLastLife { SHORTENING } else { ONE };
+    let world = World { mutant: Some(mutant), ..world };
+    let properties = world.properties();
+    let safety = properties.iter().filter(|p| p.expectation == Expectation::Always).map(|p| p.name);
+    let checker = world.checker().finish_when(HasDiscoveries::AnyOf(safety.clone().collect())).spawn_bfs().join();
+    let (broken, path) = safety.into_iter().find_map(|name| Some((name, checker.discovery(name)?)))?;
+    let (steps, states) = (path.into_actions(), checker.unique_state_count());
+    let (count, time) = (steps.len(), started.elapsed().as_secs_f32());
+    Some(format!("{mutant:?}: {count} steps, {states} states, {time:.1} s; not so: {broken}: {steps:?}"))
+}
+
+#[test]
+fn one_validator_is_never_stale_after_the_return_whatever_crashes_and_breaks() {
+    exhaust("1 admin, 1 validator, 2 renewals under way, leases of 1 tick", ONE);
+}
+
+#[test]
+fn longer_leases_change_nothing() {
+    exhaust("1 admin, 1 validator, 1 renewal under way, leases of 2 ticks", World { lease: 2, renewals: 1, ..ONE });
+}
+
+#[test]
+fn leases_may_become_shorter_if_the_longest_are_waited_out() {
+    exhaust("1 admin, 1 validator, leases of 3 ticks, then of 1, crashes only", SHORTENING);
+}
+
+#[test]
+fn two_validators_are_never_stale_after_the_return() {
+    let two = World { validators: 2, renewals: 1, faults: Faults::NONE, ..ONE };
+    exhaust("1 admin, 2 validators, no faults", two);
+}
+
+#[test]
+fn two_validators_are_never_stale_after_the_return_whenever_the_admin_restarts() {
+    let faults = Faults { crashes: true, ..Faults::NONE };
+    let two = World { validators: 2, renewals: 1, faults, disturbed: 0, ..ONE };
+    exhaust("1 admin, 2 validators, crashes of the admin", two);
+}
+
+#[test]
+fn every_mistake_is_found() {
+    let missed: Vec<_> =
+        Mutant::ALL.into_iter().filter(|mutant| find(*mutant).map(|found| say(&found)).is_none()).collect();
+    assert!(missed.is_empty(), "{missed:?}");
+}
