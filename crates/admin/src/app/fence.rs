@@ -55,7 +55,7 @@ impl App {
     /// `NOT_YET_ENFORCED` when `limit` was not enough.
     pub(super) async fn fence(&self, revision: Revision, limit: Option<Duration>) -> Result<Receipt, Error> {
         let begun = Instant::now();
-        let longest = self.publisher.policy().wait_out() + SLACK;
+        let longest = self.publisher.longest_wait() + SLACK;
         let outcome = self.publisher.fence(revision, limit.unwrap_or(longest).min(longest)).await;
         self.metrics.fence(outcome.missing == 0, begun.elapsed());
         if outcome.missing > 0 {

@@ -26,9 +26,10 @@ pub(super) struct Agreed {
 /// Reads the policy; `lease`: a D to agree on from now on. What was given under longer ones is waited out by the longest.
 pub(super) async fn agree(store: &Store, lease: Option<Duration>) -> Result<Agreed, Error> {
     let default = Policy::default();
-    let before = read(store, LEASE_MS).await?.unwrap_or(default.lease);
-    let policy = Policy { lease: lease.unwrap_or(before), ..default };
-    let longest_before = read(store, LONGEST_LEASE_MS).await?.unwrap_or(before);
+    // Absent at the very first start only: nothing was granted yet.
+    let before = read(store, LEASE_MS).await?;
+    let policy = Policy { lease: lease.or(before).unwrap_or(default.lease), ..default };
+    let longest_before = read(store, LONGEST_LEASE_MS).await?.or(before).unwrap_or_default();
     let longest = longest_before.max(policy.lease);
     // Before anything is granted, and the longest first: a crash in between errs towards waiting.
     write(store, LONGEST_LEASE_MS, longest).await?;

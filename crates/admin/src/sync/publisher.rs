@@ -32,6 +32,8 @@ pub(crate) struct Publisher {
     store: Store,
     metrics: Metrics,
     epoch: String,
+    /// What a fence may have to wait at most, for leases of this life and of former ones.
+    longest_wait: Duration,
     hint: Notify,
     state: Mutex<State>,
     /// Ticks whenever a fence may have moved.
@@ -97,8 +99,9 @@ impl Publisher {
             next_session: 0,
             wall,
         };
+        let longest_wait = policy.wait_out().max(former_lives.map_or(Duration::ZERO, |former| former.wait_out()));
         let (hint, moved) = (Notify::new(), watch::Sender::new(()));
-        Ok(Self { store, metrics, epoch: epoch.to_string(), hint, state: Mutex::new(state), moved })
+        Ok(Self { store, metrics, epoch: epoch.to_string(), longest_wait, hint, state: Mutex::new(state), moved })
     }
 
     /// Random id of the history that this publisher follows.
@@ -154,6 +157,11 @@ impl Publisher {
     /// What leases are counted by.
     pub(crate) fn policy(&self) -> Policy {
         *self.lock().sessions.policy()
+    }
+
+    /// What a fence may have to wait at most.
+    pub(crate) const fn longest_wait(&self) -> Duration {
+        self.longest_wait
     }
 
     /// Whether no validator answers from before `revision`, now.
