@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod admin_node;
 mod change;
 mod error;
 mod id;
@@ -10,6 +11,7 @@ mod text;
 mod time;
 mod verdict;
 
+pub use admin_node::AdminNode;
 pub use change::{Change, KeyEntry, KeyRecord, LoggedChange, TokenEntry};
 pub use error::{Error, Kind, Reason, Resource, Violation};
 pub use id::{KeyId, KeyName, MemberId, ProjectId, RequestId, Revision, Uid};

@@ -68,7 +68,10 @@ pub struct Store {
     /// `reader`, for writers wait for each other at the counter, and readers must not wait behind them.
     pub(crate) writer: DatabaseConnection,
     pub(crate) reader: DatabaseConnection,
+    /// For what keeps leases alive: long reads and queueing writers must not delay it. SQLite: the writer.
+    pub(crate) pulse: DatabaseConnection,
     pub(crate) chain_key: Arc<DigestKey>,
+    shared: bool,
     /// Held for as long as any clone lives.
     _lock: Option<Arc<File>>,
 }
@@ -93,13 +96,36 @@ impl Store {
         Ok(store)
     }
 
+    /// A store that lives in the memory of this process and dies with it, for simulations. It is SQLite, with all its
+    /// rules, so that whatever holds here was shown by the same code; and its clones may stand for admins that share it.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn in_memory(chain_key: DigestKey) -> Result<Self, OpenError> {
+        let mut options = sqlite_options(Path::new(":memory:"), 1);
+        // A memory database ends with its connection.
+        options.map_sqlx_sqlite_pool_opts(|pool| pool.idle_timeout(None).max_lifetime(None));
+        let only = Database::connect(options).await?;
+        let (writer, reader, pulse) = (only.clone(), only.clone(), only);
+        let store = Self { writer, reader, pulse, chain_key: Arc::new(chain_key), shared: true, _lock: None };
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    /// Whether other admins may use the same database at the same time.
+    pub const fn is_shared(&self) -> bool {
+        self.shared
+    }
+
     async fn open_sqlite(path: &Path, chain_key: DigestKey) -> Result<Self, OpenError> {
         // A link to a file that is in use is in use too.
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let lock = lock(&path)?;
         let writer = Database::connect(sqlite_options(&path, 1)).await?;
         let reader = Database::connect(sqlite_options(&path, 4)).await?;
-        Ok(Self { writer, reader, chain_key: Arc::new(chain_key), _lock: Some(Arc::new(lock)) })
+        let pulse = writer.clone();
+        let (chain_key, lock) = (Arc::new(chain_key), Some(Arc::new(lock)));
+        Ok(Self { writer, reader, pulse, chain_key, shared: false, _lock: lock })
     }
 
     async fn open_postgres(url: &str, chain_key: DigestKey) -> Result<Self, OpenError> {
@@ -111,8 +137,10 @@ impl Store {
             pool.after_connect(|connection, _| Box::pin(async { connection.execute(SESSION).await.map(drop) }))
         });
         let writer = Database::connect(options.clone()).await?;
-        let reader = Database::connect(options).await?;
-        Ok(Self { writer, reader, chain_key: Arc::new(chain_key), _lock: None })
+        let reader = Database::connect(options.clone()).await?;
+        // One beats, one listens, one strikes others off.
+        let pulse = Database::connect(options.max_connections(3).to_owned()).await?;
+        Ok(Self { writer, reader, pulse, chain_key: Arc::new(chain_key), shared: true, _lock: None })
     }
 
     /// One transaction, so that a start that is cut short leaves nothing half made.
@@ -139,6 +167,7 @@ impl Store {
     /// Closes every connection. SQLite folds its write-ahead log into the file.
     pub async fn close(self) {
         // A failure to close cleanly loses nothing: the log is replayed at the next start.
+        let _ = self.pulse.close().await;
         let _ = self.reader.close().await;
         let _ = self.writer.close().await;
     }

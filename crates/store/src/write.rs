@@ -17,6 +17,7 @@ use crate::connect::Store;
 use crate::convert::{to_chain, to_role};
 use crate::entity::{change, counter, request, role_binding};
 use crate::error::{TxError, corrupt};
+use crate::sql::hints::announce;
 
 /// How long a request id protects a retry.
 const REQUEST_ID_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -240,6 +241,7 @@ impl Write<'_> {
         let chain = entry.chain(self.chain_key, &place.previous_chain);
         entry.insert(&self.tx, chain).await?;
         self.remember(&resource, &place, sealed).await?;
+        announce(&self.tx).await?;
         move_counter(&self.tx, place.revision, chain).await?;
         Ok(self.tx.commit().await?)
     }

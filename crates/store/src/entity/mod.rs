@@ -1,6 +1,7 @@
 //! The tables, one module each. Columns are commented in the migrations, which make them.
 #![expect(unreachable_pub, reason = "written for sea-orm's derives; documented in the migrations")]
 
+pub(crate) mod admin_node;
 pub(crate) mod change;
 pub(crate) mod counter;
 pub(crate) mod credential;

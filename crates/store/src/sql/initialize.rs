@@ -28,19 +28,19 @@ impl Store {
         Ok(counter::Entity::find_by_id(1).one(&self.reader).await.map_err(|e| unavailable(&e))?.is_some())
     }
 
-    /// Makes the revision counter, binds the keyring, and creates `members/root`: revision 1. Does nothing when that is
-    /// done already.
+    /// Makes the revision counter, binds the keyring, and creates `members/root`: revision 1. Returns whether it was this
+    /// call that did: when it is done already, `root` is nobody's credential.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`.
-    pub async fn initialize(&self, fingerprint: &str, root: &RootDraft) -> Result<(), Error> {
+    pub async fn initialize(&self, fingerprint: &str, root: &RootDraft) -> Result<bool, Error> {
         retry!(self.initialize_once(fingerprint, root))
     }
 
-    async fn initialize_once(&self, fingerprint: &str, root: &RootDraft) -> Result<(), TxError> {
+    async fn initialize_once(&self, fingerprint: &str, root: &RootDraft) -> Result<bool, TxError> {
         let tx = begin(&self.writer).await?;
         if counter::Entity::find_by_id(1).one(&tx).await?.is_some() {
-            return Ok(());
+            return Ok(false);
         }
         let zero = [0; 32];
         let counter = counter::ActiveModel {
@@ -65,7 +65,8 @@ impl Store {
         let chain = entry.chain(&self.chain_key, &zero);
         entry.insert(&tx, chain).await?;
         move_counter(&tx, Revision(1), chain).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        Ok(true)
     }
 
     /// Checks that the keyring is the one that the database was made with.

@@ -1,5 +1,6 @@
 //! One file per operation; every query about keys takes the project.
 
+pub(crate) mod admin_node;
 pub(crate) mod changes;
 pub(crate) mod create_key;
 pub(crate) mod create_member;
@@ -7,6 +8,7 @@ pub(crate) mod create_project;
 pub(crate) mod deactivate_key;
 pub(crate) mod get;
 pub(crate) mod head;
+pub(crate) mod hints;
 pub(crate) mod image;
 pub(crate) mod initialize;
 pub(crate) mod list;

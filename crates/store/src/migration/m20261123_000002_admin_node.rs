@@ -1,0 +1,22 @@
+//! The lives of the admin processes that share a database.
+
+use sea_orm_migration::prelude::*;
+use sea_orm_migration::schema::{big_integer, uuid};
+
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let table = Table::create()
+            .table("admin_node")
+            .col(uuid("incarnation").primary_key())
+            // Longest lease that it grants, in milliseconds.
+            .col(big_integer("lease_ms"))
+            // Counts its heartbeats. Not a time: clocks of different machines cannot be compared.
+            .col(big_integer("heartbeat"))
+            .to_owned();
+        manager.create_table(table).await
+    }
+}
