@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use keyward_domain::Revision;
-use keyward_replica::{Holder, Instant, SessionId, Sessions};
+use keyward_replica::{Holder, HolderSession, Instant, SessionId, Sessions};
 
 use crate::search::ONE;
 use crate::state::{at, ticks};
@@ -125,47 +125,76 @@ fn a_record_in_canonical_form_calls_the_same_revisions_enforced() {
     }
 }
 
-#[test]
-fn a_holder_in_canonical_form_answers_until_the_same_instant() {
-    let longest = ticks(3);
-    for seed in 1..=WALKS {
-        let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        let (mut plain, mut now, mut canonical) = (Holder::default(), at(1_000), Holder::default());
-        // Renewals under way, by their numbers in the plain one; in the canonical one they go by their places here.
-        let (mut asked, mut next) = (Vec::new(), 0);
-        for _ in 0..STEPS {
-            let mut passed = Duration::ZERO;
-            match dice.below(9) {
-                0 | 1 => passed = ticks(1),
-                2 if dice.below(3) == 0 => {
-                    plain.begin(now);
-                    canonical.begin(at(0));
-                    asked.clear();
+/// A holder as validators keep it, and the same in canonical form.
+struct Holders {
+    plain: Holder,
+    now: Instant,
+    canonical: Holder,
+    /// Sessions that have a stream, by their numbers in `plain`; in `canonical` they are numbered from 1, in this order.
+    open: Vec<HolderSession>,
+    /// Renewals under way, by their numbers in `plain`; in `canonical` they go by their places here.
+    asked: Vec<Vec<u64>>,
+    next: u64,
+}
+
+impl Holders {
+    fn step(&mut self, dice: &mut Dice, longest: Duration) {
+        let mut passed = Duration::ZERO;
+        let place = dice.below(self.open.len().max(1) as u64) as usize;
+        let named = self.open.get(place).map(|plain| (*plain, HolderSession(place as u64 + 1)));
+        // In canonical form, before anything was renumbered.
+        let mut open: Vec<_> = (1..=self.open.len() as u64).map(HolderSession).collect();
+        match (dice.below(9), named) {
+            (0 | 1, _) => passed = ticks(1),
+            (2, _) if self.open.len() < 2 => {
+                self.open.push(self.plain.begin(self.now));
+                open.push(self.canonical.begin(at(0)));
+                self.asked.push(Vec::new());
+            }
+            (3, Some((plain, canonical))) if dice.below(3) == 0 => {
+                if dice.below(2) == 0 {
+                    self.plain.leave(plain);
+                    self.canonical.leave(canonical);
+                } else {
+                    self.plain.broke(plain);
+                    self.canonical.broke(canonical);
                 }
-                3 if dice.below(3) == 0 => {
-                    plain.leave();
-                    canonical.leave();
-                    asked.clear();
-                }
-                4..=6 => {
-                    plain.renewing(next, now);
-                    canonical.renewing(asked.len() as u64, at(0));
-                    asked.push(next);
-                    next += 1;
-                }
-                _ => {
-                    if let Some(seq) = dice.pick(&asked) {
-                        let place = asked.binary_search(&seq).unwrap() as u64;
-                        let duration = ticks(1 + dice.below(3));
-                        plain.granted(seq, duration);
-                        canonical.granted(place, duration);
-                        asked.retain(|other| *other > seq);
-                    }
+                self.open.remove(place);
+                self.asked.remove(place);
+                open.remove(place);
+            }
+            (4..=6, Some((plain, canonical))) => {
+                self.plain.renewing(plain, self.next, self.now);
+                self.canonical.renewing(canonical, self.asked[place].len() as u64, at(0));
+                self.asked[place].push(self.next);
+                self.next += 1;
+            }
+            (_, Some((plain, canonical))) => {
+                if let Some(seq) = dice.pick(&self.asked[place]) {
+                    let known_as = self.asked[place].binary_search(&seq).unwrap() as u64;
+                    let duration = ticks(1 + dice.below(3));
+                    self.plain.granted(plain, seq, duration);
+                    self.canonical.granted(canonical, known_as, duration);
+                    self.asked[place].retain(|other| *other > seq);
                 }
             }
-            now = now.plus(passed);
-            canonical = canonical.canonical(Instant::default().plus(passed), longest).0;
-            assert_eq!(plain.until().since(now), canonical.until().since(at(0)), "{plain:?} {canonical:?}");
+            _ => {}
+        }
+        self.now = self.now.plus(passed);
+        self.canonical = self.canonical.canonical(Instant::default().plus(passed), longest, &open).0;
+    }
+}
+
+#[test]
+fn a_holder_in_canonical_form_answers_until_the_same_instant() {
+    for seed in 1..=WALKS {
+        let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let (plain, now, canonical) = (Holder::default(), at(1_000), Holder::default());
+        let mut holders = Holders { plain, now, canonical, open: Vec::new(), asked: Vec::new(), next: 0 };
+        for _ in 0..STEPS {
+            holders.step(&mut dice, ticks(3));
+            let Holders { plain, canonical, now, .. } = &holders;
+            assert_eq!(plain.until().since(*now), canonical.until().since(at(0)), "{plain:?} {canonical:?}");
         }
     }
 }

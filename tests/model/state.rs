@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use keyward_domain::Revision;
-use keyward_replica::{Holder, Instant, Policy, SessionId, Sessions};
+use keyward_replica::{Holder, HolderSession, Instant, Policy, SessionId, Sessions};
 
 /// Before the deactivation.
 pub(crate) const BEFORE: Revision = Revision(0);
@@ -74,6 +74,8 @@ pub(crate) struct Validator {
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Stream {
     pub(crate) id: SessionId,
+    /// The same session, as the validator numbers it.
+    pub(crate) session: HolderSession,
     /// The admin has not noticed a break.
     pub(crate) heard: bool,
     /// The admin counts it among its sessions; only a mutant ever delays that.
@@ -143,11 +145,14 @@ impl Validator {
     }
 
     fn canonical(&mut self, now: Instant, longest: Duration) {
-        let (holder, seqs) = self.holder.canonical(now, longest);
+        let open: Vec<_> = self.stream.iter().map(|stream| stream.session).collect();
+        let (holder, seqs) = self.holder.canonical(now, longest, &open);
         self.holder = holder;
+        let seqs = seqs.into_iter().next().unwrap_or_default();
         self.renewals = seqs.len() as u64;
         let renumbered = |seq: u64| seqs.binary_search(&seq).ok().map(|n| n as u64);
         if let Some(stream) = &mut self.stream {
+            stream.session = HolderSession(1);
             // A renewal without an anchor can be answered by nothing that counts.
             for up in &mut stream.up {
                 if let Up::Renew { seq, .. } = up {

@@ -187,7 +187,7 @@ impl World {
         let has = if state.appended { DEACTIVATION } else { BEFORE };
         let validator = &mut state.validators[v];
         // Nothing that could still count for a clock that lags is forgotten.
-        validator.holder.begin(at(0));
+        let session = validator.holder.begin(at(0));
         let down = match validator.table {
             None => VecDeque::from([Down::Snapshot(has)]),
             Some(table) if table < has => VecDeque::from([Down::Welcome, Down::Delta { acked: false }]),
@@ -195,7 +195,8 @@ impl World {
         };
         // A number that no session has; the canonical state has another.
         let id = SessionId(1_000 + v as u64);
-        validator.stream = Some(Stream { id, heard: true, joined: false, complete: false, up: VecDeque::new(), down });
+        validator.stream =
+            Some(Stream { id, session, heard: true, joined: false, complete: false, up: VecDeque::new(), down });
         if !self.is(Mutant::JoinAfterSnapshot) {
             join(state, v);
         }
@@ -203,10 +204,11 @@ impl World {
 
     fn renew(&self, validator: &mut Validator) {
         let seq = validator.renewals;
+        let Some(session) = validator.stream.as_ref().map(|stream| stream.session) else { return };
         // The clock may be exact now and lag later: that makes leases longest.
-        validator.holder.renewing(seq, at(LAG));
+        validator.holder.renewing(session, seq, at(LAG));
         if self.is(Mutant::AnchorLatest) {
-            (0..seq).for_each(|older| validator.holder.renewing(older, at(LAG)));
+            (0..seq).for_each(|older| validator.holder.renewing(session, older, at(LAG)));
         }
         let applied = validator.table.unwrap_or_default();
         validator.say(Up::Renew { seq, applied });
@@ -255,10 +257,11 @@ impl World {
                 }
             }
             Some(Down::Grant { seq: Some(seq), duration }) if stream.complete => {
+                let session = stream.session;
                 if self.is(Mutant::LeaseFromReceipt) {
-                    validator.holder.renewing(seq, at(LAG));
+                    validator.holder.renewing(session, seq, at(LAG));
                 }
-                validator.holder.granted(seq, duration);
+                validator.holder.granted(session, seq, duration);
             }
             Some(Down::Grant { .. }) | None => {}
         }
@@ -285,7 +288,11 @@ impl World {
     /// most one such stream: the admin then notices the end of the one before.
     fn end_stream(&self, state: &mut State, v: usize, last: Option<Up>) {
         let validator = &mut state.validators[v];
-        let Some(stream) = validator.stream.take().filter(|stream| stream.heard && stream.joined) else { return };
+        let Some(stream) = validator.stream.take() else { return };
+        validator.holder.broke(stream.session);
+        if !stream.heard || !stream.joined {
+            return;
+        }
         // Nobody will see what a renewal is answered.
         let said = stream.up.into_iter().map(|up| match up {
             Up::Renew { applied, .. } => Up::Renew { seq: 0, applied },
@@ -297,8 +304,12 @@ impl World {
     }
 
     fn goodbye(&self, state: &mut State, v: usize) {
-        if !self.is(Mutant::GoodbyeKeepsLease) && !self.is(Mutant::GoodbyeFirst) {
-            state.validators[v].holder.leave();
+        let validator = &mut state.validators[v];
+        if !self.is(Mutant::GoodbyeKeepsLease)
+            && !self.is(Mutant::GoodbyeFirst)
+            && let Some(stream) = &validator.stream
+        {
+            validator.holder.leave(stream.session);
         }
         self.end_stream(state, v, Some(Up::Goodbye));
     }

@@ -1,11 +1,12 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use keyward_domain::{KeyEntry, Revision, Timestamp};
 use keyward_token::{DigestKey, TokenFormat};
 
-use crate::clock::Clock;
-use crate::holder::Holder;
+use crate::clock::{Clock, Instant};
+use crate::holder::{Holder, HolderSession};
 use crate::replica::Replica;
 use crate::table::TableWriter;
 
@@ -57,6 +58,13 @@ pub struct Position {
     pub chain: Vec<u8>,
 }
 
+impl Position {
+    /// Whether both are about the same revision and say different things of it.
+    fn disagrees_with(&self, other: &Self) -> bool {
+        self.revision == other.revision && self.chain != other.chain
+    }
+}
+
 /// What the validator says back.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Reply {
@@ -67,12 +75,14 @@ pub enum Reply {
 /// Why a session cannot go on. The replica keeps what it has; the next session starts from there, or from nothing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FollowerError {
-    /// A message came before the Welcome, or a second Welcome.
+    /// A message came before the Welcome, or a second Welcome, or one of a session that is over.
     OutOfOrder,
     /// A delta did not follow the one before: something was lost. The next session takes a snapshot.
     Gap,
     /// A snapshot of the same history is older than what this replica has served from.
     WentBack,
+    /// An admin says something else of a revision than this replica knows of it: the history has forked.
+    Forked,
 }
 
 impl std::fmt::Display for FollowerError {
@@ -81,13 +91,18 @@ impl std::fmt::Display for FollowerError {
             Self::OutOfOrder => "the admin sent a message out of order",
             Self::Gap => "a change is missing from the stream",
             Self::WentBack => "the admin is behind what this validator already knows",
+            Self::Forked => "the admin's history is another than what this validator knows",
         })
     }
 }
 
 impl std::error::Error for FollowerError {}
 
-/// Keeps a replica exact: takes the messages of one session after another, in order, and applies them.
+/// Keeps a replica exact: takes the messages of its sessions, each in order, and applies them.
+///
+/// While a validator moves from one admin to another it has two sessions. Both say the same of the same history, so what
+/// either says first is applied, and skipped when the other says it; a lease is only ever taken behind all that its own
+/// session said before it.
 #[derive(Debug)]
 pub struct Follower<C> {
     replica: Arc<Replica<C>>,
@@ -98,22 +113,30 @@ pub struct Follower<C> {
     lost: bool,
     writer: TableWriter,
     holder: Holder,
-    session: Session,
+    sessions: BTreeMap<HolderSession, Session>,
 }
 
 /// What ends with the stream.
 #[derive(Debug, Default)]
 struct Session {
     welcomed: Option<Welcomed>,
-    /// A snapshot under way: invisible until it is whole.
-    building: Option<TableWriter>,
+    /// How far the stream has come.
+    at: Position,
+    /// A snapshot under way, invisible until it is whole and no older than what requests see.
+    building: Option<Building>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Welcomed {
     epoch: String,
     digest_keys: Vec<DigestKey>,
     format: TokenFormat,
+}
+
+#[derive(Debug, Default)]
+struct Building {
+    writer: TableWriter,
+    whole: bool,
 }
 
 impl<C: Clock> Follower<C> {
@@ -126,33 +149,55 @@ impl<C: Clock> Follower<C> {
             lost: false,
             writer: TableWriter::default(),
             holder: Holder::default(),
-            session: Session::default(),
+            sessions: BTreeMap::new(),
         }
     }
 
-    /// Begins a session: the epoch and position to say Hello with. An empty epoch asks for a snapshot. Leases of sessions
-    /// that broke count on to their ends.
-    pub fn begin(&mut self) -> (&str, &Position) {
-        self.session = Session::default();
-        self.holder.begin(self.replica.clock().now());
-        (if self.lost { "" } else { &self.epoch }, &self.position)
+    /// Begins a session, beside those that there are: its number, and the epoch and position to say Hello with. An empty
+    /// epoch asks for a snapshot. Leases of sessions that broke count on to their ends.
+    pub fn begin(&mut self) -> (HolderSession, &str, &Position) {
+        let id = self.holder.begin(self.replica.clock().now());
+        let epoch = if self.lost { "" } else { &self.epoch };
+        self.sessions.insert(id, Session { at: self.position.clone(), ..Session::default() });
+        (id, epoch, &self.position)
     }
 
-    /// Stops answering under this session's lease, so that Goodbye may be said: the admin that hears it waits for this
+    /// Stops answering under that session's lease, so that Goodbye may be said: the admin that hears it waits for this
     /// validator no longer.
-    pub fn leave(&mut self) {
-        self.holder.leave();
-        self.replica.lease().publish(self.holder.until());
+    pub fn leave(&mut self, id: HolderSession) {
+        self.sessions.remove(&id);
+        self.holder.leave(id);
+        self.show_lease();
+    }
+
+    /// A session's stream broke: what it was granted counts on.
+    pub fn broke(&mut self, id: HolderSession) {
+        self.sessions.remove(&id);
+        self.holder.broke(id);
     }
 
     /// Notes that renewal `seq` is about to be sent.
-    pub fn renewing(&mut self, seq: u64) {
-        self.holder.renewing(seq, self.replica.clock().now());
+    pub fn renewing(&mut self, id: HolderSession, seq: u64) {
+        self.holder.renewing(id, seq, self.replica.clock().now());
     }
 
-    /// Whether the replica is complete in this session, so that a lease is worth asking for.
-    pub fn is_complete(&self) -> bool {
-        self.session.welcomed.is_some() && self.session.building.is_none()
+    /// Whether the replica is complete in that session, so that a lease is worth asking for.
+    pub fn is_complete(&self, id: HolderSession) -> bool {
+        self.sessions.get(&id).is_some_and(|session| session.welcomed.is_some() && session.building.is_none())
+    }
+
+    /// How long that session's lease runs on.
+    pub fn lease_left(&self, id: HolderSession) -> Duration {
+        self.left(self.holder.lease_of(id))
+    }
+
+    /// How long requests will be answered if nothing more is heard.
+    pub fn left_in_all(&self) -> Duration {
+        self.left(self.holder.until())
+    }
+
+    fn left(&self, until: Instant) -> Duration {
+        if until == Instant::MIN { Duration::ZERO } else { until.since(self.replica.clock().now()) }
     }
 
     /// The revision that it has applied.
@@ -160,87 +205,152 @@ impl<C: Clock> Follower<C> {
         self.position.revision
     }
 
-    /// Applies one message. What it changes is visible to every request before the reply is returned.
+    /// Applies one message of a session. What it changes is visible to every request before the reply is returned.
     ///
     /// # Errors
     /// See [`FollowerError`]; the session must be ended.
-    pub fn handle(&mut self, message: Message) -> Result<Option<Reply>, FollowerError> {
+    pub fn handle(&mut self, id: HolderSession, message: Message) -> Result<Option<Reply>, FollowerError> {
         match message {
             Message::Welcome { epoch, digest_keys, format, snapshot } => {
-                self.welcome(Welcomed { epoch, digest_keys, format }, snapshot).map(|()| None)
+                self.welcome(id, Welcomed { epoch, digest_keys, format }, snapshot).map(|()| None)
             }
-            Message::Chunk { keys, complete } => self.chunk(keys, complete),
-            Message::Delta { position, keys } => self.delta(position, keys).map(Some),
+            Message::Chunk { keys, complete } => self.chunk(id, keys, complete),
+            Message::Delta { position, keys } => self.delta(id, position, keys),
             Message::Grant { seq, duration, wall_time } => {
-                self.grant(seq, duration, wall_time);
+                self.grant(id, seq, duration, wall_time);
                 Ok(None)
             }
         }
     }
 
-    fn welcome(&mut self, welcomed: Welcomed, snapshot: bool) -> Result<(), FollowerError> {
-        if self.session.welcomed.is_some() || (!snapshot && welcomed.epoch != self.epoch) {
+    fn session(&mut self, id: HolderSession) -> Result<&mut Session, FollowerError> {
+        self.sessions.get_mut(&id).ok_or(FollowerError::OutOfOrder)
+    }
+
+    fn welcome(&mut self, id: HolderSession, welcomed: Welcomed, snapshot: bool) -> Result<(), FollowerError> {
+        let same_epoch = welcomed.epoch == self.epoch;
+        // Only once nobody speaks for the history that is served from may another one take its place.
+        if !same_epoch && self.sessions.keys().any(|other| *other != id && self.is_complete(*other)) {
+            return Err(FollowerError::Forked);
+        }
+        let session = self.session(id)?;
+        if session.welcomed.is_some() || (!snapshot && !same_epoch) {
             return Err(FollowerError::OutOfOrder);
         }
         if snapshot {
-            self.session.building = Some(TableWriter::default());
-        } else {
-            let keys = welcomed.digest_keys.clone();
-            self.replica.install(Arc::clone(self.writer.table()), welcomed.format.clone(), keys);
+            session.building = Some(Building::default());
         }
-        self.session.welcomed = Some(welcomed);
+        session.welcomed = Some(welcomed.clone());
+        if !snapshot {
+            self.replica.install(Arc::clone(self.writer.table()), welcomed.format, welcomed.digest_keys);
+        }
         Ok(())
     }
 
-    fn chunk(&mut self, keys: Vec<KeyEntry>, complete: Option<Position>) -> Result<Option<Reply>, FollowerError> {
-        let building = self.session.building.as_mut().ok_or(FollowerError::OutOfOrder)?;
+    fn chunk(
+        &mut self,
+        id: HolderSession,
+        keys: Vec<KeyEntry>,
+        complete: Option<Position>,
+    ) -> Result<Option<Reply>, FollowerError> {
+        let session = self.session(id)?;
+        let building = session.building.as_mut().filter(|b| !b.whole).ok_or(FollowerError::OutOfOrder)?;
         for key in keys {
-            building.put(key);
+            building.writer.put(key);
         }
         let Some(position) = complete else { return Ok(None) };
-        let welcomed = self.session.welcomed.as_ref().ok_or(FollowerError::OutOfOrder)?;
-        if welcomed.epoch == self.epoch && position.revision < self.position.revision {
+        building.whole = true;
+        session.at = position;
+        let alone = self.sessions.len() == 1;
+        let behind = self.is_behind(id);
+        if behind && alone {
+            // Nobody can have told this replica more than a history that is whole.
             return Err(FollowerError::WentBack);
         }
-        building.publish(position.revision);
-        let (format, digest_keys) = (welcomed.format.clone(), welcomed.digest_keys.clone());
-        if welcomed.epoch != self.epoch {
-            // Leases of another history say nothing about this one.
+        if behind { Ok(None) } else { self.install(id) }
+    }
+
+    /// Whether that session has not come as far as what requests see already.
+    fn is_behind(&self, id: HolderSession) -> bool {
+        let Some(session) = self.sessions.get(&id) else { return false };
+        let same_epoch = session.welcomed.as_ref().is_some_and(|welcomed| welcomed.epoch == self.epoch);
+        same_epoch && session.at.revision < self.position.revision
+    }
+
+    /// Shows requests the snapshot that a session has brought.
+    fn install(&mut self, id: HolderSession) -> Result<Option<Reply>, FollowerError> {
+        let session = self.sessions.get_mut(&id).ok_or(FollowerError::OutOfOrder)?;
+        let Building { writer, .. } = session.building.take().ok_or(FollowerError::OutOfOrder)?;
+        let Welcomed { epoch, digest_keys, format } = session.welcomed.clone().ok_or(FollowerError::OutOfOrder)?;
+        let at = session.at.clone();
+        if epoch == self.epoch && self.position.disagrees_with(&at) {
+            return Err(FollowerError::Forked);
+        }
+        writer.publish(at.revision);
+        if epoch != self.epoch {
+            // Sessions and leases of another history say nothing about this one.
+            self.sessions.retain(|other, _| *other == id);
             self.holder.drop_all();
-            self.replica.lease().publish(self.holder.until());
+            self.show_lease();
         }
         self.lost = false;
-        self.replica.install(Arc::clone(building.table()), format, digest_keys);
-        self.epoch.clone_from(&welcomed.epoch);
-        self.writer = self.session.building.take().unwrap_or_default();
-        self.position = position;
+        self.replica.install(Arc::clone(writer.table()), format, digest_keys);
+        (self.epoch, self.writer, self.position) = (epoch, writer, at);
         Ok(Some(Reply::Ack(self.position.revision)))
     }
 
-    fn delta(&mut self, position: Position, keys: Vec<KeyEntry>) -> Result<Reply, FollowerError> {
-        if !self.is_complete() {
+    fn delta(
+        &mut self,
+        id: HolderSession,
+        position: Position,
+        keys: Vec<KeyEntry>,
+    ) -> Result<Option<Reply>, FollowerError> {
+        let session = self.session(id)?;
+        if session.welcomed.is_none() || session.building.as_ref().is_some_and(|b| !b.whole) {
             return Err(FollowerError::OutOfOrder);
         }
-        if position.revision != self.position.revision.next() {
+        if position.revision != session.at.revision.next() {
             self.lost = true;
             return Err(FollowerError::Gap);
         }
-        for key in keys {
-            self.writer.put(key);
+        session.at = position.clone();
+        if let Some(building) = &mut session.building {
+            for key in keys {
+                building.writer.put(key);
+            }
+            return if self.is_behind(id) { Ok(None) } else { self.install(id) };
         }
-        self.writer.publish(position.revision);
-        self.position = position;
-        Ok(Reply::Ack(self.position.revision))
+        self.apply(position, keys).map(Some)
     }
 
-    fn grant(&mut self, seq: u64, duration: Duration, wall_time: Timestamp) {
-        if !self.is_complete() || duration.is_zero() {
+    /// Applies a change, unless another session has said it before.
+    fn apply(&mut self, position: Position, keys: Vec<KeyEntry>) -> Result<Reply, FollowerError> {
+        if self.position.disagrees_with(&position) {
+            return Err(FollowerError::Forked);
+        }
+        let reply = Reply::Ack(position.revision);
+        if position.revision > self.position.revision {
+            for key in keys {
+                self.writer.put(key);
+            }
+            self.writer.publish(position.revision);
+            self.position = position;
+        }
+        Ok(reply)
+    }
+
+    fn grant(&mut self, id: HolderSession, seq: u64, duration: Duration, wall_time: Timestamp) {
+        if !self.is_complete(id) || duration.is_zero() {
             return;
         }
-        if let Some(anchor) = self.holder.granted(seq, duration) {
+        if let Some(anchor) = self.holder.granted(id, seq, duration) {
             self.replica.set_wall_time(anchor, wall_time);
-            self.replica.lease().publish(self.holder.until());
+            self.show_lease();
         }
+    }
+
+    fn show_lease(&self) {
+        self.replica.lease().publish(self.holder.until());
     }
 }
 

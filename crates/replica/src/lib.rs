@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+mod barrier;
+mod basis;
 mod clock;
 mod follower;
 mod holder;
@@ -8,12 +10,16 @@ mod policy;
 mod replica;
 mod sessions;
 mod table;
+mod watch;
 
+pub use barrier::{Barrier, Listing, Settled, Standing};
+pub use basis::Basis;
 pub use clock::{BootClock, Clock, Instant};
 pub use follower::{Follower, FollowerError, Message, Position, Reply};
-pub use holder::Holder;
+pub use holder::{Holder, HolderSession};
 pub use lease::Lease;
 pub use policy::Policy;
 pub use replica::{Answer, NoAnswer, Replica};
 pub use sessions::{Enforcement, SessionId, Sessions};
 pub use table::{Facts, Table};
+pub use watch::Watch;

@@ -171,6 +171,12 @@ impl Sessions {
         Self { policy: self.policy, sessions: connected, former_life_until }
     }
 
+    /// Whether a lease that this record knows of may be in use at `now`, or one may yet be granted.
+    pub fn in_use(&self, now: Instant) -> bool {
+        let leased = |session: &Session| session.block_until.is_some_and(|until| now < until);
+        self.former_life_until.is_some_and(|until| now < until) || self.sessions.values().any(leased)
+    }
+
     /// How many sessions have a stream.
     pub fn connected(&self) -> usize {
         self.sessions.values().filter(|session| !session.gone).count()

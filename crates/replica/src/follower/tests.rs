@@ -32,6 +32,8 @@ struct Bed {
     follower: Follower<ManualClock>,
     digest_key: DigestKey,
     seq: u64,
+    /// The session that messages are of.
+    session: HolderSession,
 }
 
 const LEASE: Duration = Duration::from_secs(2);
@@ -40,38 +42,54 @@ impl Bed {
     fn new() -> Self {
         let replica = Arc::new(Replica::new(ManualClock::default()));
         let follower = Follower::new(Arc::clone(&replica));
-        Self { replica, follower, digest_key: DigestKey::new(1, [9; 32]), seq: 0 }
+        Self { replica, follower, digest_key: DigestKey::new(1, [9; 32]), seq: 0, session: HolderSession(0) }
+    }
+
+    /// Begins a session after the one before has broken: what the Hello says.
+    fn begin(&mut self) -> (String, Position) {
+        self.follower.broke(self.session);
+        self.begin_beside()
+    }
+
+    /// The same while the one before goes on.
+    fn begin_beside(&mut self) -> (String, Position) {
+        let (session, epoch, position) = self.follower.begin();
+        self.session = session;
+        (epoch.to_owned(), position.clone())
     }
 
     fn welcome(&mut self, epoch: &str, snapshot: bool) -> Result<Option<Reply>, FollowerError> {
-        self.follower.handle(Message::Welcome {
-            epoch: epoch.to_owned(),
-            digest_keys: vec![self.digest_key.clone()],
-            format: TokenFormat::default(),
-            snapshot,
-        })
+        self.follower.handle(
+            self.session,
+            Message::Welcome {
+                epoch: epoch.to_owned(),
+                digest_keys: vec![self.digest_key.clone()],
+                format: TokenFormat::default(),
+                snapshot,
+            },
+        )
     }
 
     /// A whole session's beginning: a snapshot of `keys` at `revision`.
     fn snapshot(&mut self, epoch: &str, revision: i64, keys: Vec<KeyEntry>) -> Result<Option<Reply>, FollowerError> {
-        self.follower.begin();
+        self.begin();
         self.welcome(epoch, true)?;
-        self.follower.handle(Message::Chunk { keys, complete: Some(position(revision)) })
+        self.follower.handle(self.session, Message::Chunk { keys, complete: Some(position(revision)) })
     }
 
     fn delta(&mut self, revision: i64, keys: Vec<KeyEntry>) -> Result<Option<Reply>, FollowerError> {
-        self.follower.handle(Message::Delta { position: position(revision), keys })
+        self.follower.handle(self.session, Message::Delta { position: position(revision), keys })
     }
 
     fn renew(&mut self) -> u64 {
         self.seq += 1;
-        self.follower.renewing(self.seq);
+        self.follower.renewing(self.session, self.seq);
         self.seq
     }
 
     fn grant(&mut self, seq: u64, wall_micros: i64) {
         let wall_time = Timestamp::from_micros(wall_micros);
-        self.follower.handle(Message::Grant { seq, duration: LEASE, wall_time }).unwrap();
+        self.follower.handle(self.session, Message::Grant { seq, duration: LEASE, wall_time }).unwrap();
     }
 
     fn lease(&mut self) {
@@ -174,7 +192,7 @@ fn a_broken_session_leaves_its_lease_and_the_next_one_goes_on_from_there() {
     let (mut bed, token) = (Bed::new(), token());
     bed.snapshot("e", 4, vec![bed.entry(&token, true)]).unwrap();
     bed.lease();
-    assert_eq!(bed.follower.begin(), ("e", &position(4)));
+    assert_eq!(bed.begin(), ("e".to_owned(), position(4)));
     assert_eq!(bed.verdict(&token), Ok(Verdict::Valid));
     bed.welcome("e", false).unwrap();
     bed.delta(5, vec![bed.entry(&token, false)]).unwrap();
@@ -188,14 +206,14 @@ fn a_lease_does_not_outlive_the_goodbye_to_its_session() {
     let (mut bed, token) = (Bed::new(), token());
     bed.snapshot("e", 1, vec![]).unwrap();
     bed.lease();
-    bed.follower.leave();
+    bed.follower.leave(bed.session);
     assert_eq!(bed.verdict(&token), Err(NoAnswer::NoLease));
     // With a second session's lease in hand, the first one's end is not felt.
     bed.snapshot("e", 1, vec![]).unwrap();
     bed.lease();
-    bed.follower.begin();
+    bed.begin();
     bed.welcome("e", false).unwrap();
-    bed.follower.leave();
+    bed.follower.leave(bed.session);
     assert_eq!(bed.verdict(&token), Ok(Verdict::Unknown));
 }
 
@@ -223,13 +241,13 @@ fn a_gap_ends_the_session_and_asks_for_a_snapshot() {
     let mut bed = Bed::new();
     bed.snapshot("e", 1, vec![]).unwrap();
     assert_eq!(bed.delta(3, vec![]), Err(FollowerError::Gap));
-    assert_eq!(bed.follower.begin().0, "");
+    assert_eq!(bed.begin().0, "");
     // Whoever is asked then, what was served is not taken back.
     bed.welcome("e", true).unwrap();
     let older = Message::Chunk { keys: vec![], complete: Some(position(0)) };
-    assert_eq!(bed.follower.handle(older), Err(FollowerError::WentBack));
+    assert_eq!(bed.follower.handle(bed.session, older), Err(FollowerError::WentBack));
     bed.snapshot("e", 3, vec![]).unwrap();
-    assert_eq!(bed.follower.begin().0, "e");
+    assert_eq!(bed.begin().0, "e");
 }
 
 #[test]
@@ -246,12 +264,12 @@ fn a_snapshot_is_invisible_until_it_is_whole() {
     let (mut bed, token) = (Bed::new(), token());
     bed.snapshot("e", 1, vec![]).unwrap();
     bed.lease();
-    bed.follower.begin();
+    bed.begin();
     bed.welcome("e", true).unwrap();
     let keys = vec![bed.entry(&token, true)];
-    bed.follower.handle(Message::Chunk { keys, complete: None }).unwrap();
+    bed.follower.handle(bed.session, Message::Chunk { keys, complete: None }).unwrap();
     assert_eq!(bed.verdict(&token), Ok(Verdict::Unknown));
-    assert!(!bed.follower.is_complete());
+    assert!(!bed.follower.is_complete(bed.session));
     assert_eq!(bed.delta(2, vec![]), Err(FollowerError::OutOfOrder));
 }
 
@@ -277,4 +295,71 @@ fn expiry_is_judged_by_the_databases_clock() {
     assert_eq!(bed.verdict(&token), Ok(Verdict::Valid));
     bed.replica.clock().advance(Duration::from_micros(1));
     assert_eq!(bed.verdict(&token), Ok(Verdict::Expired));
+}
+
+#[test]
+fn a_validator_that_moves_takes_each_change_once_whoever_says_it_first() {
+    let (mut bed, token) = (Bed::new(), token());
+    bed.snapshot("e", 1, vec![bed.entry(&token, true)]).unwrap();
+    bed.lease();
+    let old = bed.session;
+    bed.begin_beside();
+    let new = bed.session;
+    bed.welcome("e", false).unwrap();
+    // The old admin is quicker with one change, the new one with the next.
+    bed.session = old;
+    assert_eq!(bed.delta(2, vec![bed.entry(&token, false)]), Ok(Some(Reply::Ack(Revision(2)))));
+    bed.session = new;
+    assert_eq!(bed.delta(2, vec![bed.entry(&token, false)]), Ok(Some(Reply::Ack(Revision(2)))));
+    assert_eq!(bed.delta(3, vec![bed.entry(&token, true)]), Ok(Some(Reply::Ack(Revision(3)))));
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Valid));
+    bed.session = old;
+    assert_eq!(bed.delta(3, vec![bed.entry(&token, true)]), Ok(Some(Reply::Ack(Revision(3)))));
+    assert_eq!(bed.delta(5, vec![]), Err(FollowerError::Gap), "each stream is whole in itself");
+    // The old session's lease holds until the new one's does.
+    bed.follower.leave(old);
+    assert_eq!(bed.verdict(&token), Err(NoAnswer::NoLease));
+    bed.session = new;
+    bed.lease();
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Valid));
+    assert_eq!(bed.follower.lease_left(new), LEASE);
+    bed.session = old;
+    assert_eq!(bed.delta(4, vec![]), Err(FollowerError::OutOfOrder), "that session is over");
+}
+
+#[test]
+fn a_snapshot_that_another_session_has_overtaken_is_shown_once_its_deltas_have_caught_up() {
+    let (mut bed, token) = (Bed::new(), token());
+    bed.snapshot("e", 5, vec![]).unwrap();
+    bed.lease();
+    let old = bed.session;
+    bed.begin_beside();
+    let new = bed.session;
+    bed.welcome("e", true).unwrap();
+    bed.session = old;
+    bed.delta(6, vec![bed.entry(&token, true)]).unwrap();
+    bed.session = new;
+    let part = Message::Chunk { keys: vec![], complete: Some(position(5)) };
+    assert_eq!(bed.follower.handle(new, part), Ok(None));
+    assert!(!bed.follower.is_complete(new));
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Valid), "what is served does not go back");
+    assert_eq!(bed.delta(6, vec![bed.entry(&token, true)]), Ok(Some(Reply::Ack(Revision(6)))));
+    assert!(bed.follower.is_complete(new));
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Valid));
+}
+
+#[test]
+fn another_history_is_not_taken_while_somebody_speaks_for_the_one_that_is_served() {
+    let mut bed = Bed::new();
+    bed.snapshot("e", 5, vec![]).unwrap();
+    bed.begin_beside();
+    assert_eq!(bed.welcome("other", true), Err(FollowerError::Forked));
+    bed.begin_beside();
+    bed.welcome("e", false).unwrap();
+    let delta = Message::Delta { position: Position { chain: vec![1; 32], ..position(6) }, keys: vec![] };
+    bed.follower.handle(bed.session, delta).unwrap();
+    bed.begin();
+    bed.welcome("e", true).unwrap();
+    bed.follower.handle(bed.session, Message::Chunk { keys: vec![], complete: Some(position(5)) }).unwrap();
+    assert_eq!(bed.delta(6, vec![]), Err(FollowerError::Forked), "the same revision says something else");
 }

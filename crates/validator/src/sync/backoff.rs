@@ -29,6 +29,12 @@ impl Backoff {
     }
 }
 
+/// A place in a list of so many.
+pub(super) fn start_anywhere(count: usize) -> usize {
+    let random = RandomState::new().build_hasher().finish();
+    usize::try_from(random % (count.max(1) as u64)).unwrap_or(0)
+}
+
 /// From 0 to 1. The standard library seeds its hashers from the system's randomness, which is all that jitter needs.
 fn random() -> f64 {
     let bits = RandomState::new().build_hasher().finish();

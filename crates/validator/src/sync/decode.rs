@@ -43,11 +43,30 @@ fn welcome(welcome: Welcome) -> Result<Message, Unreadable> {
     })
 }
 
-/// How often to renew, as the cluster has agreed; a Welcome without it is of no version that we know.
-pub(super) fn renew_interval(welcome: &Welcome) -> Result<Duration, Unreadable> {
-    let interval = welcome.policy.as_ref().and_then(|policy| policy.renew_interval);
-    let interval = duration(interval.ok_or(Unreadable("renew_interval"))?)?;
-    if interval.is_zero() { Err(Unreadable("renew_interval")) } else { Ok(interval) }
+/// How leases go, as the cluster has agreed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// The longest that a grant gives.
+    pub(super) lease: Duration,
+    pub(super) renew_interval: Duration,
+}
+
+impl Terms {
+    /// Until the Welcome says better.
+    pub(super) const UNKNOWN: Self = Self { lease: Duration::from_secs(10), renew_interval: Duration::from_secs(1) };
+}
+
+/// How leases go; a Welcome that does not say is of no version that we know.
+pub(super) fn terms(welcome: &Welcome) -> Result<Terms, Unreadable> {
+    let policy = welcome.policy.as_ref();
+    let told = |field: Option<prost_types::Duration>, name| {
+        let told = duration(field.ok_or(Unreadable(name))?)?;
+        if told.is_zero() { Err(Unreadable(name)) } else { Ok(told) }
+    };
+    Ok(Terms {
+        lease: told(policy.and_then(|p| p.lease), "lease")?,
+        renew_interval: told(policy.and_then(|p| p.renew_interval), "renew_interval")?,
+    })
 }
 
 fn digest_key(key: replica::DigestKey) -> Result<DigestKey, Unreadable> {

@@ -2,6 +2,7 @@
 
 mod backoff;
 mod decode;
+mod link;
 mod subscriber;
 mod upstream;
 

@@ -1,189 +1,312 @@
+use std::pin::Pin;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use keyward_proto::replica::replica_service_client::ReplicaServiceClient;
 use keyward_proto::replica::sync_request::Message as Say;
 use keyward_proto::replica::sync_response::Message as Said;
-use keyward_proto::replica::{Ack, Goodbye, Hello, Renew, SyncRequest, SyncResponse};
-use keyward_replica::{BootClock, Follower, Reply};
+use keyward_proto::replica::{Ack, Hello, SyncResponse};
+use keyward_replica::{BootClock, Follower, HolderSession, Reply};
 use keyward_runtime::shutdown::Shutdown;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, Interval, MissedTickBehavior};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Streaming};
+use tokio::time::Instant;
 
 use crate::sync::Upstream;
-use crate::sync::backoff::Backoff;
+use crate::sync::backoff::{Backoff, start_anywhere};
 use crate::sync::decode;
+use crate::sync::link::{Event, Link};
 
 /// The version of the protocol that this validator speaks.
 const PROTOCOL: u32 = 1;
 
-/// How long an admin may take to open a session, or to take a message.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// The same before the replica is complete: a part of a snapshot may travel long, and HTTP/2's own keepalive tells whether
-/// the admin lives.
-const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(60);
-
 /// A session that lasted so long went well: the next try need not wait for long.
 const GOOD_SESSION: Duration = Duration::from_secs(5);
 
-/// Renewals without an answer after which a stream counts as dead.
-const UNANSWERED: u32 = 4;
-
-/// Messages to the admin that may wait. Acknowledgements come one a delta.
-const OUTGOING: usize = 1_024;
-
-/// Largest message from an admin: a snapshot's part is a fraction of it.
-const MESSAGE_LIMIT: usize = 16 << 20;
-
 /// Keeps the replica fed: one session after another, until shutdown.
-#[derive(Debug)]
+///
+/// When the admin of a session leaves, or its grants grow short because it hears little from its database, another
+/// session is begun beside the first. Only with a lease from there is the first one's given up, and only then is Goodbye
+/// said: the validator can answer throughout, and the admin that it leaves need not wait for it.
 pub(crate) struct Subscriber {
     upstream: Upstream,
     follower: Follower<BootClock>,
     validator_id: String,
+    /// Which admin is next.
+    turn: usize,
+    backoff: Backoff,
 }
 
-/// How a session ended that did not break.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// A session about to be opened.
+type Opening = Pin<Box<dyn Future<Output = anyhow::Result<Link>> + Send>>;
+
+/// The session that the validator lives by, and the one that it may move to.
+struct Links {
+    current: Link,
+    next: Next,
+}
+
+/// How far a move has come.
+enum Next {
+    /// Nothing to move for, or not before that instant.
+    None(Instant),
+    Opening(HolderSession, Opening),
+    /// Beside the first, until it has a lease.
+    Open(Box<Link>),
+}
+
+/// What happened.
+enum Happened {
+    Leave,
+    Current(anyhow::Result<Event>),
+    Next(anyhow::Result<Event>),
+    Opened(anyhow::Result<Box<Link>>),
+    /// Time to look for another admin.
+    Seek,
+}
+
+/// How the life by one session ended.
 enum End {
     /// This validator is leaving.
     Leaving,
-    /// The admin said goodbye, or closed the stream in good order.
-    AdminLeft,
+    /// The session is over; another has been opened beside it.
+    GoOnWith(Box<Link>),
+    /// The session is over.
+    Lost,
 }
 
-/// The outgoing half of a session.
-struct Speaker {
-    outgoing: mpsc::Sender<SyncRequest>,
-    seq: u64,
+impl std::fmt::Debug for Subscriber {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subscriber").field("validator_id", &self.validator_id).finish_non_exhaustive()
+    }
 }
 
 impl Subscriber {
-    pub(crate) const fn new(upstream: Upstream, follower: Follower<BootClock>, validator_id: String) -> Self {
-        Self { upstream, follower, validator_id }
+    pub(crate) fn new(upstream: Upstream, follower: Follower<BootClock>, validator_id: String) -> Self {
+        // Anywhere in the list, so that many validators with the same list spread over it.
+        let turn = start_anywhere(upstream.count());
+        Self { upstream, follower, validator_id, turn, backoff: Backoff::default() }
     }
 
     /// Runs until shutdown.
     pub(crate) async fn run(mut self, shutdown: Shutdown) {
-        let mut backoff = Backoff::default();
-        for turn in 0.. {
+        let mut given = None;
+        loop {
+            let link = match given.take() {
+                Some(link) => link,
+                None => {
+                    let Some(link) = self.connect(&shutdown).await else { return };
+                    link
+                }
+            };
             let begun = Instant::now();
-            let ended = self.session(turn, &shutdown).await;
+            let end = self.live_by(link, &shutdown).await;
             if begun.elapsed() > GOOD_SESSION {
-                backoff.reset();
+                self.backoff.reset();
             }
-            match ended {
-                Ok(End::Leaving) => return,
-                Ok(End::AdminLeft) => tracing::info!("the admin has left; looking for another"),
-                Err(error) => tracing::warn!(error = format!("{error:#}"), "not connected to an admin"),
+            match end {
+                End::Leaving => return,
+                End::GoOnWith(link) => given = Some(*link),
+                End::Lost => {
+                    tokio::select! {
+                        () = shutdown.wait() => return,
+                        () = tokio::time::sleep(self.backoff.next()) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Opens a session with whichever admin answers; `None`: this validator is leaving.
+    async fn connect(&mut self, shutdown: &Shutdown) -> Option<Link> {
+        loop {
+            let (session, opening) = self.open();
+            let opened = tokio::select! {
+                () = shutdown.wait() => return None,
+                opened = opening => opened,
+            };
+            match opened {
+                Ok(link) => return Some(link),
+                Err(error) => self.not_connected(session, &error),
             }
             tokio::select! {
-                () = shutdown.wait() => return,
-                () = tokio::time::sleep(backoff.next()) => {}
+                () = shutdown.wait() => return None,
+                () = tokio::time::sleep(self.backoff.next()) => {}
             }
         }
     }
 
-    /// One session: Hello, then what the admin says, until one side ends.
-    async fn session(&mut self, turn: usize, shutdown: &Shutdown) -> anyhow::Result<End> {
-        let connected = tokio::select! {
-            () = shutdown.wait() => return Ok(End::Leaving),
-            connected = self.upstream.connect(turn) => connected,
-        };
-        let (channel, admin) = connected?;
-        let (outgoing, requests) = mpsc::channel(OUTGOING);
-        let speaker = Speaker { outgoing, seq: 0 };
-        speaker.say(self.hello()).await?;
-        let mut request = Request::new(ReceiverStream::new(requests));
-        if let Some(authorization) = self.upstream.authorization() {
-            request.metadata_mut().insert("authorization", authorization);
-        }
-        let mut client = ReplicaServiceClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT);
-        let opened = tokio::time::timeout(PATIENCE, client.sync(request)).await.context("the admin does not answer")?;
-        let incoming = opened.map_err(|status| anyhow::anyhow!("{admin} refuses: {}", status.message()))?.into_inner();
-        tracing::info!(admin, "session begins");
-        self.follow(incoming, speaker, shutdown).await
-    }
-
-    fn hello(&mut self) -> Say {
-        let (epoch, position) = self.follower.begin();
-        Say::Hello(Hello {
+    fn open(&mut self) -> (HolderSession, Opening) {
+        let (session, epoch, position) = self.follower.begin();
+        let hello = Say::Hello(Hello {
             validator_id: self.validator_id.clone(),
             epoch: epoch.to_owned(),
             revision: position.revision.0,
             chain: position.chain.clone(),
             protocol: PROTOCOL,
-        })
+        });
+        let opening = Link::open(self.upstream.clone(), self.turn, session, hello);
+        self.turn = self.turn.wrapping_add(1);
+        (session, Box::pin(opening))
     }
 
-    async fn follow(
-        &mut self,
-        mut incoming: Streaming<SyncResponse>,
-        mut speaker: Speaker,
-        shutdown: &Shutdown,
-    ) -> anyhow::Result<End> {
-        // Until the Welcome says better.
-        let mut interval = PATIENCE;
-        let mut renew = ticks(interval);
-        let mut heard = Instant::now();
+    fn not_connected(&mut self, session: HolderSession, error: &anyhow::Error) {
+        self.follower.broke(session);
+        tracing::warn!(error = format!("{error:#}"), "not connected to an admin");
+    }
+
+    async fn live_by(&mut self, link: Link, shutdown: &Shutdown) -> End {
+        let mut links = Links { current: link, next: Next::None(Instant::now()) };
         loop {
-            let complete = self.follower.is_complete();
-            let patience = if complete { interval * UNANSWERED } else { SNAPSHOT_PATIENCE };
-            tokio::select! {
-                () = shutdown.wait() => {
-                    self.follower.leave();
-                    speaker.say(Say::Goodbye(Goodbye { reason: "draining".to_owned() })).await?;
-                    // The admin ends the stream when it has heard; left before, the Goodbye might be lost, and
-                    // deactivations would wait for a lease that nobody uses.
-                    let _ = tokio::time::timeout(PATIENCE, async { while let Ok(Some(_)) = incoming.message().await {} }).await;
-                    return Ok(End::Leaving);
+            let seek = self.wants_to_move(&links.current);
+            match links.happens(seek, shutdown).await {
+                Happened::Leave => {
+                    self.leave(links).await;
+                    return End::Leaving;
                 }
-                _ = renew.tick(), if complete => speaker.renew(&mut self.follower).await?,
-                () = tokio::time::sleep_until(heard + patience) => bail!("the admin has fallen silent"),
-                said = incoming.message() => {
-                    heard = Instant::now();
-                    let Some(said) = said? else { return Ok(End::AdminLeft) };
-                    let Some(said) = said.message else { continue };
-                    if let Said::Welcome(welcome) = &said {
-                        interval = decode::renew_interval(welcome)?;
-                        renew = ticks(interval);
+                Happened::Current(event) => {
+                    if let Err(error) = self.take(&mut links.current, event).await {
+                        return self.lost(links, &error);
                     }
-                    let Some(message) = decode::message(said)? else { return Ok(End::AdminLeft) };
-                    if let Some(Reply::Ack(revision)) = self.follower.handle(message)? {
-                        speaker.say(Say::Ack(Ack { revision: revision.0 })).await?;
+                    if links.current.admin_leaves && self.upstream.count() < 2 {
+                        return self.lost(links, &anyhow::anyhow!("the admin leaves, and there is no other"));
                     }
-                    if !complete && self.follower.is_complete() {
-                        tracing::info!(revision = %self.follower.revision(), "the replica is complete");
-                        renew.reset_immediately();
+                }
+                Happened::Next(event) => links = self.take_next(links, event).await,
+                Happened::Opened(Ok(link)) => links.next = Next::Open(link),
+                Happened::Opened(Err(error)) => {
+                    if let Next::Opening(session, _) = links.next {
+                        self.not_connected(session, &error);
                     }
+                    links.next = self.later();
+                }
+                Happened::Seek => {
+                    let (session, opening) = self.open();
+                    links.next = Next::Opening(session, opening);
                 }
             }
         }
     }
-}
 
-impl Speaker {
-    async fn renew(&mut self, follower: &mut Follower<BootClock>) -> anyhow::Result<()> {
-        self.seq += 1;
-        follower.renewing(self.seq);
-        self.say(Say::Renew(Renew { seq: self.seq, revision: follower.revision().0 })).await
+    /// Whether another admin would be better: this one leaves, or its grants have grown short.
+    fn wants_to_move(&self, current: &Link) -> bool {
+        if self.upstream.count() < 2 {
+            return false;
+        }
+        let short = self.follower.lease_left(current.session) < current.terms().lease * 2 / 3;
+        current.admin_leaves || (current.should_have_a_lease() && short)
     }
 
-    async fn say(&self, message: Say) -> anyhow::Result<()> {
-        let sent = self.outgoing.send_timeout(SyncRequest { message: Some(message) }, PATIENCE).await;
-        if sent.is_err() {
-            bail!("the stream to the admin is broken or stuck");
+    fn later(&mut self) -> Next {
+        Next::None(Instant::now() + self.backoff.next())
+    }
+
+    /// Takes what happened on one stream.
+    async fn take(&mut self, link: &mut Link, event: anyhow::Result<Event>) -> anyhow::Result<()> {
+        match event? {
+            Event::Said(said) => self.hear(link, *said).await,
+            Event::Ended => anyhow::bail!("{} has ended the session", link.admin),
+            Event::RenewalIsDue => {
+                let revision = self.follower.revision().0;
+                let (follower, session) = (&mut self.follower, link.session);
+                link.renew(revision, |seq| follower.renewing(session, seq)).await
+            }
+        }
+    }
+
+    async fn hear(&mut self, link: &mut Link, said: SyncResponse) -> anyhow::Result<()> {
+        let Some(said) = said.message else { return Ok(()) };
+        if let Said::Welcome(welcome) = &said {
+            link.agree(decode::terms(welcome)?);
+        }
+        let Some(message) = decode::message(said)? else {
+            tracing::info!(admin = link.admin, "the admin is leaving");
+            link.admin_leaves = true;
+            return Ok(());
+        };
+        if let Some(Reply::Ack(revision)) = self.follower.handle(link.session, message)? {
+            link.say(Say::Ack(Ack { revision: revision.0 })).await?;
+        }
+        if self.follower.is_complete(link.session) && link.is_now_complete() {
+            tracing::info!(admin = link.admin, revision = %self.follower.revision(), "the replica is complete");
         }
         Ok(())
     }
+
+    /// Takes what happened on the stream beside; moves over to it once it has a lease that is worth it.
+    async fn take_next(&mut self, links: Links, event: anyhow::Result<Event>) -> Links {
+        let Links { mut current, next } = links;
+        let Next::Open(mut link) = next else { return Links { current, next } };
+        if let Err(error) = self.take(&mut link, event).await {
+            self.not_connected(link.session, &error);
+            return Links { current, next: self.later() };
+        }
+        let (left, better) = (self.follower.lease_left(current.session), self.follower.lease_left(link.session));
+        if better.is_zero() {
+            // An admin that should have granted and has not is no better.
+            if link.should_have_a_lease() {
+                self.part_with(*link, "no lease to be had");
+                return Links { current, next: self.later() };
+            }
+            return Links { current, next: Next::Open(link) };
+        }
+        if better < left && !current.admin_leaves {
+            self.part_with(*link, "its lease is no better");
+            return Links { current, next: self.later() };
+        }
+        std::mem::swap(&mut current, &mut link);
+        tracing::info!(from = link.admin, to = current.admin, "moved to another admin");
+        self.part_with(*link, "moved to another admin");
+        self.backoff.reset();
+        Links { current, next: self.later() }
+    }
+
+    /// Gives up a session's lease, and then says so; nobody waits for the admin to have heard.
+    fn part_with(&mut self, link: Link, reason: &'static str) {
+        self.follower.leave(link.session);
+        tokio::spawn(link.goodbye(reason));
+    }
+
+    fn lost(&mut self, links: Links, error: &anyhow::Error) -> End {
+        let Links { current, next } = links;
+        self.follower.broke(current.session);
+        tracing::warn!(error = format!("{error:#}"), admin = current.admin, "a session is over");
+        match next {
+            Next::Open(link) => End::GoOnWith(link),
+            Next::Opening(session, _) => {
+                self.follower.broke(session);
+                End::Lost
+            }
+            Next::None(_) => End::Lost,
+        }
+    }
+
+    /// Ends everything in good order.
+    async fn leave(&mut self, links: Links) {
+        let Links { current, next } = links;
+        if let Next::Open(link) = next {
+            self.part_with(*link, "draining");
+        }
+        self.follower.leave(current.session);
+        current.goodbye("draining").await;
+    }
 }
 
-fn ticks(period: Duration) -> Interval {
-    let mut interval = tokio::time::interval_at(Instant::now() + period, period);
-    // After a pause one renewal is as good as many.
-    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    interval
+impl Links {
+    /// Waits for what happens next. Cancel safe.
+    async fn happens(&mut self, seek: bool, shutdown: &Shutdown) -> Happened {
+        let Self { current, next } = self;
+        let beside = async {
+            match next {
+                Next::None(not_before) if seek => {
+                    tokio::time::sleep_until(*not_before).await;
+                    Happened::Seek
+                }
+                Next::None(_) => std::future::pending().await,
+                Next::Opening(_, opening) => Happened::Opened(opening.await.map(Box::new)),
+                Next::Open(link) => Happened::Next(link.next().await),
+            }
+        };
+        tokio::select! {
+            () = shutdown.wait() => Happened::Leave,
+            event = current.next() => Happened::Current(event),
+            happened = beside => happened,
+        }
+    }
 }

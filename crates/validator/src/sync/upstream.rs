@@ -25,6 +25,14 @@ pub enum Upstream {
 }
 
 impl Upstream {
+    /// How many admins there are.
+    pub(super) const fn count(&self) -> usize {
+        match self {
+            Self::Remote { admins, .. } => admins.len(),
+            Self::InProcess(_) => 1,
+        }
+    }
+
     /// Connects to the admin of that turn, and says which that is.
     pub(super) async fn connect(&self, turn: usize) -> anyhow::Result<(Channel, String)> {
         match self {

@@ -1,0 +1,73 @@
+use std::collections::BTreeMap;
+
+use keyward_domain::{AdminNode, Uid};
+
+use crate::barrier::Listing;
+use crate::clock::Instant;
+use crate::policy::Policy;
+
+/// Which other admins have fallen silent, as this one sees it, on its own clock: the database's clock may jump.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Watch {
+    /// Each life's newest heartbeat, and when this admin first saw it.
+    seen: BTreeMap<Uid, (i64, Instant)>,
+}
+
+impl Watch {
+    /// Takes a listing that arrived at `now`, and returns the lives whose rows may be deleted, on the condition that their
+    /// heartbeats are still the same: every lease that is chained to them has run out.
+    pub fn silent(&mut self, listing: &Listing, policy: &Policy, now: Instant) -> Vec<AdminNode> {
+        let listed = |uid: &Uid| listing.nodes.iter().any(|node| node.incarnation == *uid);
+        self.seen.retain(|uid, _| listed(uid));
+        let mut silent = Vec::new();
+        for node in &listing.nodes {
+            let seen = self.seen.entry(node.incarnation).or_insert((node.heartbeat, now));
+            if seen.0 != node.heartbeat {
+                *seen = (node.heartbeat, now);
+            }
+            if seen.1.plus(policy.held(node.lease)) <= listing.asked {
+                silent.push(node.clone());
+            }
+        }
+        silent
+    }
+
+    /// This record as it would look if `now` were instant 0, for a search through all states (`tests/model`). What was
+    /// seen before `useless` is silent for long enough.
+    #[must_use]
+    pub fn canonical(&self, now: Instant, useless: Instant) -> Self {
+        let shifted = |at: Instant| Instant::from_nanos(at.as_nanos().saturating_sub(now.as_nanos())).max(useless);
+        Self { seen: self.seen.iter().map(|(uid, (beat, at))| (*uid, (*beat, shifted(*at)))).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const EXACT: Policy =
+        Policy { lease: Duration::from_secs(2), clock_rate_error_ppm: 0, clock_margin: Duration::from_secs(1) };
+
+    const fn at(seconds: i64) -> Instant {
+        Instant::from_nanos(seconds * 1_000_000_000)
+    }
+
+    fn listing(asked: i64, heartbeat: i64) -> Listing {
+        let lease = Duration::from_secs(10);
+        let node = AdminNode { incarnation: Uid::from_bytes([1; 16]), lease, heartbeat };
+        Listing { asked: at(asked), nodes: vec![node] }
+    }
+
+    #[test]
+    fn a_life_may_be_struck_off_when_the_longest_of_its_own_leases_has_run_out_without_a_heartbeat() {
+        let mut watch = Watch::default();
+        let mut silent = |asked, heartbeat, now| watch.silent(&listing(asked, heartbeat), &EXACT, at(now)).len();
+        assert_eq!(silent(0, 5, 1), 0);
+        assert_eq!(silent(9, 6, 10), 0, "it lives");
+        assert_eq!(silent(20, 6, 22), 0, "10 s and the margin count from when it was seen to when it was asked again");
+        assert_eq!(silent(21, 6, 21), 1);
+        assert_eq!(silent(22, 7, 22), 0, "it lives after all");
+    }
+}
