@@ -18,6 +18,7 @@ pub struct Metrics {
     sessions: Gauge,
     fence_seconds: Histogram,
     fences_unfinished: Counter<u64, AtomicU64>,
+    heartbeats_failed: Counter<u64, AtomicU64>,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -36,6 +37,7 @@ impl Metrics {
             // 0.5 ms to 4 s.
             fence_seconds: Histogram::new(exponential_buckets(0.000_5, 2.0, 14)),
             fences_unfinished: Counter::default(),
+            heartbeats_failed: Counter::default(),
         };
         let mut registry = Registry::with_prefix("keyward_admin");
         registry.register("calls", "gRPC calls by method and code", metrics.calls.clone());
@@ -45,11 +47,17 @@ impl Metrics {
         registry.register("fence_seconds", help, metrics.fence_seconds.clone());
         let help = "Narrowing changes whose call ended before they were enforced";
         registry.register("fences_unfinished", help, metrics.fences_unfinished.clone());
+        let help = "Heartbeats that the database did not answer; leases run out when it never does";
+        registry.register("heartbeats_failed", help, metrics.heartbeats_failed.clone());
         (metrics, Arc::new(registry))
     }
 
     pub(crate) fn connected(&self, sessions: &Sessions) {
         self.sessions.set(i64::try_from(sessions.connected()).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn heartbeat_failed(&self) {
+        self.heartbeats_failed.inc();
     }
 
     pub(crate) fn call(&self, method: &str, code: tonic::Code) {

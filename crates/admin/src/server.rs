@@ -84,10 +84,18 @@ pub async fn listen_in_process(
     bounded(&shutdown, server).await.context("the in-process listener")
 }
 
-/// What the admin's ops listener tells. An admin that runs is ready: its image is loaded before it listens.
-pub fn ops(registry: Arc<Registry>, shutdown: &Shutdown) -> Ops {
-    let shutdown = shutdown.clone();
-    let unready = move || shutdown.is_leaving().then(|| "shutting down".to_owned());
+/// What the admin's ops listener tells. An admin that runs has its image; it is ready as long as it can grant leases.
+pub fn ops(app: &Arc<App>, registry: Arc<Registry>, shutdown: &Shutdown) -> Ops {
+    let (app, shutdown) = (Arc::clone(app), shutdown.clone());
+    let unready = move || {
+        if shutdown.is_leaving() {
+            Some("shutting down".to_owned())
+        } else if app.publisher.can_grant() {
+            None
+        } else {
+            Some("the database has not answered for as long as leases last".to_owned())
+        }
+    };
     Ops { unready: Arc::new(unready), registry }
 }
 

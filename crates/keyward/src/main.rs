@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod admin;
 mod cli;
 mod serve;
 
@@ -26,7 +27,11 @@ struct Keyward {
 enum Command {
     /// Runs admin and validator in one process on embedded SQLite. What happens without a command.
     Serve(serve::Options),
-    /// Runs a validator (auth sidecar), fed by an admin.
+    /// Makes what admins over one database share: schema, keyring and root credential. Once; again it changes nothing.
+    Init(cli::init::Init),
+    /// Runs the key-admin service alone; any number of them over one PostgreSQL.
+    Admin(admin::Options),
+    /// Runs a validator (auth sidecar), fed by admins.
     Validator(keyward_validator::Options),
     /// Projects.
     #[command(subcommand)]
@@ -56,6 +61,11 @@ async fn run(keyward: Keyward) -> anyhow::Result<()> {
         Command::Serve(options) => {
             telemetry::start(&keyward.log, keyward.log_format)?;
             Box::pin(serve::run(options.resolve()?)).await
+        }
+        Command::Init(init) => Box::pin(init.run()).await,
+        Command::Admin(options) => {
+            telemetry::start(&keyward.log, keyward.log_format)?;
+            Box::pin(admin::run(options.resolve()?)).await
         }
         Command::Validator(options) => {
             telemetry::start(&keyward.log, keyward.log_format)?;

@@ -1,6 +1,7 @@
 //! Settings: flags, then `KEYWARD_*` environment variables, then one TOML file. All faults are told together.
 
-use std::fmt::{Display, Formatter};
+use std::convert::Infallible;
+use std::fmt::{Debug, Display, Formatter};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -37,7 +38,7 @@ impl Listen {
 impl Display for Listen {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Tcp(address) => address.fmt(f),
+            Self::Tcp(address) => Display::fmt(address, f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -94,6 +95,50 @@ impl TryFrom<String> for Span {
     fn try_from(text: String) -> Result<Self, String> {
         text.parse()
     }
+}
+
+/// A setting that must appear in no log and no error.
+#[derive(Clone, Deserialize)]
+pub struct SecretText(String);
+
+impl SecretText {
+    /// What it is.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Debug for SecretText {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretText(…)")
+    }
+}
+
+impl FromStr for SecretText {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// A secret that is either said or in a file, of which the last line break does not count. `name`: the setting's flag.
+pub fn secret_or_file(
+    name: &str,
+    said: Option<SecretText>,
+    file: Option<&Path>,
+    faults: &mut Faults,
+) -> Option<SecretText> {
+    match (said, file) {
+        (Some(_), Some(_)) => faults.add(format!("say either --{name} or --{name}-file")),
+        (Some(said), None) => return Some(said),
+        (None, Some(file)) => match std::fs::read_to_string(file) {
+            Ok(text) => return Some(SecretText(text.trim_end_matches(['\r', '\n']).to_owned())),
+            Err(error) => faults.add(format!("cannot read {}: {error}", file.display())),
+        },
+        (None, None) => faults.add(format!("no --{name}, and no --{name}-file")),
+    }
+    None
 }
 
 /// Whether the host of a URL is this machine, so that a credential sent there in plaintext stays on it.

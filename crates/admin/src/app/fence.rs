@@ -44,7 +44,8 @@ impl App {
     /// After a widening change: pushes it, and waits for a short while only.
     pub(super) async fn push(&self, revision: Revision) -> Receipt {
         let begun = Instant::now();
-        let outcome = self.publisher.fence(revision, WIDENING_LIMIT).await;
+        // Another admin's validators learn of it just as soon, but only leases would tell when.
+        let outcome = self.publisher.fence(revision, WIDENING_LIMIT, |outcome| outcome.only_others).await;
         receipt(revision, outcome, begun.elapsed())
     }
 
@@ -56,7 +57,7 @@ impl App {
     pub(super) async fn fence(&self, revision: Revision, limit: Option<Duration>) -> Result<Receipt, Error> {
         let begun = Instant::now();
         let longest = self.publisher.longest_wait() + SLACK;
-        let outcome = self.publisher.fence(revision, limit.unwrap_or(longest).min(longest)).await;
+        let outcome = self.publisher.fence(revision, limit.unwrap_or(longest).min(longest), |_| false).await;
         self.metrics.fence(outcome.missing == 0, begun.elapsed());
         if outcome.missing > 0 {
             return Err(Error::not_yet_enforced(revision, outcome.missing));
@@ -68,7 +69,7 @@ impl App {
 const fn receipt(revision: Revision, outcome: FenceOutcome, elapsed: Duration) -> Receipt {
     let enforced_by = match outcome {
         FenceOutcome { missing: 1.., .. } => EnforcedBy::Pending,
-        FenceOutcome { lapsed: 1.., .. } => EnforcedBy::WaitOut,
+        FenceOutcome { waited_out: true, .. } => EnforcedBy::WaitOut,
         FenceOutcome { .. } => EnforcedBy::Acks,
     };
     Receipt { revision, enforced_by, acked: outcome.acked, lapsed: outcome.lapsed, elapsed }

@@ -29,6 +29,17 @@ use crate::metrics::Metrics;
 use crate::secrets::Secrets;
 use crate::sync::Publisher;
 
+/// Runs a change in a task of its own: a caller that goes away, or whose deadline passes, ends neither the change nor its
+/// fence half way.
+///
+/// # Errors
+/// The change's own; `INTERNAL` when it panicked.
+pub(crate) async fn detached<T: Send + 'static>(
+    change: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::spawn(change).await.unwrap_or_else(|error| Err(Error::internal(error.to_string())))
+}
+
 /// The key-admin service, whatever it is reached through.
 #[derive(Debug)]
 pub struct App {
@@ -60,6 +71,17 @@ impl App {
     /// Feeds validators until the future is dropped.
     pub async fn publish(&self) {
         self.publisher.run().await;
+    }
+
+    /// Waits until leases can be granted. Cancel safe.
+    pub async fn ready(&self) {
+        self.publisher.ready().await;
+    }
+
+    /// Says that this admin leaves, once nobody is served any more: other admins over the same database need not wait for
+    /// what it granted then, unless some of it is in use.
+    pub async fn leave(&self) {
+        self.publisher.leave().await;
     }
 
     /// Who presents this credential.

@@ -1,3 +1,4 @@
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use keyward_domain::Error;
@@ -23,7 +24,34 @@ pub(super) struct Agreed {
     pub(super) former_lives: Option<Policy>,
 }
 
-/// Reads the policy; `lease`: a D to agree on from now on. What was given under longer ones is waited out by the longest.
+/// Below, a hiccup of the network is an outage; above, a deactivation can take minutes.
+const LEASES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(120);
+
+/// A longest lease that somebody wishes for.
+///
+/// # Errors
+/// It is too short or too long.
+pub fn check_lease(lease: Duration) -> Result<Duration, &'static str> {
+    if LEASES.contains(&lease) { Ok(lease) } else { Err("a lease is 1s to 120s long") }
+}
+
+/// Agrees on a longest lease for admins that start from now on. Those that run keep theirs: each says in its own row by
+/// what it grants, so that others wait for it as long as they must.
+///
+/// # Errors
+/// `STORE_UNAVAILABLE`.
+pub async fn put_lease(store: &Store, lease: Duration) -> Result<(), Error> {
+    write(store, LEASE_MS, lease).await
+}
+
+/// Reads the policy of a database that admins share. Former lives have rows of their own.
+pub(super) async fn agreed(store: &Store) -> Result<Policy, Error> {
+    let default = Policy::default();
+    Ok(Policy { lease: read(store, LEASE_MS).await?.unwrap_or(default.lease), ..default })
+}
+
+/// Reads the policy of a database that one admin has to itself; `lease`: a D to agree on from now on. What was given under
+/// longer ones is waited out by the longest.
 pub(super) async fn agree(store: &Store, lease: Option<Duration>) -> Result<Agreed, Error> {
     let default = Policy::default();
     // Absent at the very first start only: nothing was granted yet.

@@ -11,8 +11,9 @@ use keyward_store::{Head, Store};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::metrics::Metrics;
+use crate::sync::heartbeat::Shared;
 use crate::sync::image::{Chunk, Image};
-use crate::sync::policy::{Agreed, agree, expect_external_leases};
+use crate::sync::policy::{Agreed, agree, agreed, expect_external_leases};
 
 /// Changes read from the log at once.
 const PAGE: u64 = 512;
@@ -26,42 +27,38 @@ const QUEUE: usize = 8_192;
 /// How long to wait at most before looking at the log without a hint.
 const POLL: Duration = Duration::from_secs(1);
 
+/// How long the database may take to answer: a connection that was cut off in silence must not be waited on for ever.
+const ANSWER: Duration = Duration::from_secs(5);
+
 /// Follows the change log and hands every change to every session, in order.
 #[derive(Debug)]
 pub(crate) struct Publisher {
     store: Store,
     metrics: Metrics,
     epoch: String,
-    /// What a fence may have to wait at most, for leases of this life and of former ones.
-    longest_wait: Duration,
+    /// What a fence may have to wait at most for leases of former lives; not where those have rows of their own.
+    former_wait: Duration,
     hint: Notify,
+    beat_now: Notify,
     state: Mutex<State>,
     /// Ticks whenever a fence may have moved.
     moved: watch::Sender<()>,
 }
 
+/// What publishing, sessions and fences look at together.
 #[derive(Debug)]
-struct State {
+pub(super) struct State {
     image: Image,
-    revision: Revision,
+    pub(super) revision: Revision,
     chain: [u8; 32],
     recent: VecDeque<Delta>,
-    sessions: Sessions,
+    pub(super) sessions: Sessions,
+    /// Set when other admins may use the same database.
+    pub(super) shared: Option<Shared>,
     queues: HashMap<SessionId, mpsc::Sender<SyncResponse>>,
     next_session: u64,
     /// The database's clock, and ours when we read it.
-    wall: (Timestamp, Instant),
-}
-
-/// How a wait for the validators ended.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct FenceOutcome {
-    /// Sessions that acknowledged.
-    pub(crate) acked: usize,
-    /// Sessions whose leases ran out instead.
-    pub(crate) lapsed: usize,
-    /// Sessions that may still answer from before; 0: the revision is enforced.
-    pub(crate) missing: usize,
+    pub(super) wall: (Timestamp, Instant),
 }
 
 /// A session that has begun.
@@ -82,26 +79,42 @@ pub(super) struct Snapshot {
 impl Publisher {
     /// Loads the image. `lease`: a D to agree on from now on, if it is to change.
     pub(crate) async fn load(store: Store, metrics: Metrics, lease: Option<Duration>) -> Result<Self, Error> {
-        let Agreed { policy, former_lives } = agree(&store, lease).await?;
+        let (Agreed { policy, former_lives }, shared) = if store.is_shared() {
+            let policy = agreed(&store).await?;
+            // Before anything is read: who lists after a commit must find every life that read before it.
+            let shared = Shared::register(&store, &policy).await?;
+            (Agreed { policy, former_lives: None }, Some(shared))
+        } else {
+            (agree(&store, lease).await?, None)
+        };
         let mut image = Image::default();
         let Head { epoch, revision, chain } = store.load_image(|entry| image.put(entry)).await?;
         let asked_at = BootClock.now();
         let wall = (store.now().await?, asked_at);
         metrics.revision.set(revision.0);
         tracing::info!(%revision, keys = image.len(), lease_ms = policy.lease.as_millis(), "image loaded");
-        let state = State {
+        let mut state = State {
             image,
             revision,
             chain,
             recent: VecDeque::new(),
             sessions: Sessions::new(policy, former_lives, BootClock.now()),
+            shared,
             queues: HashMap::new(),
             next_session: 0,
             wall,
         };
-        let longest_wait = policy.wait_out().max(former_lives.map_or(Duration::ZERO, |former| former.wait_out()));
-        let (hint, moved) = (Notify::new(), watch::Sender::new(()));
-        Ok(Self { store, metrics, epoch: epoch.to_string(), longest_wait, hint, state: Mutex::new(state), moved })
+        state.note_applied();
+        Ok(Self {
+            store,
+            metrics,
+            epoch: epoch.to_string(),
+            former_wait: former_lives.map_or(Duration::ZERO, |former| former.wait_out()),
+            hint: Notify::new(),
+            beat_now: Notify::new(),
+            state: Mutex::new(state),
+            moved: watch::Sender::new(()),
+        })
     }
 
     /// Random id of the history that this publisher follows.
@@ -114,8 +127,39 @@ impl Publisher {
         self.hint.notify_one();
     }
 
-    /// Follows the log until the future is dropped.
+    /// Asks for a heartbeat at once, if this admin has any.
+    pub(super) const fn beat_now(&self) -> &Notify {
+        &self.beat_now
+    }
+
+    pub(super) const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(super) const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Says that a fence may have moved.
+    pub(super) fn moved(&self) {
+        self.moved.send_replace(());
+    }
+
+    /// Ticks whenever a fence may have moved.
+    pub(super) fn movements(&self) -> watch::Receiver<()> {
+        self.moved.subscribe()
+    }
+
+    /// Follows the log, and tells others of this admin's life, until the future is dropped.
     pub(crate) async fn run(&self) {
+        if self.lock().shared.is_some() {
+            tokio::join!(self.follow(), self.beat(), self.listen_for_hints());
+        } else {
+            self.follow().await;
+        }
+    }
+
+    async fn follow(&self) {
         loop {
             if let Err(error) = self.catch_up().await {
                 let detail = error.internal_detail().unwrap_or_default();
@@ -129,11 +173,16 @@ impl Publisher {
     async fn catch_up(&self) -> Result<(), Error> {
         loop {
             let after = self.lock().revision;
-            let changes = self.store.changes_after(after, PAGE).await?;
+            let asked = tokio::time::timeout(ANSWER, self.store.changes_after(after, PAGE)).await;
+            let changes = asked.unwrap_or_else(|_| Err(Error::store_unavailable("no answer to a look at the log")))?;
             if changes.is_empty() {
                 break;
             }
             self.publish(changes);
+        }
+        if self.lock().shared.is_some() {
+            // Heartbeats bring the time.
+            return Ok(());
         }
         // Our clock first: what the question takes makes the wall clock run ahead then, and never behind, so no key is
         // accepted after its expiry.
@@ -149,9 +198,10 @@ impl Publisher {
             state.publish(change);
         }
         self.metrics.revision.set(state.revision.0);
+        state.note_applied();
         self.metrics.connected(&state.sessions);
         drop(state);
-        self.moved.send_replace(());
+        self.moved();
     }
 
     /// What leases are counted by.
@@ -160,53 +210,43 @@ impl Publisher {
     }
 
     /// What a fence may have to wait at most.
-    pub(crate) const fn longest_wait(&self) -> Duration {
-        self.longest_wait
-    }
-
-    /// Whether no validator answers from before `revision`, now.
-    pub(crate) fn is_enforced(&self, revision: Revision) -> bool {
+    pub(crate) fn longest_wait(&self) -> Duration {
         let state = self.lock();
-        state.revision >= revision && state.sessions.enforcement(revision, BootClock.now()).missing == 0
+        let policy = *state.sessions.policy();
+        let shared = state.shared.as_ref().map_or(Duration::ZERO, |shared| shared.longest_wait(&policy));
+        policy.wait_out().max(shared).max(self.former_wait)
     }
 
-    /// Waits until no validator answers from before `revision`, or for `limit`.
-    pub(crate) async fn fence(&self, revision: Revision, limit: Duration) -> FenceOutcome {
+    /// Waits until grants are possible. Cancel safe.
+    pub(crate) async fn ready(&self) {
+        let mut moved = self.movements();
+        while !self.can_grant() && moved.changed().await.is_ok() {}
+    }
+
+    /// Whether grants are possible.
+    pub(crate) fn can_grant(&self) -> bool {
+        let state = self.lock();
+        let now = BootClock.now();
+        state.basis(now).is_some_and(|basis| now.since(basis) < state.sessions.policy().lease)
+    }
+
+    /// Waits until `revision` is published, for `limit` at most. Whether it is.
+    pub(super) async fn reach(&self, revision: Revision, limit: Duration) -> bool {
         self.hint();
-        let enforced = async {
-            let mut moved = self.moved.subscribe();
-            loop {
-                moved.borrow_and_update();
-                let (outcome, look_again) = self.look(revision);
-                if outcome.missing == 0 {
-                    return outcome;
-                }
-                tokio::select! {
-                    _ = moved.changed() => {}
-                    () = tokio::time::sleep(look_again) => {}
+        let reached = async {
+            let mut moved = self.movements();
+            while self.lock().revision < revision {
+                if moved.changed().await.is_err() {
+                    return;
                 }
             }
         };
-        match tokio::time::timeout(limit, enforced).await {
-            Ok(outcome) => outcome,
-            Err(_) => self.look(revision).0,
-        }
+        tokio::time::timeout(limit, reached).await.is_ok()
     }
 
-    /// How far a revision is enforced, and when to look again if nothing moves before.
-    fn look(&self, revision: Revision) -> (FenceOutcome, Duration) {
-        let state = self.lock();
-        if state.revision < revision {
-            // Not even published: every session may answer from before, and if there is none now one may yet come.
-            let missing = state.sessions.connected().max(1);
-            return (FenceOutcome { acked: 0, lapsed: 0, missing }, POLL);
-        }
-        let now = BootClock.now();
-        let sum = state.sessions.enforcement(revision, now);
-        let outcome = FenceOutcome { acked: sum.acked, lapsed: sum.lapsed, missing: sum.missing };
-        // A millisecond more: timers are not exact to the nanosecond.
-        let wait = sum.look_again.map_or(POLL, |at| at.since(now)) + Duration::from_millis(1);
-        (outcome, wait)
+    /// Looks at what only an admin with others has.
+    pub(super) fn with_shared<T>(&self, look: impl FnOnce(&mut Shared) -> T) -> Option<T> {
+        self.lock().shared.as_mut().map(look)
     }
 
     /// Notes that a validator of another process is about to get leases. Durable when it returns.
@@ -254,24 +294,22 @@ impl Publisher {
         state.sessions.forget_lapsed(BootClock.now());
         self.metrics.connected(&state.sessions);
         drop(state);
-        self.moved.send_replace(());
+        self.moved();
     }
 
     /// A session has applied a revision.
     pub(super) fn ack(&self, id: SessionId, revision: Revision) {
         self.lock().sessions.ack(id, revision);
-        self.moved.send_replace(());
+        self.moved();
     }
 
-    /// Answers a renewal, behind every delta that was published before it.
-    ///
-    /// The basis is now: this process alone writes the database. A commit that is not published yet is no trouble, for
-    /// its delta will find this lease on record, and its fence will wait for it.
+    /// Answers a renewal, behind every delta that was published before it; not at all if nothing may be granted.
     pub(super) fn renew(&self, id: SessionId, seq: u64, applied: Revision) {
         let mut state = self.lock();
         let now = BootClock.now();
         state.sessions.ack(id, applied);
-        let Some(duration) = state.sessions.grant(id, now, now) else { return };
+        let Some(basis) = state.basis(now) else { return };
+        let Some(duration) = state.sessions.grant(id, basis, now) else { return };
         let (wall, read_at) = state.wall;
         let grant = Grant {
             seq,
@@ -281,7 +319,7 @@ impl Publisher {
         state.send(id, message(Message::Grant(grant)));
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // A panic in here would be a defect of its own; the data is whole between any two statements.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -290,6 +328,27 @@ impl Publisher {
 // === impl State ===
 
 impl State {
+    /// An instant at which this admin knew all of the log.
+    ///
+    /// It is now where this process alone writes the database. A commit that is not published yet is no trouble then, for
+    /// its delta will find this lease on record, and its fence will wait for it.
+    fn basis(&self, now: Instant) -> Option<Instant> {
+        self.shared.as_ref().map_or(Some(now), |shared| shared.basis.since())
+    }
+
+    /// Whether the end of the log is not a continuation of what was published.
+    pub(super) fn is_contradicted_by(&self, head: &Head) -> bool {
+        head.revision < self.revision || (head.revision == self.revision && head.chain != self.chain)
+    }
+
+    /// Notes what is applied, for grants and for what is enforced.
+    fn note_applied(&mut self) {
+        if let Some(shared) = &mut self.shared {
+            shared.basis.applied(self.revision);
+            shared.settled.applied(self.revision, BootClock.now());
+        }
+    }
+
     fn publish(&mut self, change: LoggedChange) {
         let (revision, chain) = (change.revision, change.chain);
         let entries = change.change.into_entries();

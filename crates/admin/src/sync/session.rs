@@ -27,6 +27,12 @@ const OUTGOING: usize = 8;
 /// How long a validator may take to say Hello.
 const HELLO: Duration = Duration::from_secs(3);
 
+/// How long to wait until this admin knows what a validator knows.
+const REACH: Duration = Duration::from_secs(1);
+
+/// How long a validator may take to go to another admin when this one leaves.
+const MOVE: Duration = Duration::from_secs(3);
+
 /// `ReplicaService`.
 #[derive(Clone, Debug)]
 pub(crate) struct ReplicaApi {
@@ -48,7 +54,12 @@ impl ReplicaService for ReplicaApi {
         if self.external {
             self.app.publisher.expect_external_leases().await.map_err(|e| status::from_error(&e))?;
         }
-        let joined = self.app.publisher.join(&hello.epoch, Revision(hello.revision), &hello.chain);
+        let publisher = &self.app.publisher;
+        // It comes from an admin that was quicker; what it knows is soon known here too.
+        if hello.epoch == publisher.epoch() && !publisher.reach(Revision(hello.revision), REACH).await {
+            return Err(Status::unavailable("this admin is behind what the validator knows"));
+        }
+        let joined = publisher.join(&hello.epoch, Revision(hello.revision), &hello.chain);
         let session = Session { api: self.clone(), id: joined.id, validator: hello.validator_id };
         tracing::info!(
             session = session.id.0,
@@ -102,13 +113,17 @@ impl Session {
         let welcome = self.welcome(joined.snapshot.is_some());
         let leave = self.api.shutdown.clone();
         let speak = speak(welcome, joined, &outgoing);
+        let leaving = async {
+            leave.wait().await;
+            let goodbye = Goodbye { reason: "the admin is shutting down".to_owned() };
+            let _ = outgoing.send_timeout(Ok(message(Message::Goodbye(goodbye))), Duration::from_secs(1)).await;
+            // Until it has another admin's lease the validator needs this one's.
+            tokio::time::sleep(MOVE).await;
+        };
         tokio::select! {
             () = speak => {}
             () = self.listen(incoming) => {}
-            () = leave.wait() => {
-                let goodbye = Goodbye { reason: "the admin is shutting down".to_owned() };
-                let _ = outgoing.send_timeout(Ok(message(Message::Goodbye(goodbye))), Duration::from_secs(1)).await;
-            }
+            () = leaving => {}
         }
     }
 

@@ -77,7 +77,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let served = tokio::try_join!(
         keyward_admin::listen(Arc::clone(&app), bound.admin, leave.clone()),
         keyward_admin::listen_in_process(Arc::clone(&app), from_validator, leave.clone()),
-        keyward_runtime::ops::serve(bound.admin_ops, keyward_admin::ops(registry, &leave), leave.clone()),
+        keyward_runtime::ops::serve(bound.admin_ops, keyward_admin::ops(&app, registry, &leave), leave.clone()),
         role.run(bound.validator, leave.clone()),
         greet,
         stop,

@@ -2,16 +2,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, FromArgMatches};
+use keyward_admin::check_lease;
 use keyward_runtime::config::{Faults, Listen, Span, read_file};
 use keyward_runtime::merge;
 use serde::Deserialize;
 
 /// Where `serve` keeps its state, and where the operator's commands look for the root credential, unless told otherwise.
 pub(crate) const DEFAULT_DATA_DIR: &str = "keyward-data";
-
-/// Below, a hiccup of the network is an outage; above, a deactivation can take minutes.
-const MIN_LEASE: Duration = Duration::from_secs(1);
-const MAX_LEASE: Duration = Duration::from_secs(120);
 
 /// The settings of `serve` as they may be written: flags, then environment, then the TOML file.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -102,8 +99,8 @@ impl Options {
         };
         let insecure = self.insecure_plaintext.unwrap_or(false);
         let mut faults = Faults::default();
-        if config.lease.is_some_and(|lease| !(MIN_LEASE..=MAX_LEASE).contains(&lease)) {
-            faults.add("a lease is 1s to 120s long");
+        if let Some(Err(fault)) = config.lease.map(check_lease) {
+            faults.add(fault);
         }
         faults.check_exposure("the admin API", &config.admin_listen, insecure);
         faults.check_exposure("the validator", &config.validator_listen, insecure);

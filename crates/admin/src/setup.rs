@@ -1,0 +1,117 @@
+//! What a deployment past one machine starts from: `keyward init` makes it once, every `keyward admin` opens it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use keyward_store::Store;
+use keyward_token::{Keyring, Token, TokenFormat, TokenKind};
+use zeroize::Zeroizing;
+
+use crate::files::{lock_file, read_keyring, write_secret};
+use crate::first_start::bind_root;
+use crate::secrets::chain_key;
+use crate::sync::put_lease;
+
+/// What `keyward init` is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup<'a> {
+    /// The keyring's file. One that exists is used, for the database that it belongs to or for a new one.
+    pub keyring: &'a Path,
+    /// The root credential's file. A credential that it holds becomes root's; else one is made.
+    pub root_credential: &'a Path,
+    /// D for admins that start from now on; `None`: as it is, or 10 s.
+    pub lease: Option<Duration>,
+}
+
+/// What [`set_up`] found.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SetupOutcome {
+    /// Nothing; everything is made.
+    Made,
+    /// A database that was set up before, with this keyring.
+    AlreadyThere,
+}
+
+/// Makes schema, keyring and root member, or finds that they are there. May be repeated, also after it was cut short:
+/// files are written before the database learns of them, and used when they are found.
+///
+/// # Errors
+/// The database was made with another keyring, or cannot be reached; a file cannot be written, or holds something else.
+pub async fn set_up(database_url: &str, setup: Setup<'_>, format: &TokenFormat) -> anyhow::Result<SetupOutcome> {
+    let Setup { keyring: path, root_credential, lease } = setup;
+    // Of two at once each would make a keyring.
+    let _held = lock_file(&path.with_extension("lock"))?;
+    let found = read_keyring(path)?;
+    let is_new = found.is_none();
+    let keyring = found.map_or_else(Keyring::generate, Ok)?;
+    let store = Store::open(database_url, chain_key(&keyring)).await?;
+    let outcome = if store.is_initialized().await? {
+        if is_new {
+            bail!("the database is set up, but its keyring is not at {}: without it no token is known", path.display());
+        }
+        SetupOutcome::AlreadyThere
+    } else {
+        if is_new {
+            write_secret(path, &keyring.render())?;
+        }
+        make_root(&store, &keyring, format, root_credential).await?
+    };
+    store.check_keyring(&keyring.fingerprint()).await?;
+    if let Some(lease) = lease {
+        put_lease(&store, lease).await?;
+    }
+    store.close().await;
+    Ok(outcome)
+}
+
+async fn make_root(
+    store: &Store,
+    keyring: &Keyring,
+    format: &TokenFormat,
+    file: &Path,
+) -> anyhow::Result<SetupOutcome> {
+    let found = read_credential(file, format)?;
+    let is_new = found.is_none();
+    let token = match found {
+        Some(token) => token,
+        None => Token::generate(format, TokenKind::Member)?,
+    };
+    if is_new {
+        write_secret(file, &Zeroizing::new(format!("{}\n", token.expose())))?;
+    }
+    if bind_root(store, keyring, format, &token).await? {
+        return Ok(SetupOutcome::Made);
+    }
+    if is_new {
+        // Another machine was quicker, and has the credential that counts.
+        std::fs::remove_file(file).with_context(|| format!("cannot remove {}", file.display()))?;
+    }
+    Ok(SetupOutcome::AlreadyThere)
+}
+
+fn read_credential(path: &Path, format: &TokenFormat) -> anyhow::Result<Option<Token>> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => Zeroizing::new(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let token = Token::parse_owned(format, text.trim().to_owned()).ok().filter(|t| t.kind() == TokenKind::Member);
+    let token = token.with_context(|| format!("{} is there and holds no member's credential", path.display()))?;
+    Ok(Some(token))
+}
+
+/// Opens what [`set_up`] has made.
+///
+/// # Errors
+/// The keyring is missing or wrong, the database empty or out of reach.
+pub async fn open_deployment(database_url: &str, keyring: &Path) -> anyhow::Result<(Store, Keyring)> {
+    let found = read_keyring(keyring)?;
+    let found = found.with_context(|| format!("{} is missing; `keyward init` makes it", keyring.display()))?;
+    let store = Store::open(database_url, chain_key(&found)).await?;
+    if !store.is_initialized().await? {
+        bail!("the database is empty; `keyward init` with this keyring sets it up");
+    }
+    store.check_keyring(&found.fingerprint()).await?;
+    Ok((store, found))
+}

@@ -1,0 +1,137 @@
+//! Waiting until no validator answers from before a revision.
+
+use std::time::Duration;
+
+use keyward_domain::Revision;
+use keyward_replica::{Barrier, BootClock, Clock, Standing};
+
+use crate::sync::publisher::{Publisher, State};
+
+/// How long to wait at most before looking again without a reason.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Timers are not exact to the nanosecond.
+const TIMER: Duration = Duration::from_millis(1);
+
+/// How a wait for the validators ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct FenceOutcome {
+    /// Sessions that acknowledged.
+    pub(crate) acked: usize,
+    /// Sessions, former lives and other admins whose leases ran out instead.
+    pub(crate) lapsed: usize,
+    /// Sessions, former lives and other admins whose validators may still answer from before; 0: it is enforced.
+    pub(crate) missing: usize,
+    /// Leases were waited out.
+    pub(crate) waited_out: bool,
+    /// Only other admins are waited for, which takes as long as leases last.
+    pub(crate) only_others: bool,
+}
+
+impl Publisher {
+    /// Whether no validator answers from before `revision`, now, as far as this admin knows.
+    pub(crate) fn is_enforced(&self, revision: Revision) -> bool {
+        let mut state = self.lock();
+        let (now, policy) = (BootClock.now(), *state.sessions.policy());
+        if let Some(shared) = &mut state.shared {
+            let wait_out = shared.longest_wait(&policy);
+            return shared.settled.look(revision, wait_out, now).is_some();
+        }
+        state.revision >= revision && state.sessions.enforcement(revision, now).missing == 0
+    }
+
+    /// Waits until no validator answers from before `revision`, which is committed, or for `limit`. `give_up`: ends it
+    /// early, whatever it has found.
+    pub(crate) async fn fence(
+        &self,
+        revision: Revision,
+        limit: Duration,
+        give_up: fn(&FenceOutcome) -> bool,
+    ) -> FenceOutcome {
+        let mut barrier = Barrier::new(self.committed_before(revision));
+        self.hint();
+        self.beat_now().notify_one();
+        let enforced = async {
+            let mut moved = self.movements();
+            loop {
+                moved.borrow_and_update();
+                let (outcome, look_again) = self.look(revision, &mut barrier);
+                if outcome.missing == 0 || give_up(&outcome) {
+                    return outcome;
+                }
+                tokio::select! {
+                    _ = moved.changed() => {}
+                    () = tokio::time::sleep(look_again + TIMER) => {}
+                }
+            }
+        };
+        match tokio::time::timeout(limit, enforced).await {
+            Ok(outcome) => outcome,
+            Err(_) => self.look(revision, &mut barrier).0,
+        }
+    }
+
+    /// An instant before which the revision was committed: the earlier, the less there is to wait.
+    fn committed_before(&self, revision: Revision) -> keyward_replica::Instant {
+        let now = BootClock.now();
+        self.with_shared(|shared| shared.settled.committed_before(revision)).flatten().unwrap_or(now)
+    }
+
+    /// How far a revision is enforced, and when to look again if nothing moves before.
+    fn look(&self, revision: Revision, barrier: &mut Barrier) -> (FenceOutcome, Duration) {
+        let mut state = self.lock();
+        let (own, look_again) = state.look_at_own(revision);
+        state.look_at_others(revision, barrier, own, look_again)
+    }
+}
+
+impl State {
+    /// How far the validators of this admin have come.
+    fn look_at_own(&self, revision: Revision) -> (FenceOutcome, Duration) {
+        if self.revision < revision {
+            // Not even published: every session may answer from before, and if there is none now one may yet come.
+            let missing = self.sessions.connected().max(1);
+            return (FenceOutcome { missing, ..FenceOutcome::default() }, LOOK);
+        }
+        let now = BootClock.now();
+        let sum = self.sessions.enforcement(revision, now);
+        let waited_out = sum.lapsed > 0;
+        let outcome =
+            FenceOutcome { acked: sum.acked, lapsed: sum.lapsed, missing: sum.missing, waited_out, only_others: false };
+        (outcome, sum.look_again.map_or(LOOK, |at| at.since(now)))
+    }
+
+    /// The same with the admins that share the database, if it is shared.
+    fn look_at_others(
+        &mut self,
+        revision: Revision,
+        barrier: &mut Barrier,
+        own: FenceOutcome,
+        look_again: Duration,
+    ) -> (FenceOutcome, Duration) {
+        let (now, policy) = (BootClock.now(), *self.sessions.policy());
+        let Some(shared) = &mut self.shared else { return (own, look_again) };
+        let wait_out = shared.longest_wait(&policy);
+        if let Some(by_acks) = shared.settled.look(revision, wait_out, now) {
+            return (FenceOutcome { missing: 0, waited_out: !by_acks, ..own }, LOOK);
+        }
+        shared.tell(barrier, &policy);
+        let outcome = match barrier.standing(now) {
+            Standing::Unknown => FenceOutcome { missing: own.missing + 1, ..own },
+            Standing::Blocked(others, until) => {
+                let (missing, only_others) = (own.missing + others, own.missing == 0);
+                return (FenceOutcome { missing, only_others, ..own }, look_again.min(until.since(now)));
+            }
+            Standing::Alone => own,
+            // Nobody's lease reaches so far, whether or not its holder has been heard of.
+            Standing::WaitedOut => {
+                let lapsed = own.lapsed + own.missing + shared.listing.nodes.len().saturating_sub(1);
+                FenceOutcome { lapsed, missing: 0, waited_out: true, ..own }
+            }
+        };
+        if outcome.missing == 0 {
+            shared.settled.enforced(revision, !outcome.waited_out);
+        }
+        (outcome, look_again)
+    }
+}

@@ -1,0 +1,62 @@
+//! `keyward admin`: the key-admin service alone, one of any number over one PostgreSQL.
+
+mod options;
+
+pub(crate) use options::Options;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use keyward_admin::{App, Metrics, open_deployment};
+use keyward_runtime::listener::bind;
+use keyward_runtime::shutdown::{self, signalled};
+use keyward_token::TokenFormat;
+
+use options::Config;
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// The database or the keyring cannot be used, an address is taken, or a listener broke.
+pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let (store, keyring) = open_deployment(config.database_url.expose(), &config.keyring).await?;
+    let (metrics, registry) = Metrics::new();
+    let (grpc, grpc_at) = bind("the admin API", &config.listen).await?;
+    let (ops, ops_at) = bind("the admin's ops listener", &config.ops_listen).await?;
+    tracing::info!(admin = %grpc_at, admin_ops = %ops_at, "listening");
+    // After the listeners, so that what fails leaves nothing in the database for others to wait for.
+    let app = App::load(store.clone(), keyring, TokenFormat::default(), metrics, None).await?;
+
+    let (trigger, leave) = shutdown::channel();
+    let stop = async {
+        signalled().await?;
+        tracing::info!("shutting down");
+        trigger.leave();
+        anyhow::Ok(())
+    };
+    let greet = async {
+        tokio::select! {
+            () = app.ready() => tracing::info!(elapsed_ms = begun.elapsed().as_millis(), "ready"),
+            () = leave.wait() => {}
+        }
+        Ok(())
+    };
+    // In a task of its own, and to the end: what is committed while the listeners drain is still to be published.
+    let publisher = tokio::spawn({
+        let app = Arc::clone(&app);
+        async move { app.publish().await }
+    });
+    let served = tokio::try_join!(
+        keyward_admin::listen(Arc::clone(&app), grpc, leave.clone()),
+        keyward_runtime::ops::serve(ops, keyward_admin::ops(&app, registry, &leave), leave.clone()),
+        greet,
+        stop,
+    );
+    publisher.abort();
+    // When it is gone: it would begin another life.
+    let _ = publisher.await;
+    app.leave().await;
+    store.close().await;
+    served.map(|_| ())
+}

@@ -1,0 +1,78 @@
+use std::path::PathBuf;
+
+use clap::Args;
+use keyward_runtime::config::{Faults, Listen, SecretText, read_file, secret_or_file};
+use keyward_runtime::merge;
+use serde::Deserialize;
+
+/// The settings of `admin` as they may be written: flags, then environment, then the TOML file.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Options {
+    /// The database, as postgres://user:password@host:5432/keyward or sqlite:/path.
+    #[arg(long, env = "KEYWARD_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    database_url: Option<SecretText>,
+    /// File that holds the database's URL, so that its password is in no command line and no environment.
+    #[arg(long, env = "KEYWARD_DATABASE_URL_FILE", value_name = "FILE")]
+    database_url_file: Option<PathBuf>,
+    /// The keyring that `keyward init` made.
+    #[arg(long, env = "KEYWARD_KEYRING", value_name = "FILE")]
+    keyring: Option<PathBuf>,
+    /// Where the admin API is served. Default: 127.0.0.1:8510.
+    #[arg(long, env = "KEYWARD_LISTEN", value_name = "ADDRESS")]
+    listen: Option<Listen>,
+    /// Where /livez, /readyz and /metrics are served. Default: 127.0.0.1:8519.
+    #[arg(long, env = "KEYWARD_OPS_LISTEN", value_name = "ADDRESS")]
+    ops_listen: Option<Listen>,
+    /// Allows addresses beyond this machine without TLS. For private networks only.
+    #[arg(long, env = "KEYWARD_INSECURE_PLAINTEXT", num_args = 0..=1, default_missing_value = "true",
+        value_parser = clap::builder::BoolishValueParser::new())]
+    insecure_plaintext: Option<bool>,
+    /// TOML file with these settings, named as the flags with underscores.
+    #[arg(long, env = "KEYWARD_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    config: Option<PathBuf>,
+}
+
+/// The settings of `admin`, checked.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(super) database_url: SecretText,
+    pub(super) keyring: PathBuf,
+    pub(super) listen: Listen,
+    pub(super) ops_listen: Listen,
+}
+
+impl Options {
+    /// Fills in the file and the defaults, and checks everything.
+    ///
+    /// # Errors
+    /// Every fault at once.
+    pub(crate) fn resolve(mut self) -> anyhow::Result<Config> {
+        let file: Self = read_file(self.config.as_deref())?;
+        let said = self.database_url.is_some() || self.database_url_file.is_some();
+        merge!(self, file, [keyring, listen, ops_listen, insecure_plaintext]);
+        if !said {
+            // Together: a URL in the file must not clash with the name of one on the command line.
+            (self.database_url, self.database_url_file) = (file.database_url, file.database_url_file);
+        }
+        let insecure = self.insecure_plaintext.unwrap_or(false);
+        let mut faults = Faults::default();
+        let url_file = self.database_url_file.as_deref();
+        let database_url = secret_or_file("database-url", self.database_url, url_file, &mut faults);
+        if self.keyring.is_none() {
+            faults.add("no --keyring: `keyward init` makes one");
+        }
+        let listen = self.listen.unwrap_or(Listen::loopback(8510));
+        let ops_listen = self.ops_listen.unwrap_or(Listen::loopback(8519));
+        faults.check_exposure("the admin API", &listen, insecure);
+        faults.check_exposure("the ops listener", &ops_listen, insecure);
+        let config = database_url.zip(self.keyring).map(|(database_url, keyring)| Config {
+            database_url,
+            keyring,
+            listen,
+            ops_listen,
+        });
+        faults.into_result(config)?.ok_or_else(|| anyhow::anyhow!("the configuration is incomplete"))
+    }
+}

@@ -1,0 +1,51 @@
+use std::path::PathBuf;
+
+use clap::Args;
+use keyward_admin::{Setup, SetupOutcome, check_lease, set_up};
+use keyward_runtime::config::{Faults, SecretText, Span, secret_or_file};
+use keyward_token::TokenFormat;
+
+/// What `keyward init` is told.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Init {
+    /// The database, as postgres://user:password@host:5432/keyward.
+    #[arg(long, env = "KEYWARD_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    database_url: Option<SecretText>,
+    /// File that holds the database's URL, so that its password is in no command line and no environment.
+    #[arg(long, env = "KEYWARD_DATABASE_URL_FILE", value_name = "FILE")]
+    database_url_file: Option<PathBuf>,
+    /// Where the keyring is to be, or is already. Every admin needs it; without it no token is known.
+    #[arg(long, env = "KEYWARD_KEYRING", value_name = "FILE")]
+    keyring: PathBuf,
+    /// Where the root member's credential is to be.
+    #[arg(long, env = "KEYWARD_ROOT_CREDENTIAL", value_name = "FILE")]
+    root_credential: PathBuf,
+    /// Longest lease of a validator, as 10s or 2500ms, for admins that start from now on: how long validators answer
+    /// without an admin, and how long a deactivation may take while something is broken. Default: as it is, or 10s.
+    #[arg(long, env = "KEYWARD_LEASE", value_name = "DURATION")]
+    lease: Option<Span>,
+}
+
+impl Init {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        let mut faults = Faults::default();
+        let url = secret_or_file("database-url", self.database_url, self.database_url_file.as_deref(), &mut faults);
+        if let Some(Err(fault)) = self.lease.map(|span| check_lease(span.0)) {
+            faults.add(fault);
+        }
+        let url = faults.into_result(url)?.ok_or_else(|| anyhow::anyhow!("no database"))?;
+        let (keyring, root_credential) = (self.keyring.as_path(), self.root_credential.as_path());
+        let setup = Setup { keyring, root_credential, lease: self.lease.map(|span| span.0) };
+        let outcome = set_up(url.expose(), setup, &TokenFormat::default()).await?;
+        match outcome {
+            SetupOutcome::Made => {
+                println!("The database is set up.");
+                println!("Its keyring is in {}: keep a copy where the database's backups are not.", keyring.display());
+                println!("The root member's credential is in {}.", root_credential.display());
+                println!("Next: keyward admin --database-url … --keyring {}", keyring.display());
+            }
+            SetupOutcome::AlreadyThere => println!("The database was set up before, with this keyring."),
+        }
+        Ok(())
+    }
+}
