@@ -6,6 +6,7 @@
 mod canonical;
 mod mutants;
 mod search;
+mod shared;
 mod state;
 mod step;
 mod world;

@@ -33,12 +33,22 @@ pub(crate) enum Mutant {
     EnforcedBeforeAppend,
     /// A session is counted only some time after its snapshot was taken.
     JoinAfterSnapshot,
+    /// An admin that shares its database grants whole leases, however long ago it heard from it.
+    NoBasisCap,
+    /// Its leases are chained to when its heartbeat was answered.
+    BasisAtReply,
+    /// It takes what it knows for the newest revision.
+    HeartbeatWithoutRevision,
+    /// It waits for its own sessions only, not for its former lives.
+    OwnOnly,
+    /// It strikes off a former life as soon as it sees it.
+    StruckOffEarly,
     /// A session is ended and begun again, in the admin's record only, at every renewal.
     WaitProlonged,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::LeaseFromReceipt,
         Self::AnchorLatest,
         Self::StateBeforeLease,
@@ -55,5 +65,21 @@ impl Mutant {
         Self::EnforcedBeforeAppend,
         Self::JoinAfterSnapshot,
         Self::WaitProlonged,
+        Self::NoBasisCap,
+        Self::BasisAtReply,
+        Self::HeartbeatWithoutRevision,
+        Self::OwnOnly,
+        Self::StruckOffEarly,
     ];
+
+    /// Whether it can only be made where a database is shared.
+    pub(crate) fn needs_a_shared_database(self) -> bool {
+        let heartbeats = [Self::NoBasisCap, Self::BasisAtReply, Self::HeartbeatWithoutRevision];
+        heartbeats.contains(&self) || self.needs_a_former_life()
+    }
+
+    /// Whether it also takes an admin that crashed.
+    pub(crate) fn needs_a_former_life(self) -> bool {
+        matches!(self, Self::OwnOnly | Self::StruckOffEarly)
+    }
 }

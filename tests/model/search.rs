@@ -8,12 +8,23 @@ use stateright::{Checker, Expectation, HasDiscoveries, Model};
 use crate::mutants::Mutant;
 use crate::world::{Faults, World};
 
-pub(crate) const ONE: World =
-    World { lease: 1, validators: 1, renewals: 2, faults: Faults::ALL, disturbed: 1, shortens: false, mutant: None };
+pub(crate) const ONE: World = World {
+    lease: 1,
+    validators: 1,
+    renewals: 2,
+    faults: Faults::ALL,
+    disturbed: 1,
+    shared: false,
+    shortens: false,
+    mutant: None,
+};
 
 /// Leases of three ticks by the first lives, of one by the last.
 const SHORTENING: World =
     World { lease: 3, renewals: 1, shortens: true, faults: Faults { crashes: true, ..Faults::NONE }, ..ONE };
+
+/// One of several admins over one database.
+const SHARED: World = World { renewals: 1, shared: true, ..ONE };
 
 fn say(line: &str) {
     // Not eprintln: libtest would keep it to itself.
@@ -33,7 +44,13 @@ fn exhaust(name: &str, world: World) {
 /// Searches until something is wrong. The path there is as short as any.
 fn find(mutant: Mutant) -> Option<String> {
     let started = Instant::now();
-    let world = if mutant == Mutant::OnlyLastLife { SHORTENING } else { ONE };
+    let world = match mutant {
+        Mutant::OnlyLastLife => SHORTENING,
+        mutant if mutant.needs_a_shared_database() => {
+            World { faults: Faults { crashes: mutant.needs_a_former_life(), ..Faults::NONE }, ..SHARED }
+        }
+        _ => ONE,
+    };
     let world = World { mutant: Some(mutant), ..world };
     let properties = world.properties();
     let safety = properties.iter().filter(|p| p.expectation == Expectation::Always).map(|p| p.name);
@@ -70,6 +87,21 @@ fn two_validators_are_never_stale_after_the_return_whenever_the_admin_restarts()
     let faults = Faults { crashes: true, ..Faults::NONE };
     let two = World { validators: 2, renewals: 1, faults, disturbed: 0, ..ONE };
     exhaust("1 admin, 2 validators, crashes of the admin", two);
+}
+
+#[test]
+fn one_validator_is_never_stale_after_the_return_wherever_the_deactivation_was_made() {
+    // Both at once are four million states, and nothing was found there either.
+    let crashes = Faults { crashes: true, ..Faults::NONE };
+    exhaust("1 admin of several, 1 validator, heartbeats, crashes", World { faults: crashes, ..SHARED });
+    let cuts = Faults { cuts: true, ..Faults::NONE };
+    exhaust("1 admin of several, 1 validator, heartbeats, cuts", World { faults: cuts, ..SHARED });
+}
+
+#[test]
+fn two_validators_are_never_stale_after_the_return_wherever_the_deactivation_was_made() {
+    let two = World { validators: 2, faults: Faults::NONE, ..SHARED };
+    exhaust("1 admin of several, 2 validators, heartbeats, no faults", two);
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use keyward_domain::Revision;
-use keyward_replica::{Holder, HolderSession, Instant, Policy, SessionId, Sessions};
+use keyward_replica::{Enforcement, Holder, HolderSession, Instant, Policy, SessionId, Sessions};
+
+use crate::shared::Shared;
 
 /// Before the deactivation.
 pub(crate) const BEFORE: Revision = Revision(0);
@@ -27,6 +29,8 @@ pub(crate) struct State {
     /// The admin's record.
     pub(crate) sessions: Sessions,
     pub(crate) call: Call,
+    /// Set when other admins may use the same database.
+    pub(crate) shared: Option<Shared>,
     /// The admin has come as far as the deactivation: its delta is in every queue and in every later snapshot.
     pub(crate) appended: bool,
     pub(crate) validators: Vec<Validator>,
@@ -173,13 +177,24 @@ impl Validator {
 
 impl State {
     /// An admin over a new database, and validators that know nothing.
-    pub(crate) fn first(policy: Policy, validators: usize) -> Self {
+    pub(crate) fn first(policy: Policy, validators: usize, shared: bool) -> Self {
         Self {
             sessions: Sessions::new(policy, None, at(0)),
             call: Call::Ahead,
+            shared: shared.then(Shared::default),
             appended: false,
             validators: vec![Validator::fresh(); validators],
             wrong: None,
+        }
+    }
+
+    /// Whether the deactivation, which is waited for, counts as enforced now; if so, by what.
+    pub(crate) fn enforced(&self) -> Option<Enforcement> {
+        let own = self.sessions.enforcement(DEACTIVATION, at(0));
+        let own_is_enough = self.appended && own.missing == 0;
+        match &self.shared {
+            None => own_is_enough.then_some(own),
+            Some(shared) => shared.enforced(own_is_enough, own),
         }
     }
 
@@ -197,6 +212,9 @@ impl State {
         let names: Vec<_> = self.validators.iter().flat_map(Validator::session_ids).collect();
         let place = |id| names.iter().position(|name| *name == Some(id)).expect("a session without a stream is broken");
         self.sessions = self.sessions.canonical(at(admin), |id| SessionId(place(id) as u64));
+        if let Some(shared) = &mut self.shared {
+            shared.canonical(at(admin), self.sessions.policy());
+        }
         for (v, one) in (0..).zip(&mut self.validators) {
             one.canonical(at(validator), longest);
             one.rename(v);
@@ -208,6 +226,9 @@ impl State {
     /// which sessions have a stream.
     fn forget_the_wait(&mut self) {
         self.sessions = Sessions::new(*self.sessions.policy(), None, at(0));
+        if let Some(shared) = &mut self.shared {
+            shared.forget_the_wait();
+        }
         for validator in &mut self.validators {
             validator.former = None;
             if let Some(stream) = validator.stream.as_mut().filter(|stream| stream.heard && stream.joined) {

@@ -2,15 +2,18 @@
 
 use std::collections::VecDeque;
 
-use keyward_replica::{Policy, SessionId, Sessions};
+use keyward_replica::{Instant, Policy, SessionId, Sessions};
 
 use crate::mutants::Mutant;
+use crate::shared::{Shared, Step};
 use crate::state::{Asked, BEFORE, Call, DEACTIVATION, Down, Ended, State, Stream, Up, Validator, Wrong, at};
 use crate::world::{Faults, LAG, World};
 
 /// What happens next. The number says to which validator.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Action {
+    /// Something happens between the admin and a database that others use too.
+    AtTheDatabase(Step),
     /// A tick passes.
     Tick,
     /// A tick passes that validators' clocks do not count; only a mutant's.
@@ -79,18 +82,20 @@ impl World {
     /// Every step that can be taken and changes anything.
     pub(crate) fn possible(&self, state: &State, actions: &mut Vec<Action>) {
         actions.push(Action::Tick);
-        let enforced = || state.sessions.enforcement(DEACTIVATION, at(0)).missing == 0;
-        let appended = state.appended || self.is(Mutant::EnforcedBeforeAppend);
+        let own = || state.sessions.enforcement(DEACTIVATION, at(0)).missing == 0;
+        let early = self.is(Mutant::EnforcedBeforeAppend) && own();
         let retried = self.is(Mutant::RetryNoop);
         let possible = [
             (Action::Doze, self.is(Mutant::MonoClock)),
             (Action::Deactivate, state.call == Call::Ahead),
             (Action::Append, state.call != Call::Ahead && !state.appended),
-            (Action::Return, state.call == Call::Waiting && (retried || appended && enforced())),
+            (Action::Return, state.call == Call::Waiting && (retried || early || state.enforced().is_some())),
             (Action::AdminRestart, self.faults.crashes),
             (Action::Shorten, self.shortens && *state.sessions.policy() != self.shorter_policy()),
         ];
         actions.extend(possible.into_iter().filter_map(|(action, possible)| possible.then_some(action)));
+        let at_the_database = state.shared.iter().flat_map(|shared| shared.possible(state.call, self.faults.cuts));
+        actions.extend(at_the_database.map(Action::AtTheDatabase));
         for (v, validator) in state.validators.iter().enumerate() {
             self.possible_at(v, validator, state.call, actions);
         }
@@ -137,7 +142,11 @@ impl World {
     pub(crate) fn take(&self, state: &mut State, action: Action) {
         match action {
             Action::Tick | Action::Doze => {}
-            Action::Deactivate => state.call = Call::Waiting,
+            Action::AtTheDatabase(step) => self.at_the_database(state, step),
+            Action::Deactivate => {
+                state.call = Call::Waiting;
+                state.shared.iter_mut().for_each(Shared::deactivated);
+            }
             Action::Append => append(state),
             Action::Return => state.call = Call::Returned,
             Action::AdminRestart => self.admin_restart(state, *state.sessions.policy()),
@@ -146,7 +155,7 @@ impl World {
             Action::Join(v) => join(state, v),
             Action::Renew(v) => self.renew(&mut state.validators[v]),
             Action::Hear(v) => self.hear(state, v),
-            Action::HearFormer(v) => hear_former(state, v),
+            Action::HearFormer(v) => self.hear_former(state, v),
             Action::Apply(v) => self.apply(state, v),
             Action::AckEarly(v) => ack_early(&mut state.validators[v]),
             Action::AdminLoses(v) => self.admin_loses(state, v),
@@ -170,6 +179,12 @@ impl World {
             Some(Mutant::OnlyLastLife) => Some(*state.sessions.policy()),
             // The longest that any former life gave leases by.
             _ => Some(self.policy()),
+        };
+        let former_lives = if let Some(shared) = &mut state.shared {
+            shared.restart(state.call);
+            None
+        } else {
+            former_lives
         };
         state.sessions = Sessions::new(policy, former_lives, at(0));
         state.appended = state.call != Call::Ahead;
@@ -222,8 +237,8 @@ impl World {
                 if self.is(Mutant::WaitProlonged) {
                     rejoin(&mut state.sessions, stream.id, state.appended);
                 }
-                // One node is at the head of its own log at any time: the basis is now.
-                let Some(duration) = state.sessions.grant(stream.id, at(0), at(0)) else { return };
+                let Some(basis) = self.basis(state.shared.as_ref()) else { return };
+                let Some(duration) = state.sessions.grant(stream.id, basis, at(0)) else { return };
                 let grant = Down::Grant { seq: Some(seq), duration };
                 if self.is(Mutant::NotFifo) {
                     stream.down.push_front(grant);
@@ -234,6 +249,11 @@ impl World {
             Some(Up::Ack) => state.sessions.ack(stream.id, DEACTIVATION),
             Some(Up::Goodbye) | None => {}
         }
+    }
+
+    /// One admin with a database to itself is at the head of its own log at any time.
+    fn basis(&self, shared: Option<&Shared>) -> Option<Instant> {
+        shared.map_or(Some(at(0)), |shared| shared.basis(self))
     }
 
     fn apply(&self, state: &mut State, v: usize) {
@@ -264,6 +284,27 @@ impl World {
                 validator.holder.granted(session, seq, duration);
             }
             Some(Down::Grant { .. }) | None => {}
+        }
+    }
+
+    fn hear_former(&self, state: &mut State, v: usize) {
+        let basis = self.basis(state.shared.as_ref());
+        let validator = &mut state.validators[v];
+        let Some(former) = &mut validator.former else { return };
+        match former.up.pop_front() {
+            // The grant goes to a stream that nobody reads, but the admin does not know.
+            Some(Up::Renew { applied, .. }) => {
+                state.sessions.ack(former.id, applied);
+                if let Some(basis) = basis {
+                    state.sessions.grant(former.id, basis, at(0));
+                }
+            }
+            Some(Up::Ack) => state.sessions.ack(former.id, DEACTIVATION),
+            Some(Up::Goodbye) => {
+                state.sessions.goodbye(former.id);
+                validator.former = None;
+            }
+            None => {}
         }
     }
 
@@ -356,6 +397,7 @@ impl Validator {
 fn append(state: &mut State) {
     state.appended = true;
     state.sessions.appended(DEACTIVATION);
+    state.shared.iter_mut().for_each(Shared::applied);
     for stream in state.validators.iter_mut().filter_map(|v| v.stream.as_mut()).filter(|s| s.heard && s.joined) {
         stream.down.push_back(Down::Delta { acked: false });
     }
@@ -374,24 +416,6 @@ fn rejoin(sessions: &mut Sessions, id: SessionId, appended: bool) {
     sessions.grant(id, at(0), at(0));
     if appended {
         sessions.appended(DEACTIVATION);
-    }
-}
-
-fn hear_former(state: &mut State, v: usize) {
-    let validator = &mut state.validators[v];
-    let Some(former) = &mut validator.former else { return };
-    match former.up.pop_front() {
-        // The grant goes to a stream that nobody reads, but the admin does not know.
-        Some(Up::Renew { applied, .. }) => {
-            state.sessions.ack(former.id, applied);
-            state.sessions.grant(former.id, at(0), at(0));
-        }
-        Some(Up::Ack) => state.sessions.ack(former.id, DEACTIVATION),
-        Some(Up::Goodbye) => {
-            state.sessions.goodbye(former.id);
-            validator.former = None;
-        }
-        None => {}
     }
 }
 

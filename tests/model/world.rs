@@ -4,7 +4,7 @@ use keyward_replica::Policy;
 use stateright::{Model, Property};
 
 use crate::mutants::Mutant;
-use crate::state::{BEFORE, Call, DEACTIVATION, State, Wrong, at, ticks};
+use crate::state::{BEFORE, Call, DEACTIVATION, State, Wrong, ticks};
 use crate::step::Action;
 
 /// How large a world is searched.
@@ -18,6 +18,8 @@ pub(crate) struct World {
     pub(crate) faults: Faults,
     /// How many of the validators these happen to.
     pub(crate) disturbed: usize,
+    /// Other admins may use the same database.
+    pub(crate) shared: bool,
     /// An admin may be started again with leases of one tick.
     pub(crate) shortens: bool,
     pub(crate) mutant: Option<Mutant>,
@@ -64,7 +66,7 @@ impl Model for World {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        vec![State::first(self.policy(), self.validators).canonical(0, 0, self.policy().lease)]
+        vec![State::first(self.policy(), self.validators, self.shared).canonical(0, 0, self.policy().lease)]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -79,7 +81,8 @@ impl Model for World {
         self.take(&mut state, action);
         let (admin, validator) = action.time();
         let mut state = state.canonical(admin, validator, self.policy().lease);
-        if state.appended && state.call == Call::Waiting {
+        // Where a database is shared, the clock alone ends the wait: see `Barrier`.
+        if !self.shared && state.appended && state.call == Call::Waiting {
             let (left, longest) = (state.enforced_in(), self.policy().wait_out().as_secs());
             let prolonged =
                 before.appended && !action.is_restart() && before.enforced_in().saturating_sub(admin) < left;
@@ -125,7 +128,6 @@ impl Model for World {
 impl State {
     /// Whether Deactivate may return now, given how many sessions acked and lapsed.
     fn is_enforced(&self, how: impl Fn(usize, usize) -> bool) -> bool {
-        let now = self.sessions.enforcement(DEACTIVATION, at(0));
-        self.call == Call::Waiting && self.appended && now.missing == 0 && how(now.acked, now.lapsed)
+        self.call == Call::Waiting && self.enforced().is_some_and(|sum| how(sum.acked, sum.lapsed))
     }
 }
