@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod access;
+mod cluster;
 mod crash;
 mod envoy;
 mod first_start;

@@ -148,15 +148,29 @@ impl Serve {
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let credential = self.dir.path().join(format!("{name}.credential"));
         std::fs::write(&credential, made.stdout).unwrap();
-        let mut validator = command("keyward-validator");
-        validator.args(["--admin", &format!("http://{}", self.admin), "--log-format", "json"]);
-        validator.args(arguments).arg("--credential-file").arg(credential);
-        validator.args(["--listen", "127.0.0.1:0", "--hook-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]);
-        let mut process = Process::start(&mut validator, &self.dir.path().join(format!("{name}.log")));
-        process.wait_for("readiness", |p| last_event(&p.log(), "the validator is ready"));
-        let at = last_event(&process.log(), "the validator listens").unwrap();
-        Validator { grpc: address(&at, "grpc"), hook: address(&at, "hook"), ops: address(&at, "ops"), process }
+        start_validator(self.dir.path(), name, &credential, &[self.admin], arguments)
     }
+}
+
+/// Starts a validator process that is fed by these admins, and waits until it may answer. Its log is `{name}.log` in
+/// `dir`.
+pub fn start_validator(
+    dir: &Path,
+    name: &str,
+    credential: &Path,
+    admins: &[SocketAddr],
+    arguments: &[&str],
+) -> Validator {
+    let mut validator = command("keyward-validator");
+    for admin in admins {
+        validator.args(["--admin", &format!("http://{admin}")]);
+    }
+    validator.args(arguments).arg("--credential-file").arg(credential).args(["--log-format", "json"]);
+    validator.args(["--listen", "127.0.0.1:0", "--hook-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]);
+    let mut process = Process::start(&mut validator, &dir.join(format!("{name}.log")));
+    process.wait_for("readiness", |p| last_event(&p.log(), "the validator is ready"));
+    let at = last_event(&process.log(), "the validator listens").unwrap();
+    Validator { grpc: address(&at, "grpc"), hook: address(&at, "hook"), ops: address(&at, "ops"), process }
 }
 
 /// A `keyward-validator`.
@@ -196,7 +210,11 @@ pub fn last_event(log: &str, message: &str) -> Option<Value> {
     events.into_iter().find(|event| event["message"] == message)
 }
 
-fn address(event: &Value, field: &str) -> SocketAddr {
+/// The address in a log line's field.
+///
+/// # Panics
+/// When there is none.
+pub fn address(event: &Value, field: &str) -> SocketAddr {
     let text = event[field].as_str().unwrap_or_else(|| panic!("no {field} in {event}"));
     if text.starts_with("unix:") {
         return SocketAddr::from(([127, 0, 0, 1], 0));

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use keyward_token::Keyring;
@@ -33,12 +33,25 @@ pub(crate) fn read_keyring(path: &Path) -> anyhow::Result<Option<Keyring>> {
     }
 }
 
+/// The path with another extension after its own.
+pub(crate) fn beside(path: &Path, extension: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(".");
+    path.push(extension);
+    path.into()
+}
+
 /// Writes a file that only its owner may read, durably, or not at all.
 pub(crate) fn write_secret(path: &Path, text: &str) -> anyhow::Result<()> {
     let failed = || format!("cannot write {}", path.display());
-    let partial = path.with_extension("partial");
-    let mut options = OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&partial).with_context(failed)?;
+    let partial = beside(path, "partial");
+    // One that a crash left behind, or somebody else's: its mode and owner would stay.
+    if let Err(error) = std::fs::remove_file(&partial)
+        && error.kind() != ErrorKind::NotFound
+    {
+        return Err(error).with_context(failed);
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial).with_context(failed)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(failed)?;
     std::fs::rename(&partial, path).with_context(failed)?;
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -90,10 +90,8 @@ pub fn ops(app: &Arc<App>, registry: Arc<Registry>, shutdown: &Shutdown) -> Ops 
     let unready = move || {
         if shutdown.is_leaving() {
             Some("shutting down".to_owned())
-        } else if app.publisher.can_grant() {
-            None
         } else {
-            Some("the database has not answered for as long as leases last".to_owned())
+            app.publisher.why_no_grants().map(str::to_owned)
         }
     };
     Ops { unready: Arc::new(unready), registry }

@@ -8,7 +8,7 @@ use keyward_store::Store;
 use keyward_token::{Keyring, Token, TokenFormat, TokenKind};
 use zeroize::Zeroizing;
 
-use crate::files::{lock_file, read_keyring, write_secret};
+use crate::files::{beside, lock_file, read_keyring, write_secret};
 use crate::first_start::bind_root;
 use crate::secrets::chain_key;
 use crate::sync::put_lease;
@@ -41,7 +41,7 @@ pub enum SetupOutcome {
 pub async fn set_up(database_url: &str, setup: Setup<'_>, format: &TokenFormat) -> anyhow::Result<SetupOutcome> {
     let Setup { keyring: path, root_credential, lease } = setup;
     // Of two at once each would make a keyring.
-    let _held = lock_file(&path.with_extension("lock"))?;
+    let _held = lock_file(&beside(path, "lock"))?;
     let found = read_keyring(path)?;
     let is_new = found.is_none();
     let keyring = found.map_or_else(Keyring::generate, Ok)?;
@@ -55,7 +55,12 @@ pub async fn set_up(database_url: &str, setup: Setup<'_>, format: &TokenFormat) 
         if is_new {
             write_secret(path, &keyring.render())?;
         }
-        make_root(&store, &keyring, format, root_credential).await?
+        let outcome = make_root(&store, &keyring, format, root_credential).await?;
+        if is_new && outcome == SetupOutcome::AlreadyThere {
+            // Another machine was quicker; what it made is to be copied here, and this would be in its place.
+            remove(path)?;
+        }
+        outcome
     };
     store.check_keyring(&keyring.fingerprint()).await?;
     if let Some(lease) = lease {
@@ -85,9 +90,13 @@ async fn make_root(
     }
     if is_new {
         // Another machine was quicker, and has the credential that counts.
-        std::fs::remove_file(file).with_context(|| format!("cannot remove {}", file.display()))?;
+        remove(file)?;
     }
     Ok(SetupOutcome::AlreadyThere)
+}
+
+fn remove(file: &Path) -> anyhow::Result<()> {
+    std::fs::remove_file(file).with_context(|| format!("cannot remove {}", file.display()))
 }
 
 fn read_credential(path: &Path, format: &TokenFormat) -> anyhow::Result<Option<Token>> {

@@ -15,6 +15,13 @@ pub struct Listing {
     pub nodes: Vec<AdminNode>,
 }
 
+impl Listing {
+    /// D' by the longest of the leases that are listed, or that this admin grants.
+    pub fn longest_wait(&self, policy: &Policy) -> Duration {
+        self.nodes.iter().map(|node| policy.held(node.lease)).fold(policy.wait_out(), Duration::max)
+    }
+}
+
 /// What is waited for after a change, beyond the validators of one's own: the leases that other admins gave.
 ///
 /// A lease that could be used from before the change was given by a life that is listed after the commit, unless its row
@@ -62,7 +69,7 @@ impl Barrier {
         let nodes = || listing.nodes.iter().filter(|node| node.incarnation != own);
         let others = self.others.get_or_insert_with(|| Others {
             waited_for: nodes().map(|node| node.incarnation).collect(),
-            wait_out: nodes().map(|node| policy.held(node.lease)).fold(policy.wait_out(), Duration::max),
+            wait_out: listing.longest_wait(policy),
         });
         // Those that began later read the log after the commit.
         others.waited_for.retain(|uid| nodes().any(|node| node.incarnation == *uid));
@@ -87,8 +94,8 @@ impl Barrier {
     }
 }
 
-/// Which revisions are known to be enforced everywhere, at an admin that shares its database. What is enforced stays so,
-/// and so is everything before it.
+/// Which revisions are known to be enforced everywhere, at an admin that shares its database. Within one history what is
+/// enforced stays so, and so is everything before it.
 #[derive(Clone, Debug, Default)]
 pub struct Settled {
     by_acks: Revision,
@@ -114,14 +121,21 @@ impl Settled {
         self.applied.iter().find(|(applied, _)| revision <= *applied).map(|(_, at)| *at)
     }
 
-    /// Whether a revision is enforced at `now`, and if so whether by acks. `wait_out`: D' by the longest of all leases.
-    pub fn look(&mut self, revision: Revision, wait_out: Duration, now: Instant) -> Option<bool> {
+    /// Takes the newest listing, at `now`: what was applied D' ago, by the longest of the leases that were listed since
+    /// then, is enforced. One from before says nothing of lives that began in between.
+    pub fn listed(&mut self, listing: &Listing, policy: &Policy, now: Instant) {
+        let wait_out = listing.longest_wait(policy);
         while let Some((applied, at)) = self.applied.front().copied()
+            && at <= listing.asked
             && at.plus(wait_out) <= now
         {
             self.applied.pop_front();
             self.enforced(applied, false);
         }
+    }
+
+    /// Whether a revision is enforced, and if so whether by acks.
+    pub fn look(&self, revision: Revision) -> Option<bool> {
         if revision <= self.by_acks {
             return Some(true);
         }
@@ -184,15 +198,29 @@ mod tests {
     #[test]
     fn what_was_applied_long_ago_is_enforced_and_with_it_all_before() {
         let mut settled = Settled::default();
-        let wait_out = EXACT.wait_out();
         settled.applied(Revision(3), at(0));
         settled.applied(Revision(4), at(2));
         assert_eq!(settled.committed_before(Revision(4)), Some(at(2)));
-        assert_eq!(settled.look(Revision(2), wait_out, at(10)), None);
-        assert_eq!(settled.look(Revision(2), wait_out, at(11)), Some(false));
-        assert_eq!(settled.look(Revision(4), wait_out, at(12)), None);
+        settled.listed(&listing(1, &[]), &EXACT, at(10));
+        assert_eq!(settled.look(Revision(2)), None);
+        settled.listed(&listing(1, &[]), &EXACT, at(11));
+        assert_eq!(settled.look(Revision(2)), Some(false));
+        assert_eq!(settled.look(Revision(4)), None);
         settled.enforced(Revision(4), true);
-        assert_eq!(settled.look(Revision(4), wait_out, at(12)), Some(true));
-        assert_eq!(settled.look(Revision(5), wait_out, at(99)), None, "it was never applied here");
+        assert_eq!(settled.look(Revision(4)), Some(true));
+        assert_eq!(settled.look(Revision(5)), None, "it was never applied here");
+    }
+
+    #[test]
+    fn time_alone_enforces_nothing_that_was_applied_after_the_others_were_listed() {
+        let mut settled = Settled::default();
+        settled.applied(Revision(3), at(5));
+        // Somebody with longer leases may have begun in between.
+        settled.listed(&listing(4, &[]), &EXACT, at(99));
+        assert_eq!(settled.look(Revision(3)), None);
+        settled.listed(&listing(6, &[(1, 100)]), &EXACT, at(99));
+        assert_eq!(settled.look(Revision(3)), None, "somebody has");
+        settled.listed(&listing(7, &[(1, 100)]), &EXACT, at(106));
+        assert_eq!(settled.look(Revision(3)), Some(false));
     }
 }

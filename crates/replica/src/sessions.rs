@@ -171,7 +171,7 @@ impl Sessions {
         Self { policy: self.policy, sessions: connected, former_life_until }
     }
 
-    /// Whether a lease that this record knows of may be in use at `now`, or one may yet be granted.
+    /// Whether a lease that this record knows of may be in use at `now`.
     pub fn in_use(&self, now: Instant) -> bool {
         let leased = |session: &Session| session.block_until.is_some_and(|until| now < until);
         self.former_life_until.is_some_and(|until| now < until) || self.sessions.values().any(leased)

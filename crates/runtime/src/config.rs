@@ -186,7 +186,12 @@ impl Faults {
 pub fn read_file<T: DeserializeOwned + Default>(path: Option<&Path>) -> anyhow::Result<T> {
     let Some(path) = path else { return Ok(T::default()) };
     let text = std::fs::read_to_string(path).map_err(|e| anyhow::anyhow!("cannot read {}: {e}", path.display()))?;
-    toml::from_str(&text).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))
+    toml::from_str(&text).map_err(|error| {
+        // Not the error's own text: it quotes the line, which may hold a password.
+        let line =
+            error.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.lines().count().max(1));
+        anyhow::anyhow!("{}, near line {line}: {}", path.display(), error.message())
+    })
 }
 
 /// Fills every absent `Option` field of `$over` from `$under`: `merge!(flags, file, [listen, data_dir])`.

@@ -1,6 +1,6 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use keyward_domain::Error;
@@ -11,6 +11,7 @@ use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseBackend, DatabaseConnection, DbErr, RuntimeErr};
 use sea_orm_migration::MigratorTrait;
 
+use crate::error::unavailable;
 use crate::migration::Migrator;
 use crate::write::begin;
 
@@ -27,6 +28,9 @@ SELECT set_config('synchronous_commit', 'on', false)
     WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply');
 SET idle_in_transaction_session_timeout = '3s';
 ";
+
+/// How long closing may take.
+const CLOSING: Duration = Duration::from_secs(3);
 
 /// Whoever holds this advisory lock may migrate: "keyward" in ASCII.
 const MIGRATION_LOCK: i64 = 0x006b_6579_7761_7264;
@@ -64,16 +68,32 @@ pub enum OpenError {
 /// Keyward's durable state. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    /// SQLite: one connection, so that writers queue here and not on a busy database. PostgreSQL: a pool apart from
-    /// `reader`, for writers wait for each other at the counter, and readers must not wait behind them.
-    pub(crate) writer: DatabaseConnection,
-    pub(crate) reader: DatabaseConnection,
-    /// For what keeps leases alive: long reads and queueing writers must not delay it. SQLite: the writer.
-    pub(crate) pulse: DatabaseConnection,
+    connections: Arc<RwLock<Connections>>,
+    /// How to connect anew; `None`: there is no network in between.
+    remote: Option<Arc<Remote>>,
     pub(crate) chain_key: Arc<DigestKey>,
     shared: bool,
     /// Held for as long as any clone lives.
     _lock: Option<Arc<File>>,
+}
+
+/// Its URL holds a password.
+struct Remote(ConnectOptions);
+
+impl std::fmt::Debug for Remote {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Remote(…)")
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Connections {
+    /// SQLite: one connection, so that writers queue here and not on a busy database. PostgreSQL: a pool apart from
+    /// `reader`, for writers wait for each other at the counter, and readers must not wait behind them.
+    writer: DatabaseConnection,
+    reader: DatabaseConnection,
+    /// For what keeps leases alive: long reads and queueing writers must not delay it. SQLite: the writer.
+    pulse: DatabaseConnection,
 }
 
 impl Store {
@@ -106,8 +126,8 @@ impl Store {
         // A memory database ends with its connection.
         options.map_sqlx_sqlite_pool_opts(|pool| pool.idle_timeout(None).max_lifetime(None));
         let only = Database::connect(options).await?;
-        let (writer, reader, pulse) = (only.clone(), only.clone(), only);
-        let store = Self { writer, reader, pulse, chain_key: Arc::new(chain_key), shared: true, _lock: None };
+        let mut store = Self::over(Connections { writer: only.clone(), reader: only.clone(), pulse: only }, chain_key);
+        store.shared = true;
         store.migrate().await?;
         Ok(store)
     }
@@ -124,28 +144,64 @@ impl Store {
         let writer = Database::connect(sqlite_options(&path, 1)).await?;
         let reader = Database::connect(sqlite_options(&path, 4)).await?;
         let pulse = writer.clone();
-        let (chain_key, lock) = (Arc::new(chain_key), Some(Arc::new(lock)));
-        Ok(Self { writer, reader, pulse, chain_key, shared: false, _lock: lock })
+        let mut store = Self::over(Connections { writer, reader, pulse }, chain_key);
+        store._lock = Some(Arc::new(lock));
+        Ok(store)
+    }
+
+    fn over(connections: Connections, chain_key: DigestKey) -> Self {
+        let connections = Arc::new(RwLock::new(connections));
+        Self { connections, remote: None, chain_key: Arc::new(chain_key), shared: false, _lock: None }
     }
 
     async fn open_postgres(url: &str, chain_key: DigestKey) -> Result<Self, OpenError> {
         // sea-orm would quote a URL that it cannot parse, password and all; sqlx says what is wrong with it.
         url.parse::<PgConnectOptions>().map_err(|e| DbErr::Conn(RuntimeErr::SqlxError(Arc::new(e))))?;
         let mut options = ConnectOptions::new(url);
-        options.max_connections(8).acquire_timeout(Duration::from_secs(5)).sqlx_logging(false);
+        options.acquire_timeout(Duration::from_secs(5)).sqlx_logging(false);
         options.map_sqlx_postgres_pool_opts(|pool| {
             pool.after_connect(|connection, _| Box::pin(async { connection.execute(SESSION).await.map(drop) }))
         });
-        let writer = Database::connect(options.clone()).await?;
-        let reader = Database::connect(options.clone()).await?;
-        // One beats, one listens, one strikes others off.
-        let pulse = Database::connect(options.max_connections(3).to_owned()).await?;
-        Ok(Self { writer, reader, pulse, chain_key: Arc::new(chain_key), shared: true, _lock: None })
+        // At once, so that what is wrong with the URL is told now.
+        let connections = Connections::to(&options).await?;
+        connections.writer.ping().await?;
+        let mut store = Self::over(connections, chain_key);
+        (store.remote, store.shared) = (Some(Arc::new(Remote(options))), true);
+        Ok(store)
+    }
+
+    /// Leaves every connection as it is and makes new ones, for a database that has stopped answering: a connection that
+    /// was cut in silence looks sound until TCP gives up on it, which takes a quarter of an hour, and keeps its place in
+    /// the pool for as long.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE`.
+    pub async fn reconnect(&self) -> Result<(), Error> {
+        let Some(remote) = &self.remote else { return Ok(()) };
+        let connections = Connections::to(&remote.0).await.map_err(|e| unavailable(&e))?;
+        *self.connections.write().unwrap_or_else(PoisonError::into_inner) = connections;
+        Ok(())
+    }
+
+    fn connections(&self) -> Connections {
+        self.connections.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn writer(&self) -> DatabaseConnection {
+        self.connections().writer
+    }
+
+    pub(crate) fn reader(&self) -> DatabaseConnection {
+        self.connections().reader
+    }
+
+    pub(crate) fn pulse(&self) -> DatabaseConnection {
+        self.connections().pulse
     }
 
     /// One transaction, so that a start that is cut short leaves nothing half made.
     async fn migrate(&self) -> Result<(), DbErr> {
-        let tx = begin(&self.writer).await?;
+        let tx = begin(&self.writer()).await?;
         if !self.is_sqlite() {
             // Admins that start at once take turns.
             tx.execute_unprepared(&format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")).await?;
@@ -161,15 +217,34 @@ impl Store {
     }
 
     pub(crate) fn is_sqlite(&self) -> bool {
-        self.writer.get_database_backend() == DatabaseBackend::Sqlite
+        self.writer().get_database_backend() == DatabaseBackend::Sqlite
     }
 
     /// Closes every connection. SQLite folds its write-ahead log into the file.
     pub async fn close(self) {
-        // A failure to close cleanly loses nothing: the log is replayed at the next start.
-        let _ = self.pulse.close().await;
-        let _ = self.reader.close().await;
-        let _ = self.writer.close().await;
+        let Connections { writer, reader, pulse } = self.connections();
+        let close = async {
+            // A failure to close cleanly loses nothing: the log is replayed at the next start.
+            let _ = pulse.close().await;
+            let _ = reader.close().await;
+            let _ = writer.close().await;
+        };
+        // Nor is a server worth waiting for that does not answer any more.
+        let _ = tokio::time::timeout(CLOSING, close).await;
+    }
+}
+
+impl Connections {
+    /// To a server; made when they are needed.
+    async fn to(options: &ConnectOptions) -> Result<Self, DbErr> {
+        let pool = |connections| {
+            let mut options = options.clone();
+            options.max_connections(connections).connect_lazy(true);
+            options
+        };
+        let (writer, reader) = (Database::connect(pool(8)).await?, Database::connect(pool(8)).await?);
+        // One beats, one listens; one is to spare, for when either is being replaced.
+        Ok(Self { writer, reader, pulse: Database::connect(pool(3)).await? })
     }
 }
 

@@ -98,7 +98,7 @@ pub(crate) struct Place {
 impl Store {
     /// Begins a transaction for an actor that may do `call`.
     pub(crate) async fn begin<'a>(&'a self, call: &'a Call) -> Result<Write<'a>, TxError> {
-        let write = Write { tx: begin(&self.writer).await?, call, chain_key: &self.chain_key };
+        let write = Write { tx: begin(&self.writer()).await?, call, chain_key: &self.chain_key };
         write.authorize().await?;
         Ok(write)
     }

@@ -8,9 +8,6 @@ use crate::sync::FenceOutcome;
 /// A new key should work at once, but nobody is harmed when it works a little later.
 const WIDENING_LIMIT: Duration = Duration::from_millis(250);
 
-/// What a fence may take beyond the longest wait for leases to run out, for reading the log and for scheduling.
-const SLACK: Duration = Duration::from_secs(5);
-
 /// What the answer needs to travel before the caller's own deadline.
 const ANSWER_MARGIN: Duration = Duration::from_millis(100);
 
@@ -45,7 +42,7 @@ impl App {
     pub(super) async fn push(&self, revision: Revision) -> Receipt {
         let begun = Instant::now();
         // Another admin's validators learn of it just as soon, but only leases would tell when.
-        let outcome = self.publisher.fence(revision, WIDENING_LIMIT, |outcome| outcome.only_others).await;
+        let outcome = self.publisher.fence(revision, Some(WIDENING_LIMIT), |outcome| outcome.only_others).await;
         receipt(revision, outcome, begun.elapsed())
     }
 
@@ -56,8 +53,7 @@ impl App {
     /// `NOT_YET_ENFORCED` when `limit` was not enough.
     pub(super) async fn fence(&self, revision: Revision, limit: Option<Duration>) -> Result<Receipt, Error> {
         let begun = Instant::now();
-        let longest = self.publisher.longest_wait() + SLACK;
-        let outcome = self.publisher.fence(revision, limit.unwrap_or(longest).min(longest), |_| false).await;
+        let outcome = self.publisher.fence(revision, limit, |_| false).await;
         self.metrics.fence(outcome.missing == 0, begun.elapsed());
         if outcome.missing > 0 {
             return Err(Error::not_yet_enforced(revision, outcome.missing));

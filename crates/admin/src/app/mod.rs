@@ -70,7 +70,7 @@ impl App {
 
     /// Feeds validators until the future is dropped.
     pub async fn publish(&self) {
-        self.publisher.run().await;
+        Box::pin(self.publisher.run()).await;
     }
 
     /// Waits until leases can be granted. Cancel safe.

@@ -10,6 +10,9 @@ use crate::sync::publisher::{Publisher, State};
 /// How long to wait at most before looking again without a reason.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// What a fence may take beyond the longest wait for leases to run out, for reading the log and for scheduling.
+const SLACK: Duration = Duration::from_secs(5);
+
 /// Timers are not exact to the nanosecond.
 const TIMER: Duration = Duration::from_millis(1);
 
@@ -18,7 +21,7 @@ const TIMER: Duration = Duration::from_millis(1);
 pub(crate) struct FenceOutcome {
     /// Sessions that acknowledged.
     pub(crate) acked: usize,
-    /// Sessions, former lives and other admins whose leases ran out instead.
+    /// Sessions and former lives whose leases ran out instead.
     pub(crate) lapsed: usize,
     /// Sessions, former lives and other admins whose validators may still answer from before; 0: it is enforced.
     pub(crate) missing: usize,
@@ -34,40 +37,37 @@ impl Publisher {
         let mut state = self.lock();
         let (now, policy) = (BootClock.now(), *state.sessions.policy());
         if let Some(shared) = &mut state.shared {
-            let wait_out = shared.longest_wait(&policy);
-            return shared.settled.look(revision, wait_out, now).is_some();
+            return shared.look(revision, &policy, now).is_some();
         }
         state.revision >= revision && state.sessions.enforcement(revision, now).missing == 0
     }
 
-    /// Waits until no validator answers from before `revision`, which is committed, or for `limit`. `give_up`: ends it
-    /// early, whatever it has found.
+    /// Waits until no validator answers from before `revision`, which is committed; for `limit`, if there is one, and no
+    /// longer than leases can last. `give_up`: ends it early, whatever it has found.
     pub(crate) async fn fence(
         &self,
         revision: Revision,
-        limit: Duration,
+        limit: Option<Duration>,
         give_up: fn(&FenceOutcome) -> bool,
     ) -> FenceOutcome {
+        let begun = tokio::time::Instant::now();
         let mut barrier = Barrier::new(self.committed_before(revision));
         self.hint();
         self.beat_now().notify_one();
-        let enforced = async {
-            let mut moved = self.movements();
-            loop {
-                moved.borrow_and_update();
-                let (outcome, look_again) = self.look(revision, &mut barrier);
-                if outcome.missing == 0 || give_up(&outcome) {
-                    return outcome;
-                }
-                tokio::select! {
-                    _ = moved.changed() => {}
-                    () = tokio::time::sleep(look_again + TIMER) => {}
-                }
+        let mut moved = self.movements();
+        loop {
+            moved.borrow_and_update();
+            let (outcome, look_again) = self.look(revision, &mut barrier);
+            // Asked each time: longer leases of others may have become known.
+            let longest = self.longest_wait() + SLACK;
+            let left = limit.unwrap_or(longest).min(longest).saturating_sub(begun.elapsed());
+            if outcome.missing == 0 || left.is_zero() || give_up(&outcome) {
+                return outcome;
             }
-        };
-        match tokio::time::timeout(limit, enforced).await {
-            Ok(outcome) => outcome,
-            Err(_) => self.look(revision, &mut barrier).0,
+            tokio::select! {
+                _ = moved.changed() => {}
+                () = tokio::time::sleep((look_again + TIMER).min(left)) => {}
+            }
         }
     }
 
@@ -111,8 +111,10 @@ impl State {
     ) -> (FenceOutcome, Duration) {
         let (now, policy) = (BootClock.now(), *self.sessions.policy());
         let Some(shared) = &mut self.shared else { return (own, look_again) };
-        let wait_out = shared.longest_wait(&policy);
-        if let Some(by_acks) = shared.settled.look(revision, wait_out, now) {
+        if shared.forked {
+            return (FenceOutcome { missing: own.missing.max(1), ..own }, LOOK);
+        }
+        if let Some(by_acks) = shared.look(revision, &policy, now) {
             return (FenceOutcome { missing: 0, waited_out: !by_acks, ..own }, LOOK);
         }
         shared.tell(barrier, &policy);
@@ -125,8 +127,7 @@ impl State {
             Standing::Alone => own,
             // Nobody's lease reaches so far, whether or not its holder has been heard of.
             Standing::WaitedOut => {
-                let lapsed = own.lapsed + own.missing + shared.listing.nodes.len().saturating_sub(1);
-                FenceOutcome { lapsed, missing: 0, waited_out: true, ..own }
+                FenceOutcome { lapsed: own.lapsed + own.missing, missing: 0, waited_out: true, ..own }
             }
         };
         if outcome.missing == 0 {

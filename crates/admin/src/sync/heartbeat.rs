@@ -4,11 +4,11 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use keyward_domain::{AdminNode, Error, Uid};
+use keyward_domain::{AdminNode, Error, Revision, Uid};
 use keyward_replica::{Barrier, Basis, BootClock, Clock, Instant, Listing, Policy, Settled, Watch};
 use keyward_store::{Pulse, Store};
 
-use crate::sync::publisher::Publisher;
+use crate::sync::publisher::{Known, Publisher};
 
 /// How long to wait before listening for hints again after that has failed.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
@@ -23,7 +23,7 @@ pub(super) struct Shared {
     pub(super) settled: Settled,
     watch: Watch,
     /// The database is not the one that validators were fed from.
-    forked: bool,
+    pub(super) forked: bool,
 }
 
 impl Shared {
@@ -43,12 +43,36 @@ impl Shared {
 
     /// D' by the longest of all leases that are known to be in use.
     pub(super) fn longest_wait(&self, policy: &Policy) -> Duration {
-        self.listing.nodes.iter().map(|node| policy.held(node.lease)).fold(policy.wait_out(), Duration::max)
+        self.listing.longest_wait(policy)
     }
 
     /// Tells a fence which others there are.
     pub(super) fn tell(&self, barrier: &mut Barrier, policy: &Policy) {
         barrier.listed(self.incarnation, &self.listing, policy);
+    }
+
+    /// Whether a revision is known to be enforced, and if so whether by acks.
+    pub(super) fn look(&mut self, revision: Revision, policy: &Policy, now: Instant) -> Option<bool> {
+        self.settled.listed(&self.listing, policy, now);
+        self.settled.look(revision)
+    }
+
+    /// Takes a heartbeat that was sent at `sent`.
+    fn beaten(&mut self, sent: Instant, pulse: Pulse, policy: &Policy) {
+        self.basis.beat(sent, pulse.head.revision);
+        self.listing = Listing { asked: sent, nodes: pulse.nodes };
+        self.settled.listed(&self.listing, policy, BootClock.now());
+    }
+
+    /// What validators know is not the database's history: no lease any more, and nothing is known to be enforced.
+    fn has_forked(&mut self, revision: Revision) {
+        if !self.forked {
+            // A restored backup, or a server that took over without the last changes.
+            tracing::error!(%revision, "the database has lost changes that validators know; no more leases by this admin");
+        }
+        self.forked = true;
+        self.basis.lose();
+        self.settled = Settled::default();
     }
 }
 
@@ -64,13 +88,21 @@ impl Publisher {
     pub(super) async fn beat(&self) {
         let policy = self.policy();
         let Some(mut incarnation) = self.with_shared(|shared| shared.incarnation) else { return };
+        // The next life, should this one be struck off: tried again, it must not become two.
+        let mut next = Uid::generate();
         loop {
+            let known = self.lock().known();
             let sent = BootClock.now();
-            // What takes longer would give a basis that is hardly of use any more.
-            let beaten = tokio::time::timeout(policy.lease / 2, self.store().heartbeat(incarnation)).await;
-            match beaten.unwrap_or_else(|_| Err(Error::store_unavailable("no answer to a heartbeat"))) {
-                Ok(Some(pulse)) => self.strike_off(&self.beaten(sent, pulse, &policy)).await,
-                Ok(None) => incarnation = self.live_again(incarnation, &policy).await,
+            match self.answered(self.store().heartbeat(incarnation)).await {
+                Ok(Some(pulse)) => {
+                    let silent = self.beaten(sent, known, pulse, &policy);
+                    self.strike_off(&silent).await;
+                }
+                Ok(None) => {
+                    if self.live_again(incarnation, next, &policy).await {
+                        incarnation = std::mem::replace(&mut next, Uid::generate());
+                    }
+                }
                 Err(error) => {
                     self.metrics().heartbeat_failed();
                     let detail = error.internal_detail().unwrap_or_default();
@@ -81,29 +113,36 @@ impl Publisher {
         }
     }
 
-    /// Takes what a heartbeat found; returns who has fallen silent.
-    fn beaten(&self, sent: Instant, pulse: Pulse, policy: &Policy) -> Vec<AdminNode> {
+    /// The database's answer. One that takes longer than half a lease would give a basis that is hardly of use any more;
+    /// then the connections may be dead, and all are made anew.
+    async fn answered<T>(&self, question: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let limit = self.policy().lease / 2;
+        match tokio::time::timeout(limit, question).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                tracing::warn!("the database does not answer; connecting anew");
+                self.store().reconnect().await?;
+                self.listen_again().notify_one();
+                Err(Error::store_unavailable("no answer in time"))
+            }
+        }
+    }
+
+    /// Takes what a heartbeat found; returns who has fallen silent. `known`: the end of what was published when it was
+    /// sent, which must be in the database's history.
+    fn beaten(&self, sent: Instant, known: Known, pulse: Pulse, policy: &Policy) -> Vec<AdminNode> {
         let now = BootClock.now();
+        let forked = pulse.head.epoch.to_string() != self.epoch() || known.is_contradicted_by(&pulse.head);
         let mut state = self.lock();
         let behind = state.revision < pulse.head.revision;
-        let forked = pulse.head.epoch.to_string() != self.epoch() || state.is_contradicted_by(&pulse.head);
         // Judged as of the sending: what the question takes makes the wall clock run ahead then, and never behind.
         state.wall = (pulse.time, sent);
         let Some(shared) = &mut state.shared else { return Vec::new() };
-        if forked && !shared.forked {
-            // A restored backup, or a server that took over without the last changes.
-            tracing::error!(
-                revision = %pulse.head.revision,
-                "the database has lost changes that validators know; no more leases by this admin"
-            );
-        }
-        shared.forked |= forked;
-        if shared.forked {
-            shared.basis.lose();
+        if forked || shared.forked {
+            shared.has_forked(pulse.head.revision);
         } else {
-            shared.basis.beat(sent, pulse.head.revision);
+            shared.beaten(sent, pulse, policy);
         }
-        shared.listing = Listing { asked: sent, nodes: pulse.nodes };
         let mut silent = shared.watch.silent(&shared.listing, policy, now);
         silent.retain(|node| node.incarnation != shared.incarnation);
         drop(state);
@@ -116,7 +155,7 @@ impl Publisher {
 
     async fn strike_off(&self, silent: &[AdminNode]) {
         for node in silent {
-            match self.store().strike_off_admin(node).await {
+            match self.answered(self.store().strike_off_admin(node)).await {
                 Ok(true) => tracing::info!(incarnation = %node.incarnation, "an admin has fallen silent; struck off"),
                 Ok(false) => {}
                 Err(error) => tracing::warn!(%error, "cannot strike off an admin that has fallen silent"),
@@ -124,19 +163,16 @@ impl Publisher {
         }
     }
 
-    /// Others have struck this life off: they wait for its leases no longer, so there must be none. Begins another.
-    async fn live_again(&self, before: Uid, policy: &Policy) -> Uid {
+    /// Others have struck this life off: they wait for its leases no longer, so there must be none. Begins another, if
+    /// the database lets it.
+    async fn live_again(&self, before: Uid, next: Uid, policy: &Policy) -> bool {
         self.with_shared(|shared| shared.basis.lose());
         tracing::warn!(incarnation = %before, "struck off by another admin, after a long silence; beginning anew");
-        let next = Uid::generate();
-        match self.store().register_admin(next, policy.lease).await {
-            Ok(()) => {
-                self.with_shared(|shared| shared.incarnation = next);
-                next
-            }
+        match self.answered(self.store().register_admin(next, policy.lease)).await {
+            Ok(()) => self.with_shared(|shared| shared.incarnation = next).is_some(),
             Err(error) => {
                 tracing::warn!(%error, "cannot begin anew");
-                before
+                false
             }
         }
     }
@@ -154,7 +190,7 @@ impl Publisher {
             tracing::info!("leases of this admin are in use; others will wait for them");
             return;
         }
-        if let Err(error) = self.store().deregister_admin(incarnation).await {
+        if let Err(error) = self.answered(self.store().deregister_admin(incarnation)).await {
             tracing::warn!(%error, "cannot deregister; others will wait until this admin counts as silent");
         }
     }
@@ -171,10 +207,15 @@ impl Publisher {
                     self.hint();
                 }
             };
-            let ended: Result<Infallible, Error> = heard.await;
-            let Err(error) = ended;
-            tracing::warn!(%error, "no hints from the database; changes by other admins arrive with heartbeats");
-            tokio::time::sleep(LISTEN_AGAIN).await;
+            tokio::select! {
+                // On new connections: the old one may be dead, which nobody would tell.
+                () = self.listen_again().notified() => {}
+                ended = heard => {
+                    let Err::<Infallible, Error>(error) = ended;
+                    tracing::warn!(%error, "no hints from the database; changes by other admins arrive with heartbeats");
+                    tokio::time::sleep(LISTEN_AGAIN).await;
+                }
+            }
         }
     }
 }

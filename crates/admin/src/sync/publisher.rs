@@ -40,6 +40,7 @@ pub(crate) struct Publisher {
     former_wait: Duration,
     hint: Notify,
     beat_now: Notify,
+    listen_again: Notify,
     state: Mutex<State>,
     /// Ticks whenever a fence may have moved.
     moved: watch::Sender<()>,
@@ -59,6 +60,20 @@ pub(super) struct State {
     next_session: u64,
     /// The database's clock, and ours when we read it.
     pub(super) wall: (Timestamp, Instant),
+}
+
+/// A place in the log that was published.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    revision: Revision,
+    chain: [u8; 32],
+}
+
+impl Known {
+    /// Whether that place is not in the history of which this is the head, as it was read afterwards.
+    pub(super) fn is_contradicted_by(&self, head: &Head) -> bool {
+        head.revision < self.revision || (head.revision == self.revision && head.chain != self.chain)
+    }
 }
 
 /// A session that has begun.
@@ -112,6 +127,7 @@ impl Publisher {
             former_wait: former_lives.map_or(Duration::ZERO, |former| former.wait_out()),
             hint: Notify::new(),
             beat_now: Notify::new(),
+            listen_again: Notify::new(),
             state: Mutex::new(state),
             moved: watch::Sender::new(()),
         })
@@ -130,6 +146,11 @@ impl Publisher {
     /// Asks for a heartbeat at once, if this admin has any.
     pub(super) const fn beat_now(&self) -> &Notify {
         &self.beat_now
+    }
+
+    /// Asks for new connections to listen on.
+    pub(super) const fn listen_again(&self) -> &Notify {
+        &self.listen_again
     }
 
     pub(super) const fn store(&self) -> &Store {
@@ -225,9 +246,21 @@ impl Publisher {
 
     /// Whether grants are possible.
     pub(crate) fn can_grant(&self) -> bool {
+        self.why_no_grants().is_none()
+    }
+
+    /// Why grants are not possible, if they are not.
+    pub(crate) fn why_no_grants(&self) -> Option<&'static str> {
         let state = self.lock();
         let now = BootClock.now();
-        state.basis(now).is_some_and(|basis| now.since(basis) < state.sessions.policy().lease)
+        if state.shared.as_ref().is_some_and(|shared| shared.forked) {
+            return Some("the database has lost changes that validators know");
+        }
+        match state.basis(now) {
+            Some(basis) if now.since(basis) < state.sessions.policy().lease => None,
+            Some(_) => Some("the database has not answered for as long as leases last"),
+            None => Some("no heartbeat is committed yet"),
+        }
     }
 
     /// Waits until `revision` is published, for `limit` at most. Whether it is.
@@ -251,6 +284,10 @@ impl Publisher {
 
     /// Notes that a validator of another process is about to get leases. Durable when it returns.
     pub(super) async fn expect_external_leases(&self) -> Result<(), Error> {
+        // Where others share the database each life has a row instead.
+        if self.store.is_shared() {
+            return Ok(());
+        }
         expect_external_leases(&self.store).await
     }
 
@@ -336,9 +373,9 @@ impl State {
         self.shared.as_ref().map_or(Some(now), |shared| shared.basis.since())
     }
 
-    /// Whether the end of the log is not a continuation of what was published.
-    pub(super) fn is_contradicted_by(&self, head: &Head) -> bool {
-        head.revision < self.revision || (head.revision == self.revision && head.chain != self.chain)
+    /// The end of what is published.
+    pub(super) const fn known(&self) -> Known {
+        Known { revision: self.revision, chain: self.chain }
     }
 
     /// Notes what is applied, for grants and for what is enforced.

@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use keyward_domain::{AdminNode, Error, Timestamp, Uid};
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::Expr;
-use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, ExprTrait, QueryFilter};
+use sea_orm::sea_query::{Expr, OnConflict};
+use sea_orm::{ColumnTrait, EntityTrait, ExprTrait, QueryFilter};
 use uuid::Uuid;
 
 use crate::connect::Store;
@@ -25,14 +25,16 @@ pub struct Pulse {
 
 /// The lives of the admin processes that share this database.
 impl Store {
-    /// Notes that a life begins. To be done before it reads anything.
+    /// Notes that a life begins. To be done before it reads anything. May be repeated when its outcome is unknown.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`.
     pub async fn register_admin(&self, incarnation: Uid, lease: Duration) -> Result<(), Error> {
         let lease_ms = i64::try_from(lease.as_millis()).map_err(corrupt)?;
         let row = ActiveModel { incarnation: Set(incarnation.into()), lease_ms: Set(lease_ms), heartbeat: Set(0) };
-        row.insert(&self.pulse).await.map(|_| ()).map_err(|e| unavailable(&e))
+        let once = OnConflict::column(Column::Incarnation).do_nothing().to_owned();
+        let insert = Entity::insert(row).on_conflict(once).exec_without_returning(&self.pulse()).await;
+        insert.map(|_| ()).map_err(|e| unavailable(&e))
     }
 
     /// A heartbeat: durable when it returns. `None`: that life was struck off; it must grant nothing any more and begin
@@ -49,7 +51,7 @@ impl Store {
 
     /// A write, because a database that was replaced by another and does not know it would go on to answer reads.
     async fn heartbeat_once(&self, incarnation: Uid) -> Result<Option<Pulse>, TxError> {
-        let tx = begin(&self.pulse).await?;
+        let tx = begin(&self.pulse()).await?;
         let beaten = Entity::update_many()
             .col_expr(Column::Heartbeat, Expr::col(Column::Heartbeat).add(1))
             .filter(Column::Incarnation.eq(Uuid::from(incarnation)))
@@ -72,7 +74,7 @@ impl Store {
     pub async fn strike_off_admin(&self, node: &AdminNode) -> Result<bool, Error> {
         let same = Column::Heartbeat.eq(node.heartbeat);
         let delete = Entity::delete_many().filter(Column::Incarnation.eq(Uuid::from(node.incarnation))).filter(same);
-        let deleted = delete.exec(&self.pulse).await.map_err(|e| unavailable(&e))?;
+        let deleted = delete.exec(&self.pulse()).await.map_err(|e| unavailable(&e))?;
         Ok(deleted.rows_affected > 0)
     }
 
@@ -81,7 +83,7 @@ impl Store {
     /// # Errors
     /// `STORE_UNAVAILABLE`.
     pub async fn deregister_admin(&self, incarnation: Uid) -> Result<(), Error> {
-        let deleted = Entity::delete_by_id(Uuid::from(incarnation)).exec(&self.pulse).await;
+        let deleted = Entity::delete_by_id(Uuid::from(incarnation)).exec(&self.pulse()).await;
         deleted.map(|_| ()).map_err(|e| unavailable(&e))
     }
 }

@@ -17,7 +17,7 @@ impl Store {
             .filter(change::Column::Revision.gt(after.0))
             .order_by_asc(change::Column::Revision)
             .limit(rows(limit))
-            .all(&self.reader)
+            .all(&self.reader())
             .await
             .map_err(|e| unavailable(&e))?;
         let changes = rows.into_iter().map(to_change).collect::<Result<Vec<_>, _>>()?;

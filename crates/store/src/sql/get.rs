@@ -13,7 +13,7 @@ impl Store {
     /// # Errors
     /// `STORE_UNAVAILABLE`.
     pub async fn project(&self, id: &ProjectId) -> Result<Option<Project>, Error> {
-        find_project(&self.reader, id).await.map_err(|e| unavailable(&e))
+        find_project(&self.reader(), id).await.map_err(|e| unavailable(&e))
     }
 
     /// The key of that name.
@@ -21,7 +21,7 @@ impl Store {
     /// # Errors
     /// `STORE_UNAVAILABLE`.
     pub async fn key(&self, name: &KeyName) -> Result<Option<Key>, Error> {
-        find_key(&self.reader, name).await.map_err(answer)
+        find_key(&self.reader(), name).await.map_err(answer)
     }
 
     /// The member of that id.
@@ -29,7 +29,7 @@ impl Store {
     /// # Errors
     /// `STORE_UNAVAILABLE`.
     pub async fn member(&self, id: &MemberId) -> Result<Option<Member>, Error> {
-        find_member(&self.reader, id).await.map_err(answer)
+        find_member(&self.reader(), id).await.map_err(answer)
     }
 
     /// The member whose credential has this digest.
@@ -37,7 +37,7 @@ impl Store {
     /// # Errors
     /// `STORE_UNAVAILABLE`.
     pub async fn member_by_credential(&self, digest: &Digest) -> Result<Option<Member>, Error> {
-        let found = credential::Entity::find_by_id(digest.as_bytes().to_vec()).one(&self.reader).await;
+        let found = credential::Entity::find_by_id(digest.as_bytes().to_vec()).one(&self.reader()).await;
         match found.map_err(|e| unavailable(&e))? {
             Some(row) => self.member(&MemberId::from_store(row.member_id)).await,
             None => Ok(None),

@@ -25,7 +25,7 @@ impl Store {
     /// # Errors
     /// `STORE_UNAVAILABLE`.
     pub async fn head(&self) -> Result<Head, Error> {
-        read_head(&self.reader).await
+        read_head(&self.reader()).await
     }
 
     /// The database's wall clock.
@@ -33,7 +33,7 @@ impl Store {
     /// # Errors
     /// `STORE_UNAVAILABLE`.
     pub async fn now(&self) -> Result<Timestamp, Error> {
-        now(&self.reader).await.map_err(|error| match error {
+        now(&self.reader()).await.map_err(|error| match error {
             TxError::Answer(error) => error,
             TxError::Conflict(error) => unavailable(&error),
         })

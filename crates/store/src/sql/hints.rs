@@ -19,11 +19,12 @@ impl Store {
     /// # Errors
     /// `STORE_UNAVAILABLE`.
     pub async fn hints(&self) -> Result<Hints, Error> {
-        if self.writer.get_database_backend() != DatabaseBackend::Postgres {
+        if self.writer().get_database_backend() != DatabaseBackend::Postgres {
             return Ok(Hints(None));
         }
         let failed = |e| unavailable(&DbErr::Conn(RuntimeErr::SqlxError(std::sync::Arc::new(e))));
-        let mut listener = PgListener::connect_with(self.pulse.get_postgres_connection_pool()).await.map_err(failed)?;
+        let mut listener =
+            PgListener::connect_with(self.pulse().get_postgres_connection_pool()).await.map_err(failed)?;
         listener.listen(CHANNEL).await.map_err(failed)?;
         Ok(Hints(Some(listener)))
     }

@@ -53,7 +53,7 @@ impl Store {
                 ..Default::default()
             }
         };
-        begin_with(&self.reader, options).await
+        begin_with(&self.reader(), options).await
     }
 }
 

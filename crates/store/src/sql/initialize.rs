@@ -25,7 +25,7 @@ impl Store {
     /// # Errors
     /// `STORE_UNAVAILABLE`.
     pub async fn is_initialized(&self) -> Result<bool, Error> {
-        Ok(counter::Entity::find_by_id(1).one(&self.reader).await.map_err(|e| unavailable(&e))?.is_some())
+        Ok(counter::Entity::find_by_id(1).one(&self.reader()).await.map_err(|e| unavailable(&e))?.is_some())
     }
 
     /// Makes the revision counter, binds the keyring, and creates `members/root`: revision 1. Returns whether it was this
@@ -38,7 +38,7 @@ impl Store {
     }
 
     async fn initialize_once(&self, fingerprint: &str, root: &RootDraft) -> Result<bool, TxError> {
-        let tx = begin(&self.writer).await?;
+        let tx = begin(&self.writer()).await?;
         if counter::Entity::find_by_id(1).one(&tx).await?.is_some() {
             return Ok(false);
         }
@@ -74,7 +74,7 @@ impl Store {
     /// # Errors
     /// [`OpenError::WrongKeyring`], or that the database did not answer.
     pub async fn check_keyring(&self, fingerprint: &str) -> Result<(), OpenError> {
-        let row = setting::Entity::find_by_id(FINGERPRINT).one(&self.reader).await?;
+        let row = setting::Entity::find_by_id(FINGERPRINT).one(&self.reader()).await?;
         if row.is_some_and(|row| row.value == fingerprint) { Ok(()) } else { Err(OpenError::WrongKeyring) }
     }
 }

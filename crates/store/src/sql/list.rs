@@ -22,7 +22,7 @@ impl Store {
             .filter(key::Column::CreateRevision.gt(after.0))
             .order_by_asc(key::Column::CreateRevision)
             .limit(rows(limit))
-            .all(&self.reader)
+            .all(&self.reader())
             .await
             .map_err(|e| unavailable(&e))?;
         rows.into_iter().map(to_key).collect()
@@ -45,7 +45,7 @@ impl Store {
         let rows = query
             .order_by_asc(project::Column::CreateRevision)
             .limit(rows(limit))
-            .all(&self.reader)
+            .all(&self.reader())
             .await
             .map_err(|e| unavailable(&e))?;
         Ok(rows.into_iter().map(to_project).collect())
@@ -60,13 +60,13 @@ impl Store {
             .filter(member::Column::CreateRevision.gt(after.0))
             .order_by_asc(member::Column::CreateRevision)
             .limit(rows(limit))
-            .all(&self.reader)
+            .all(&self.reader())
             .await
             .map_err(|e| unavailable(&e))?;
         let ids = rows.iter().map(|row| row.member_id.as_str());
         let bindings = role_binding::Entity::find()
             .filter(role_binding::Column::MemberId.is_in(ids))
-            .all(&self.reader)
+            .all(&self.reader())
             .await
             .map_err(|e| unavailable(&e))?;
         let mut roles: HashMap<String, Vec<role_binding::Model>> = HashMap::new();

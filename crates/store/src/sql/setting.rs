@@ -14,7 +14,7 @@ impl Store {
     /// # Errors
     /// `STORE_UNAVAILABLE`.
     pub async fn setting(&self, name: &str) -> Result<Option<String>, Error> {
-        let row = setting::Entity::find_by_id(name).one(&self.reader).await.map_err(|e| unavailable(&e))?;
+        let row = setting::Entity::find_by_id(name).one(&self.reader()).await.map_err(|e| unavailable(&e))?;
         Ok(row.map(|row| row.value))
     }
 
@@ -25,7 +25,7 @@ impl Store {
     pub async fn put_setting(&self, name: &str, value: &str) -> Result<(), Error> {
         let row = setting::ActiveModel { name: Set(name.to_owned()), value: Set(value.to_owned()) };
         let replace = OnConflict::column(setting::Column::Name).update_column(setting::Column::Value).to_owned();
-        let put = setting::Entity::insert(row).on_conflict(replace).exec_without_returning(&self.writer).await;
+        let put = setting::Entity::insert(row).on_conflict(replace).exec_without_returning(&self.writer()).await;
         put.map(|_| ()).map_err(|e| unavailable(&e))
     }
 }

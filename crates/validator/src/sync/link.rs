@@ -32,6 +32,8 @@ const MESSAGE_LIMIT: usize = 16 << 20;
 /// One session's stream.
 pub(super) struct Link {
     pub(super) session: HolderSession,
+    /// Which of the admins it is with.
+    pub(super) turn: usize,
     /// For logs.
     pub(super) admin: String,
     incoming: Streaming<SyncResponse>,
@@ -42,6 +44,10 @@ pub(super) struct Link {
     heard: Instant,
     /// Since when the replica is complete in this session.
     complete: Option<Instant>,
+    /// The snapshot, if there was one, is here as a whole; what may still be missing are a few changes.
+    whole: bool,
+    /// Since when it has been seen without a lease that it should have.
+    lapsed: Option<Instant>,
     /// The admin has said that it leaves.
     pub(super) admin_leaves: bool,
 }
@@ -78,6 +84,7 @@ impl Link {
         let terms = Terms::UNKNOWN;
         Ok(Self {
             session,
+            turn,
             admin,
             incoming,
             outgoing,
@@ -86,6 +93,8 @@ impl Link {
             renew: ticks(terms.renew_interval),
             heard: Instant::now(),
             complete: None,
+            whole: false,
+            lapsed: None,
             admin_leaves: false,
         })
     }
@@ -96,7 +105,7 @@ impl Link {
     /// The stream broke, or has been silent for too long.
     pub(super) async fn next(&mut self) -> anyhow::Result<Event> {
         let complete = self.complete.is_some();
-        let patience = if complete { self.terms.renew_interval * UNANSWERED } else { SNAPSHOT_PATIENCE };
+        let patience = if complete || self.whole { self.terms.renew_interval * UNANSWERED } else { SNAPSHOT_PATIENCE };
         tokio::select! {
             said = self.incoming.message() => {
                 self.heard = Instant::now();
@@ -122,9 +131,24 @@ impl Link {
         true
     }
 
+    /// The last part of the snapshot has come.
+    pub(super) const fn is_now_whole(&mut self) {
+        self.whole = true;
+    }
+
     /// Whether the replica is complete, and since long enough for a lease to have come.
     pub(super) fn should_have_a_lease(&self) -> bool {
         self.complete.is_some_and(|since| since.elapsed() > self.terms.lease / 3)
+    }
+
+    /// Notes how much is left of the session's lease; whether it has had none for too long. A process that was stopped and
+    /// goes on finds none, and need only ask.
+    pub(super) fn is_barren(&mut self, left: Duration) -> bool {
+        if !left.is_zero() || !self.should_have_a_lease() {
+            self.lapsed = None;
+            return false;
+        }
+        self.lapsed.get_or_insert_with(Instant::now).elapsed() > self.terms.lease / 2
     }
 
     pub(super) const fn terms(&self) -> &Terms {

@@ -30,6 +30,8 @@ pub(crate) struct Subscriber {
     validator_id: String,
     /// Which admin is next.
     turn: usize,
+    /// Tries in a row that came to nothing.
+    failures: usize,
     backoff: Backoff,
 }
 
@@ -81,7 +83,7 @@ impl Subscriber {
     pub(crate) fn new(upstream: Upstream, follower: Follower<BootClock>, validator_id: String) -> Self {
         // Anywhere in the list, so that many validators with the same list spread over it.
         let turn = start_anywhere(upstream.count());
-        Self { upstream, follower, validator_id, turn, backoff: Backoff::default() }
+        Self { upstream, follower, validator_id, turn, failures: 0, backoff: Backoff::default() }
     }
 
     /// Runs until shutdown.
@@ -106,11 +108,17 @@ impl Subscriber {
                 End::Lost => {
                     tokio::select! {
                         () = shutdown.wait() => return,
-                        () = tokio::time::sleep(self.backoff.next()) => {}
+                        () = tokio::time::sleep(self.pause()) => {}
                     }
                 }
             }
         }
+    }
+
+    /// How long to wait before the next try: not at all as long as there are admins that were not tried.
+    fn pause(&mut self) -> Duration {
+        self.failures += 1;
+        if self.failures.is_multiple_of(self.upstream.count()) { self.backoff.next() } else { Duration::ZERO }
     }
 
     /// Opens a session with whichever admin answers; `None`: this validator is leaving.
@@ -127,7 +135,7 @@ impl Subscriber {
             }
             tokio::select! {
                 () = shutdown.wait() => return None,
-                () = tokio::time::sleep(self.backoff.next()) => {}
+                () = tokio::time::sleep(self.pause()) => {}
             }
         }
     }
@@ -142,7 +150,7 @@ impl Subscriber {
             protocol: PROTOCOL,
         });
         let opening = Link::open(self.upstream.clone(), self.turn, session, hello);
-        self.turn = self.turn.wrapping_add(1);
+        self.turn = (self.turn + 1) % self.upstream.count();
         (session, Box::pin(opening))
     }
 
@@ -164,8 +172,8 @@ impl Subscriber {
                     if let Err(error) = self.take(&mut links.current, event).await {
                         return self.lost(links, &error);
                     }
-                    if links.current.admin_leaves && self.upstream.count() < 2 {
-                        return self.lost(links, &anyhow::anyhow!("the admin leaves, and there is no other"));
+                    if let Some(why) = self.is_useless(&mut links.current) {
+                        return self.lost(links, &anyhow::anyhow!(why));
                     }
                 }
                 Happened::Next(event) => links = self.take_next(links, event).await,
@@ -177,6 +185,10 @@ impl Subscriber {
                     links.next = self.later();
                 }
                 Happened::Seek => {
+                    // Not with the same one once more.
+                    if self.turn == links.current.turn {
+                        self.turn = (self.turn + 1) % self.upstream.count();
+                    }
                     let (session, opening) = self.open();
                     links.next = Next::Opening(session, opening);
                 }
@@ -193,8 +205,20 @@ impl Subscriber {
         current.admin_leaves || (current.should_have_a_lease() && short)
     }
 
+    /// Why a session is not worth going on with, where there is no other admin to move to; the one address may stand for
+    /// several.
+    fn is_useless(&self, current: &mut Link) -> Option<&'static str> {
+        if self.upstream.count() > 1 {
+            return None;
+        }
+        if current.admin_leaves {
+            return Some("the admin leaves, and there is no other");
+        }
+        current.is_barren(self.follower.lease_left(current.session)).then_some("the admin grants no lease")
+    }
+
     fn later(&mut self) -> Next {
-        Next::None(Instant::now() + self.backoff.next())
+        Next::None(Instant::now() + self.pause())
     }
 
     /// Takes what happened on one stream.
@@ -212,8 +236,10 @@ impl Subscriber {
 
     async fn hear(&mut self, link: &mut Link, said: SyncResponse) -> anyhow::Result<()> {
         let Some(said) = said.message else { return Ok(()) };
-        if let Said::Welcome(welcome) = &said {
-            link.agree(decode::terms(welcome)?);
+        match &said {
+            Said::Welcome(welcome) => link.agree(decode::terms(welcome)?),
+            Said::SnapshotChunk(chunk) if chunk.last => link.is_now_whole(),
+            _ => {}
         }
         let Some(message) = decode::message(said)? else {
             tracing::info!(admin = link.admin, "the admin is leaving");
@@ -246,14 +272,15 @@ impl Subscriber {
             }
             return Links { current, next: Next::Open(link) };
         }
-        if better < left && !current.admin_leaves {
+        // What is gained by a move must be worth it: of several admins whose database is slow one is always a little ahead.
+        let gain = left + link.terms().lease / 10;
+        if better < gain && !current.admin_leaves {
             self.part_with(*link, "its lease is no better");
             return Links { current, next: self.later() };
         }
         std::mem::swap(&mut current, &mut link);
         tracing::info!(from = link.admin, to = current.admin, "moved to another admin");
         self.part_with(*link, "moved to another admin");
-        self.backoff.reset();
         Links { current, next: self.later() }
     }
 
@@ -265,6 +292,10 @@ impl Subscriber {
 
     fn lost(&mut self, links: Links, error: &anyhow::Error) -> End {
         let Links { current, next } = links;
+        if !self.follower.lease_left(current.session).is_zero() {
+            // It was of use, so the others are worth a try at once.
+            self.failures = 0;
+        }
         self.follower.broke(current.session);
         tracing::warn!(error = format!("{error:#}"), admin = current.admin, "a session is over");
         match next {

@@ -1,0 +1,122 @@
+//! Keyward past one machine: admins over one PostgreSQL, and validators of their own.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+use crate::keyward::{Validator, address, command, last_event, start_validator};
+use crate::postgres::Postgres;
+use crate::process::Process;
+
+/// A database with everything that admins share.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The database server.
+    pub postgres: Postgres,
+    /// Its database.
+    pub url: String,
+    dir: TempDir,
+}
+
+/// A `keyward admin`.
+#[derive(Debug)]
+pub struct AdminProcess {
+    /// The process.
+    pub process: Process,
+    /// Where the admin API is.
+    pub at: SocketAddr,
+    /// Where its ops listener is.
+    pub ops: SocketAddr,
+}
+
+impl Cluster {
+    /// Starts a database server and sets up a database. `arguments`: more of them for `keyward init`.
+    pub fn start(arguments: &[&str]) -> Self {
+        let postgres = Postgres::start().unwrap();
+        let url = postgres.database("keyward").unwrap();
+        let cluster = Self { postgres, url, dir: tempfile::tempdir().unwrap() };
+        let made = cluster.init(arguments);
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        cluster
+    }
+
+    /// Runs `keyward init`.
+    pub fn init(&self, arguments: &[&str]) -> Output {
+        let mut init = command("keyward");
+        init.args(["init", "--database-url", &self.url]).arg("--keyring").arg(self.keyring());
+        init.arg("--root-credential").arg(self.credential_file()).args(arguments);
+        init.output().unwrap()
+    }
+
+    /// Where the database server listens.
+    pub fn database_at(&self) -> SocketAddr {
+        self.authority().parse().unwrap()
+    }
+
+    /// The database's URL by way of another address, as a [`crate::proxy::Proxy`]'s.
+    pub fn url_through(&self, at: SocketAddr) -> String {
+        self.url.replace(self.authority(), &at.to_string())
+    }
+
+    fn authority(&self) -> &str {
+        let after_user = self.url.split_once('@').expect("a URL with a user").1;
+        after_user.split_once('/').expect("a URL with a database").0
+    }
+
+    /// The keyring's file.
+    pub fn keyring(&self) -> PathBuf {
+        self.dir.path().join("keyring")
+    }
+
+    /// The root credential's file.
+    pub fn credential_file(&self) -> PathBuf {
+        self.dir.path().join("root.credential")
+    }
+
+    /// The root member's credential.
+    pub fn root(&self) -> String {
+        std::fs::read_to_string(self.credential_file()).unwrap().trim().to_owned()
+    }
+
+    /// A command for an admin over that database.
+    pub fn admin_command(&self, url: &str) -> Command {
+        let mut admin = command("keyward");
+        admin.args(["admin", "--database-url", url]).arg("--keyring").arg(self.keyring());
+        admin.args(["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--log-format", "json"]);
+        admin
+    }
+
+    /// Starts an admin.
+    pub fn admin(&self, name: &str) -> AdminProcess {
+        self.admin_through(name, &self.url)
+    }
+
+    /// Starts an admin that reaches the database at another address.
+    pub fn admin_through(&self, name: &str, url: &str) -> AdminProcess {
+        let mut process = Process::start(&mut self.admin_command(url), &self.log(name));
+        process.wait_for("readiness", |p| last_event(&p.log(), "ready"));
+        let at = last_event(&process.log(), "listening").unwrap();
+        AdminProcess { at: address(&at, "admin"), ops: address(&at, "admin_ops"), process }
+    }
+
+    /// Starts a validator with these admins, made a member through the first.
+    pub fn validator(&self, name: &str, member_at: &AdminProcess, admins: &[SocketAddr]) -> Validator {
+        let credential = self.dir.path().join(format!("{name}.credential"));
+        let mut create = command("keyward");
+        create.args(["members", "create", name, "--role", "validator", "--admin", &format!("http://{}", member_at.at)]);
+        let made = create.arg("--credential-file").arg(self.credential_file()).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        std::fs::write(&credential, made.stdout).unwrap();
+        start_validator(self.dir.path(), name, &credential, admins, &[])
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.path().join(format!("{name}.log"))
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
