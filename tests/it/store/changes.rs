@@ -1,24 +1,31 @@
 //! The change log: gapless, in commit order, chained.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
 
 use keyward_domain::{LoggedChange, Reason, Revision};
 use keyward_store::Store;
+use keyward_tests::report;
 use tokio::time::{sleep, timeout};
 
-use super::database::{CHAIN_KEY, Database, Plain};
+use super::database::{CHAIN_KEY, Database};
 use super::{
     START, all_changes, create_key, create_project, deactivate_key, give_up_after, head, key_draft, key_name,
-    key_name_in, mint, on_both, refused, to_create_key, to_deactivate_key,
+    key_name_in, mint, on_all, on_durable, refused, to_create_key, to_deactivate_key,
 };
 
-on_both! {
+on_all! {
     changes_come_in_pages,
     writers_at_once_make_one_gapless_chain_that_readers_see_grow,
-    a_changed_entry_breaks_the_chain,
-    a_missing_entry_is_noticed,
     refused_calls_leave_no_transaction_open,
     cancelled_calls_leave_no_transaction_open_and_no_gap,
+}
+
+on_durable! {
+    a_changed_entry_breaks_the_chain,
+    a_missing_entry_is_noticed,
     readers_do_not_wait_for_writers,
 }
 
@@ -40,6 +47,8 @@ fn link(previous: &[u8; 32], change: &LoggedChange) -> [u8; 32] {
 /// Follows a log as a publisher does, and checks every link of it.
 struct Follower {
     store: Store,
+    /// The newest revision that any writer was told of, by whichever admin.
+    acknowledged: Arc<AtomicI64>,
     last: Revision,
     chain: [u8; 32],
     changes: Vec<LoggedChange>,
@@ -47,13 +56,16 @@ struct Follower {
 
 impl Follower {
     fn of(store: &Store) -> Self {
-        Self { store: store.clone(), last: Revision(0), chain: [0; 32], changes: Vec::new() }
+        let acknowledged = Arc::default();
+        Self { store: store.clone(), acknowledged, last: Revision(0), chain: [0; 32], changes: Vec::new() }
     }
 
     /// Reads up to `limit` changes; returns whether there were any.
     async fn read(&mut self, limit: u64) -> bool {
+        let acknowledged = Revision(self.acknowledged.load(Ordering::SeqCst));
         let head = self.store.head().await.unwrap();
         assert!(head.revision >= self.last, "the head went back from {} to {}", self.last, head.revision);
+        assert!(head.revision >= acknowledged, "{acknowledged} was acknowledged, the head is {}", head.revision);
         let page = self.store.changes_after(self.last, limit).await.unwrap();
         for change in &page {
             assert_eq!(change.revision, self.last.next());
@@ -93,18 +105,39 @@ async fn changes_come_in_pages(db: &Database) {
 }
 
 const WRITERS: usize = 8;
-const EACH: usize = 125;
+const EACH: usize = 1_000;
 
-/// Four keys, then the end of one of them, again and again.
-async fn write(store: Store, writer: usize) {
+/// Four keys, then the end of one of them, again and again. Returns what became of each: its key and its revision.
+async fn write(store: Store, writer: usize, acknowledged: Arc<AtomicI64>) -> Vec<(String, Revision)> {
+    let mut done = Vec::new();
     for n in 0..EACH {
         let name = |n: usize| key_name_in(["6666", "7777"][n % 2], &format!("w{writer}_{n}"));
-        if n % 5 == 4 {
-            deactivate_key(&store, &name(n - 1 - writer % 4)).await;
+        let (key, revision) = if n % 5 == 4 {
+            let key = name(n - 1 - writer % 4);
+            let revision = deactivate_key(&store, &key).await;
+            (key, revision)
         } else {
-            create_key(&store, &name(n)).await;
-        }
+            let key = create_key(&store, &name(n)).await;
+            (key.name, key.create_revision)
+        };
+        acknowledged.fetch_max(revision.0, Ordering::SeqCst);
+        done.push((key.to_string(), revision));
     }
+    done
+}
+
+/// How many revisions up to `end` a log lacks.
+fn gaps(log: &[LoggedChange], end: Revision) -> usize {
+    let present: BTreeSet<_> = log.iter().map(|change| change.revision.0).collect();
+    (1..=end.0).filter(|revision| !present.contains(revision)).count()
+}
+
+/// How often a log has what came later before what came earlier: by the revisions, by their times, and by what each
+/// writer did, one change after the other.
+fn inversions(log: &[LoggedChange], writers: &[Vec<(String, Revision)>]) -> usize {
+    let next_to = log.windows(2).filter(|pair| pair[0].revision >= pair[1].revision || pair[0].time > pair[1].time);
+    let of_writers = writers.iter().flat_map(|done| done.windows(2)).filter(|pair| pair[0].1 >= pair[1].1);
+    next_to.count() + of_writers.count()
 }
 
 async fn writers_at_once_make_one_gapless_chain_that_readers_see_grow(db: &Database) {
@@ -112,11 +145,17 @@ async fn writers_at_once_make_one_gapless_chain_that_readers_see_grow(db: &Datab
     create_project(&store, "7777").await;
     let admins = db.admins(&store).await;
     let end = Revision(3 + (WRITERS * EACH) as i64);
-    let followers: Vec<_> = admins.iter().map(|store| tokio::spawn(Follower::of(store).until(end))).collect();
-    let writers: Vec<_> = (0..WRITERS).map(|n| tokio::spawn(write(admins[n % 2].clone(), n))).collect();
+    let acknowledged = Arc::<AtomicI64>::default();
+    let follow = |store| Follower { acknowledged: acknowledged.clone(), ..Follower::of(store) }.until(end);
+    let followers: Vec<_> = admins.iter().map(|store| tokio::spawn(follow(store))).collect();
+    let began = Instant::now();
+    let writers: Vec<_> =
+        (0..WRITERS).map(|n| tokio::spawn(write(admins[n % 2].clone(), n, acknowledged.clone()))).collect();
+    let mut written = Vec::new();
     for writer in writers {
-        writer.await.unwrap();
+        written.push(writer.await.unwrap());
     }
+    let took = began.elapsed();
     let mut logs = Vec::new();
     for follower in followers {
         let mut follower = timeout(Duration::from_secs(5), follower).await.unwrap().unwrap();
@@ -128,7 +167,17 @@ async fn writers_at_once_make_one_gapless_chain_that_readers_see_grow(db: &Datab
     let last = logs[0].last().unwrap();
     let head = store.head().await.unwrap();
     assert_eq!((head.revision, head.chain), (last.revision, last.chain));
-    assert!(logs[0].is_sorted_by_key(|change| change.time), "a later change has no earlier time");
+    for (name, revision) in written.iter().flatten() {
+        let change = &logs[0][revision.0 as usize - 1];
+        assert_eq!((change.revision, change.change.resource()), (*revision, name.clone()));
+    }
+    let (gaps, inversions) = (gaps(&logs[0], end), inversions(&logs[0], &written));
+    let (name, revisions, took) = (db.name(), written.iter().flatten().count(), took.as_secs_f64());
+    report::line(&format!(
+        "figure: conformance, {name}: {WRITERS} writers × {EACH} changes: {revisions} revisions, {gaps} gaps, \
+         {inversions} inversions, {took:.1} s"
+    ));
+    assert_eq!((gaps, inversions), (0, 0));
 }
 
 /// The other direction: the chain that the test recomputes is no accident of what it reads.
@@ -165,16 +214,6 @@ async fn a_missing_entry_is_noticed(db: &Database) {
     assert_eq!(store.changes_after(START, 10).await.unwrap().len(), 1);
 }
 
-/// Waits until every transaction has ended: what a caller leaves behind is put in order behind its back, but soon.
-async fn no_transaction_is_open(plain: &mut Plain) {
-    let settled = async {
-        while plain.open_transactions().await > 0 {
-            sleep(Duration::from_millis(1)).await;
-        }
-    };
-    timeout(Duration::from_secs(3), settled).await.expect("a transaction stays open");
-}
-
 /// Returns how many keys there are.
 async fn image_loads(store: &Store) -> usize {
     let mut keys = 0;
@@ -200,22 +239,22 @@ async fn refused_calls_leave_no_transaction_open(db: &Database) {
         let absent = store.deactivate_key(&to_deactivate_key("root", "6666"), &key_name("b"), "").await;
         assert_eq!(refused(absent), Reason::KeyNotFound);
     }
-    no_transaction_is_open(&mut db.plain().await).await;
+    db.watch(&store).await.no_transaction_is_open().await;
 }
 
 /// A caller that hangs up: its call is dropped at whichever of its waits for the database.
 async fn cancelled_calls_leave_no_transaction_open_and_no_gap(db: &Database) {
     let store = db.started().await;
-    let mut plain = db.plain().await;
+    let mut watch = db.watch(&store).await;
     let mut made = Vec::new();
     for patience in 0..60 {
         let name = key_name(&format!("key_{patience}"));
         if give_up_after(patience, create_key(&store, &name)).await.is_some() {
             made.push(name.to_string());
         }
-        no_transaction_is_open(&mut plain).await;
+        watch.no_transaction_is_open().await;
         give_up_after(patience, image_loads(&store)).await;
-        no_transaction_is_open(&mut plain).await;
+        watch.no_transaction_is_open().await;
     }
     assert!((1..60).contains(&made.len()), "{} of 60 calls were cancelled", 60 - made.len());
     create_key(&store, &key_name("last")).await;

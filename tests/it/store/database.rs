@@ -1,16 +1,18 @@
-//! The two databases: made empty for one test, gone after it.
+//! The three databases: made empty for one test, gone after it.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use keyward_domain::Uid;
 use keyward_store::{OpenError, RootDraft, Store};
 use keyward_tests::postgres::Postgres;
 use keyward_token::DigestKey;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use tempfile::TempDir;
-use tokio::time::sleep;
+use tokio::sync::OnceCell;
+use tokio::time::{sleep, timeout};
 
 use super::{create_project, mint};
 
@@ -25,8 +27,16 @@ static SERVER: LazyLock<Postgres> = LazyLock::new(|| Postgres::start().unwrap())
 
 /// An empty database.
 pub(super) enum Database {
-    Sqlite { directory: TempDir },
-    Postgres { url: String },
+    Sqlite {
+        directory: TempDir,
+    },
+    Postgres {
+        url: String,
+    },
+    /// Whoever opens it gets a clone of the one handle: there is no other way to it.
+    Memory {
+        only: OnceCell<Store>,
+    },
 }
 
 impl Database {
@@ -40,15 +50,24 @@ impl Database {
         Self::Postgres { url: SERVER.database(&name).unwrap() }
     }
 
-    pub(super) fn is_sqlite(&self) -> bool {
-        matches!(self, Self::Sqlite { .. })
+    pub(super) fn memory() -> Self {
+        Self::Memory { only: OnceCell::new() }
+    }
+
+    /// What figures call it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Sqlite { .. } => "SQLite",
+            Self::Postgres { .. } => "PostgreSQL",
+            Self::Memory { .. } => "memory",
+        }
     }
 
     /// Where the SQLite file is.
     pub(super) fn path(&self) -> PathBuf {
         match self {
             Self::Sqlite { directory } => directory.path().join("keyward.db"),
-            Self::Postgres { .. } => panic!("PostgreSQL has no file of ours"),
+            Self::Postgres { .. } | Self::Memory { .. } => panic!("{} has no file of ours", self.name()),
         }
     }
 
@@ -56,11 +75,15 @@ impl Database {
         match self {
             Self::Sqlite { .. } => format!("sqlite:{}", self.path().display()),
             Self::Postgres { url } => url.clone(),
+            Self::Memory { .. } => panic!("what is in memory has no URL"),
         }
     }
 
     pub(super) async fn try_open(&self) -> Result<Store, OpenError> {
-        open(&self.url()).await
+        match self {
+            Self::Sqlite { .. } | Self::Postgres { .. } => open(&self.url()).await,
+            Self::Memory { only } => only.get_or_try_init(in_memory).await.cloned(),
+        }
     }
 
     /// The store over this database, with its schema and nothing else.
@@ -89,9 +112,12 @@ impl Database {
         store
     }
 
-    /// As many admins as may share this database: clones of the one handle on SQLite, two handles on PostgreSQL.
+    /// Two admins over this database: two handles on PostgreSQL, clones of the one handle where there can be no other.
     pub(super) async fn admins(&self, first: &Store) -> [Store; 2] {
-        let second = if self.is_sqlite() { first.clone() } else { self.open().await };
+        let second = match self {
+            Self::Postgres { .. } => self.open().await,
+            Self::Sqlite { .. } | Self::Memory { .. } => first.clone(),
+        };
         [first.clone(), second]
     }
 
@@ -100,12 +126,49 @@ impl Database {
         match self {
             Self::Sqlite { .. } => Plain::Sqlite(SqliteConnection::connect(&self.url()).await.unwrap()),
             Self::Postgres { url } => Plain::Postgres(PgConnection::connect(url).await.unwrap()),
+            Self::Memory { .. } => panic!("what is in memory cannot be reached past the store"),
+        }
+    }
+
+    /// What tells whether callers of `store` have left a transaction open.
+    pub(super) async fn watch(&self, store: &Store) -> Watch {
+        match self {
+            Self::Sqlite { .. } | Self::Postgres { .. } => Watch::Past(self.plain().await),
+            Self::Memory { .. } => Watch::Within(store.clone()),
         }
     }
 }
 
 pub(super) async fn open(url: &str) -> Result<Store, OpenError> {
     Store::open(url, DigestKey::new(1, CHAIN_KEY)).await
+}
+
+pub(super) async fn in_memory() -> Result<Store, OpenError> {
+    Store::in_memory(DigestKey::new(1, CHAIN_KEY)).await
+}
+
+/// Looks out for open transactions.
+pub(super) enum Watch {
+    Past(Plain),
+    /// In memory there is one connection: whoever begins a transaction on it waits for the one before.
+    Within(Store),
+}
+
+impl Watch {
+    /// Waits until every transaction has ended: what a caller leaves behind is put in order behind its back, but soon.
+    pub(super) async fn no_transaction_is_open(&mut self) {
+        let settled = async {
+            match self {
+                Self::Past(plain) => {
+                    while plain.open_transactions().await > 0 {
+                        sleep(Duration::from_millis(1)).await;
+                    }
+                }
+                Self::Within(store) => assert!(store.heartbeat(Uid::generate()).await.unwrap().is_none()),
+            }
+        };
+        timeout(Duration::from_secs(3), settled).await.expect("a transaction stays open");
+    }
 }
 
 /// A connection that speaks SQL.

@@ -6,10 +6,10 @@ use keyward_domain::{KeyDraft, KeyEntry, LoggedChange, Revision, Uid};
 use keyward_store::{Head, Store};
 
 use super::database::Database;
-use super::{all_changes, create_key, create_project, deactivate_key, key_name, key_name_in, mint, on_both};
+use super::{all_changes, create_key, create_project, deactivate_key, key_name, key_name_in, mint, on_all};
 use super::{head, to_create_key};
 
-on_both! {
+on_all! {
     an_image_of_a_new_database_is_empty,
     an_image_is_the_sum_of_all_changes,
     an_image_of_many_keys_is_complete,

@@ -8,23 +8,26 @@ use keyward_domain::{Change, KeyDraft, KeyState, Platform, Reason, Revision, Tok
 use super::database::Database;
 use super::{
     START, all_changes, create_key, create_project, deactivate_key, digest, head, key_draft, key_name, key_name_in,
-    member_id, mint, on_both, refused, to_create_key, to_deactivate_key,
+    member_id, mint, on_all, on_durable, refused, to_create_key, to_deactivate_key,
 };
 
-on_both! {
+on_all! {
     a_key_is_as_it_was_asked_for,
     a_key_needs_its_project,
     a_key_name_is_given_once_in_a_project_and_never_again,
     key_names_are_told_apart_by_case,
     one_of_many_who_want_a_name_gets_it,
     a_key_cannot_be_born_expired,
-    the_log_has_digests_and_never_a_sealed_token,
     a_deactivated_key_says_who_and_when_and_the_log_has_both_images,
     a_default_key_cannot_be_deactivated,
     an_etag_guards_a_deactivation,
     deactivating_again_answers_with_the_first_revision,
     many_who_deactivate_at_once_make_one_change,
     a_key_that_is_not_there_cannot_be_deactivated,
+}
+
+on_durable! {
+    the_log_has_digests_and_never_a_sealed_token,
 }
 
 async fn a_key_is_as_it_was_asked_for(db: &Database) {

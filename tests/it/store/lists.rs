@@ -5,11 +5,11 @@ use keyward_store::Store;
 
 use super::database::Database;
 use super::{
-    create_key, create_member, create_project, deactivate_key, key_name, key_name_in, on_both, on_platform, on_project,
+    create_key, create_member, create_project, deactivate_key, key_name, key_name_in, on_all, on_platform, on_project,
     project_id,
 };
 
-on_both! {
+on_all! {
     lists_are_in_the_order_of_creation,
     lists_of_nothing_are_empty,
     pages_are_complete_while_keys_are_created,

@@ -4,11 +4,11 @@ use keyward_domain::{Change, MemberDraft, Reason, Revision, Role};
 
 use super::database::Database;
 use super::{
-    all_changes, create_member, digest, head, member_draft, member_id, mint, on_both, on_platform, on_project, refused,
+    all_changes, create_member, digest, head, member_draft, member_id, mint, on_all, on_platform, on_project, refused,
     to_create_member,
 };
 
-on_both! {
+on_all! {
     a_member_is_as_it_was_asked_for,
     a_member_id_is_given_once,
     a_credential_finds_its_member_only,

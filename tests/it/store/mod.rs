@@ -1,8 +1,10 @@
-//! The store's conformance suite: what both databases promise, through `keyward_store`'s public API.
+//! The store's conformance suite: what every database promises, through `keyward_store`'s public API.
 //!
-//! Each guarantee is one function over a [`Database`]; [`on_both!`] makes it two tests, so that `cargo test store` lists
-//! what holds and where. The few guarantees that only one of the databases can break are tests of that one alone.
+//! Each guarantee is one function over a [`Database`]; [`on_all!`] makes it a test on each of the three,
+//! [`on_durable!`] on the two that outlive their handle, so that `cargo test store` lists what holds and where. The few
+//! guarantees that only one of the databases can break are tests of that one alone.
 
+mod admin_nodes;
 mod changes;
 mod database;
 mod image;
@@ -27,29 +29,44 @@ use keyward_domain::{
 use keyward_store::{Call, Mint, RequestStamp, SealedSecret, Store};
 use keyward_token::Digest;
 
-/// Makes a guarantee a test on each database.
-macro_rules! on_both {
-    ($($guarantee:ident,)+) => {
-        mod sqlite {
+/// Makes guarantees tests on one database, in a module of its name.
+macro_rules! tests_on {
+    ($database:ident, $($guarantee:ident,)+) => {
+        mod $database {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $guarantee() {
-                    super::$guarantee(&super::Database::sqlite()).await;
-                }
-            )+
-        }
-
-        mod postgres {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $guarantee() {
-                    super::$guarantee(&super::Database::postgres()).await;
+                    use super::*;
+                    super::$guarantee(&Database::$database()).await;
                 }
             )+
         }
     };
 }
-use on_both;
+use tests_on;
+
+/// Makes a guarantee a test on each database.
+macro_rules! on_all {
+    ($($guarantee:ident,)+) => {
+        super::tests_on! { sqlite, $($guarantee,)+ }
+        super::tests_on! { postgres, $($guarantee,)+ }
+        super::tests_on! { memory, $($guarantee,)+ }
+    };
+}
+use on_all;
+
+/// The same for a guarantee that means nothing in memory: it opens the database again, or reaches it past the store.
+macro_rules! on_durable {
+    ($($guarantee:ident,)+) => {
+        mod durable {
+            use super::*;
+
+            super::super::tests_on! { sqlite, $($guarantee,)+ }
+            super::super::tests_on! { postgres, $($guarantee,)+ }
+        }
+    };
+}
+use on_durable;
 
 /// The revision at which a database stands once it holds root and the project `6666`.
 const START: Revision = Revision(2);

@@ -7,15 +7,18 @@ use keyward_tests::postgres::PASSWORD;
 use super::database::{Database, FINGERPRINT, open};
 use super::{
     all_changes, create_key, create_member, create_project, deactivate_key, digest, give_up_after, head, key_name,
-    mint, on_both, on_platform, on_project, project_id,
+    mint, on_all, on_durable, on_platform, on_project, project_id,
 };
 
-on_both! {
+on_all! {
     a_new_database_is_not_initialized,
     initialize_makes_root_at_revision_1,
     initialize_again_changes_nothing,
-    two_who_initialize_at_once_make_one_root,
+    exactly_one_of_many_who_initialize_at_once_makes_root,
     another_keyring_is_refused,
+}
+
+on_durable! {
     a_reopened_database_has_everything,
     a_first_start_that_was_cut_short_can_be_repeated,
     a_database_that_a_newer_version_migrated_opens,
@@ -58,17 +61,27 @@ async fn initialize_again_changes_nothing(db: &Database) {
     store.check_keyring(FINGERPRINT).await.unwrap();
 }
 
-async fn two_who_initialize_at_once_make_one_root(db: &Database) {
-    let [one, other] = db.admins(&db.open().await).await;
-    let (drafts, late) = ([root("one"), root("other")], root("late"));
-    let (first, second) =
-        tokio::join!(one.initialize(FINGERPRINT, &drafts[0]), other.initialize(FINGERPRINT, &drafts[1]));
-    first.unwrap();
-    second.unwrap();
-    one.initialize(FINGERPRINT, &late).await.unwrap();
-    assert_eq!(head(&one).await, Revision(1));
-    let owners = [owner_of(&one, "one").await, owner_of(&one, "other").await];
-    assert_eq!(owners.iter().flatten().count(), 1, "{owners:?}");
+/// Only the one who did it may show its credential to the operator: all others' are nobody's.
+async fn exactly_one_of_many_who_initialize_at_once_makes_root(db: &Database) {
+    let admins = db.admins(&db.open().await).await;
+    let callers: Vec<_> = (0..8)
+        .map(|n| {
+            let store = admins[n % 2].clone();
+            tokio::spawn(async move { store.initialize(FINGERPRINT, &root(&format!("caller{n}"))).await })
+        })
+        .collect();
+    let mut did = Vec::new();
+    for caller in callers {
+        did.push(caller.await.unwrap().unwrap());
+    }
+    assert_eq!(did.iter().filter(|did| **did).count(), 1, "{did:?}");
+    for (n, did) in did.into_iter().enumerate() {
+        let owner = owner_of(&admins[0], &format!("caller{n}")).await;
+        assert_eq!(owner.is_some(), did, "caller {n}");
+    }
+    assert!(!admins[1].initialize(FINGERPRINT, &root("late")).await.unwrap());
+    assert_eq!(owner_of(&admins[0], "late").await, None);
+    assert_eq!(head(&admins[0]).await, Revision(1));
 }
 
 async fn another_keyring_is_refused(db: &Database) {
@@ -171,6 +184,16 @@ async fn a_sqlite_file_in_a_missing_directory_is_told_by_its_path() {
     let path = directory.path().join("missing/keyward.db");
     let error = open(&format!("sqlite:{}", path.display())).await.unwrap_err();
     assert!(error.to_string().contains("missing/keyward.lock"), "{error}");
+}
+
+/// Simulations run side by side in one process.
+#[tokio::test]
+async fn a_database_in_memory_is_its_handles_alone() {
+    let (one, other) = (Database::memory().initialized().await, Database::memory().open().await);
+    assert!(!other.is_initialized().await.unwrap());
+    create_project(&one, "6666").await;
+    other.initialize(FINGERPRINT, &root("other")).await.unwrap();
+    assert_eq!((head(&one).await, head(&other).await), (Revision(2), Revision(1)));
 }
 
 /// As when docker compose starts two admins over a new database.

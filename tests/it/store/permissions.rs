@@ -9,16 +9,19 @@ use tokio::time::{sleep, timeout};
 use super::database::Database;
 use super::{
     all_changes, create_key, create_member, create_project, head, key_draft, key_name, key_name_in, member_draft,
-    member_id, mint, on_both, on_platform, on_project, project_draft, project_id, refused, to_create_key,
+    member_id, mint, on_all, on_durable, on_platform, on_project, project_draft, project_id, refused, to_create_key,
     to_create_member, to_create_project, to_deactivate_key, under,
 };
 
-on_both! {
+on_all! {
     without_the_role_nothing_is_written,
     a_role_on_one_project_counts_on_no_other,
     a_project_role_gives_nothing_on_the_platform,
     with_the_role_it_is_done_in_the_members_name,
     who_may_not_learns_nothing,
+}
+
+on_durable! {
     a_role_taken_away_meanwhile_gives_nothing,
 }
 

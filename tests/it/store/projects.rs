@@ -5,11 +5,11 @@ use keyward_store::Store;
 
 use super::database::Database;
 use super::{
-    all_changes, create_project, head, key_name_in, member_id, mint, on_both, project_draft, project_id, refused,
+    all_changes, create_project, head, key_name_in, member_id, mint, on_all, project_draft, project_id, refused,
     to_create_project,
 };
 
-on_both! {
+on_all! {
     a_project_comes_with_its_default_key_in_one_change,
     a_project_id_is_given_once,
     project_ids_are_told_apart_by_case,

@@ -9,10 +9,11 @@ use keyward_store::{CreatedKey, Mint, SealedSecret, Store};
 use super::database::Database;
 use super::{
     REQUEST, START, create_key, create_member, deactivate_key, digest, head, key_draft, key_name, member_draft, mint,
-    on_both, on_platform, project_draft, refused, sealed, to_create_key, to_create_member, to_create_project, under,
+    on_all, on_durable, on_platform, project_draft, refused, sealed, to_create_key, to_create_member,
+    to_create_project, under,
 };
 
-on_both! {
+on_all! {
     a_retried_create_key_finds_the_first_key,
     a_retried_create_project_finds_the_first_project,
     a_retried_create_member_finds_the_first_member,
@@ -26,6 +27,9 @@ on_both! {
     identical_requests_at_once_create_one_project,
     identical_requests_at_once_create_one_member,
     different_requests_under_one_id_at_once_create_one_key,
+}
+
+on_durable! {
     a_request_id_is_free_again_after_a_day,
 }
 
