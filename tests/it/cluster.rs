@@ -375,3 +375,66 @@ async fn an_admin_that_slept_until_it_was_struck_off_begins_anew_and_grants_noth
     assert_eq!(receipt.enforced_by(), EnforcedBy::WaitOut, "its new life is waited for: {receipt:?}");
     must_not_accept(&asker, &later).await;
 }
+
+/// Whatever it was doing: what it acknowledged is there, and what it was about to do is there whole or not at all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_admin_that_is_killed_between_any_two_statements_loses_nothing_that_it_acknowledged() {
+    const KILLS: usize = 6;
+    const CLIENTS: usize = 8;
+    let cluster = Cluster::start(&LEASE);
+    let stays = cluster.admin("stays");
+    let admin = admin_of(&cluster, &stays).await;
+    admin.create_project("6666").await.unwrap();
+    let (mut acknowledged, mut asked) = (Vec::new(), 0);
+    for kill in 0..KILLS {
+        let mut dies = cluster.admin(&format!("dies{kill}"));
+        let through = admin_of(&cluster, &dies).await;
+        let made = Arc::new(AtomicUsize::new(0));
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|client| {
+                let (through, made) = (through.clone(), Arc::clone(&made));
+                tokio::spawn(async move {
+                    let (mut mine, mut n) = (Vec::new(), 0);
+                    // Until the process is gone.
+                    loop {
+                        let name = format!("k{kill}_{client}_{n}");
+                        let Ok(created) = through.create_key("6666", &name).await else { return (mine, n + 1) };
+                        mine.push((name, created.receipt.unwrap().revision));
+                        made.fetch_add(1, Ordering::Relaxed);
+                        n += 1;
+                    }
+                })
+            })
+            .collect();
+        // At another place of the clients' rhythm each time.
+        while made.load(Ordering::Relaxed) < 40 + kill {
+            tokio::task::yield_now().await;
+        }
+        dies.process.kill();
+        for client in clients {
+            let (mine, tried) = client.await.unwrap();
+            acknowledged.extend(mine);
+            asked += tried;
+        }
+    }
+    // The other one's database connections find no lock that a dead process holds.
+    let receipt = admin.create_key("6666", "after").await.unwrap().receipt.unwrap();
+    let keys = admin.list("6666", 1_000).await.unwrap();
+    for (name, revision) in &acknowledged {
+        let name = format!("projects/6666/keys/{name}");
+        let key =
+            keys.iter().find(|key| key.name == name).unwrap_or_else(|| panic!("{name} was acknowledged, and lost"));
+        assert_eq!(key.revision, *revision);
+    }
+    // Each committed key took one revision, and nothing else took any.
+    let revisions: std::collections::BTreeSet<_> = keys.iter().map(|key| key.revision).collect();
+    assert_eq!(revisions.len(), keys.len());
+    let first = revisions.first().copied().unwrap();
+    assert_eq!(receipt.revision - first + 1, i64::try_from(keys.len()).unwrap(), "a gap, or half a key");
+    report::line(&format!(
+        "kill -9 of {KILLS} admins among creates over PostgreSQL: {asked} asked, {} acknowledged, {} committed, 0 lost, \
+         0 gaps",
+        acknowledged.len(),
+        keys.len() - 2
+    ));
+}

@@ -19,11 +19,17 @@ fn binaries() -> &'static Path {
         let root = workspace();
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         // The whole workspace, as the tests were built: cargo then resolves the same features and compiles nothing twice.
-        let status =
-            Command::new(cargo).args(["build", "--workspace", "--bins", "--quiet"]).current_dir(&root).status();
+        let mut build = Command::new(cargo);
+        build.args(["build", "--workspace", "--bins", "--quiet"]);
+        // Benchmarks measure what is shipped.
+        let release = !cfg!(debug_assertions);
+        if release {
+            build.arg("--release");
+        }
+        let status = build.current_dir(&root).status();
         assert!(status.expect("cargo runs").success(), "the binaries under test do not build");
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-        root.join(target).join("debug")
+        root.join(target).join(if release { "release" } else { "debug" })
     });
     &BUILT
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -28,6 +28,11 @@ impl Process {
         command.stdin(Stdio::null()).stderr(append()).stdout(out);
         let child = command.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
         Self { child, log: log.to_owned() }
+    }
+
+    /// Its pid.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Everything that it has written to stderr.
@@ -88,6 +93,12 @@ impl Process {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// Everything that a command which has ended wrote, to stdout and to stderr.
+pub fn said(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    text(&output.stdout) + &text(&output.stderr)
 }
 
 impl Drop for Process {

@@ -189,7 +189,7 @@ pub fn read_file<T: DeserializeOwned + Default>(path: Option<&Path>) -> anyhow::
     toml::from_str(&text).map_err(|error| {
         // Not the error's own text: it quotes the line, which may hold a password.
         let line =
-            error.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.lines().count().max(1));
+            error.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.matches('\n').count() + 1);
         anyhow::anyhow!("{}, near line {line}: {}", path.display(), error.message())
     })
 }

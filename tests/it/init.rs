@@ -1,0 +1,116 @@
+//! `keyward init`, and what an `admin` demands of its start.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Output;
+
+use keyward_tests::client::Admin;
+use keyward_tests::cluster::Cluster;
+use keyward_tests::keyward::command;
+use keyward_tests::process::said;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn init_makes_everything_once_and_again_changes_nothing() {
+    let cluster = Cluster::start(&[]);
+    let (keyring, root) = (fs::read(cluster.keyring()).unwrap(), cluster.root());
+    for secret in [cluster.keyring(), cluster.credential_file()] {
+        assert_eq!(fs::metadata(&secret).unwrap().permissions().mode() & 0o777, 0o600, "{}", secret.display());
+    }
+    let process = cluster.admin("a1");
+    let admin = Admin::connect(process.at, &root).await;
+    admin.create_project("6666").await.unwrap();
+    let again = cluster.init(&["--lease", "3s"]);
+    assert!(again.status.success(), "{}", said(&again));
+    assert!(said(&again).contains("was set up before"));
+    assert_eq!(fs::read(cluster.keyring()).unwrap(), keyring);
+    assert_eq!(cluster.root(), root);
+    assert!(!said(&again).contains(&root) && !said(&again).contains("kwm_"), "{}", said(&again));
+    // Who loses the root credential's file has not lost the database.
+    fs::remove_file(cluster.credential_file()).unwrap();
+    assert!(cluster.init(&[]).status.success());
+    assert!(!cluster.credential_file().exists(), "a new one would be nobody's");
+    assert!(admin.create_project("7777").await.is_ok());
+}
+
+fn admin_output(cluster: &Cluster, url: &str) -> Output {
+    cluster.admin_command(url).output().unwrap()
+}
+
+#[test]
+fn an_admin_refuses_an_empty_database_a_missing_keyring_and_another_one() {
+    let cluster = Cluster::start(&[]);
+    let empty = cluster.postgres.database("empty").unwrap();
+    let refused = |output: Output, why: &str| {
+        let text = said(&output);
+        assert!(!output.status.success() && text.contains(why), "{text}");
+    };
+    refused(admin_output(&cluster, &empty), "keyward init");
+    let (keyring, kept) = (cluster.keyring(), cluster.keyring().with_extension("kept"));
+    fs::rename(&keyring, &kept).unwrap();
+    refused(admin_output(&cluster, &cluster.url), "keyward init");
+    refused(cluster.init(&[]), "keyring is not at");
+    assert!(!keyring.exists(), "nothing is put in its place");
+    // The keyring of another deployment.
+    let other = Cluster::start(&[]);
+    fs::copy(other.keyring(), &keyring).unwrap();
+    refused(admin_output(&cluster, &cluster.url), "not the one that the database was made with");
+    refused(cluster.init(&[]), "not the one that the database was made with");
+    fs::rename(&kept, &keyring).unwrap();
+    assert!(cluster.init(&[]).status.success());
+}
+
+#[test]
+fn of_many_inits_at_once_one_makes_everything_and_none_undoes_it() {
+    let cluster = Cluster::start(&[]);
+    let url = cluster.postgres.database("fresh").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let outputs: Vec<_> = std::thread::scope(|scope| {
+        let inits: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut init = command("keyward");
+                    init.args(["init", "--database-url", &url, "--keyring", &path("keyring")]);
+                    init.args(["--root-credential", &path("root")]).output().unwrap()
+                })
+            })
+            .collect();
+        inits.into_iter().map(|init| init.join().unwrap()).collect()
+    });
+    // Those that came while another was at work say so, and leave everything to it.
+    let count = |text: &str| outputs.iter().filter(|output| said(output).contains(text)).count();
+    let (made, there, busy) = (count("is set up."), count("was set up before"), count("another keyward process"));
+    assert_eq!((made, made + there + busy), (1, 4), "{outputs:?}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "keyring, its lock, root: nothing half made");
+}
+
+#[test]
+fn a_password_is_in_no_error_and_can_come_from_a_file() {
+    const PASSWORD: &str = "correct-horse-battery";
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let unreachable = format!("postgres://keyward:{PASSWORD}@127.0.0.1:1/keyward");
+    let (url, keyring) = (file("url", &format!("{unreachable}\n")), dir.path().join("keyring").display().to_string());
+    let config = file("config.toml", &format!("keyring = \"k\"\ndatabse_url = \"{unreachable}\"\n"));
+    let broken = file("broken.toml", &format!("keyring = \"k\"\ndatabase_url = \"{unreachable}\n"));
+    let init = ["init", "--keyring", &keyring, "--root-credential", "root"];
+    let malformed = format!("{unreachable}:x:");
+    let cases: [(&[&str], &str); 6] = [
+        (&[&init[..], &["--database-url", &unreachable]].concat(), "cannot open the database"),
+        (&[&init[..], &["--database-url-file", &url]].concat(), "cannot open the database"),
+        (&[&init[..], &["--database-url-file", &url, "--database-url", &unreachable]].concat(), "say either"),
+        (&[&init[..], &["--database-url", &malformed]].concat(), "cannot open the database"),
+        (&["admin", "--config", &config], "near line 2"),
+        (&["admin", "--config", &broken], "near line 2"),
+    ];
+    for (arguments, expected) in cases {
+        let output = command("keyward").args(arguments).current_dir(dir.path()).output().unwrap();
+        let text = said(&output);
+        assert!(!output.status.success() && text.contains(expected), "{arguments:?}: {text}");
+        assert!(!text.contains("battery"), "{arguments:?}: {text}");
+    }
+}
