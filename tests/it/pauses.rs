@@ -100,13 +100,15 @@ async fn nothing_is_accepted_after_the_return_while_validators_stop_for_up_to_15
     for n in 0..KEYS {
         tokens.push(admin.create_key("6666", &format!("k{n}")).await.unwrap().token);
     }
-    let (end, mut stoppers, mut loads, mut askers) = (Arc::new(AtomicBool::new(false)), vec![], vec![], vec![]);
+    let end = Arc::new(AtomicBool::new(false));
+    let (mut validators, mut stoppers, mut loads, mut askers) = (vec![], vec![], vec![], vec![]);
     for n in 0..3 {
         let validator = Arc::new(serve.spawn_validator(&format!("edge{n}")));
         let asker = Asker::connect(validator.grpc).await;
         assert_eq!(asker.verdict(&control).await, Verdict::Valid);
         loads.push(tokio::spawn(load(asker.clone(), control.clone(), Arc::clone(&end))));
-        stoppers.push(tokio::spawn(stop_and_go(validator, SEED + n, Arc::clone(&end))));
+        stoppers.push(tokio::spawn(stop_and_go(Arc::clone(&validator), SEED + n, Arc::clone(&end))));
+        validators.push(validator);
         askers.push(asker);
     }
     let answers = Arc::new(Answers::default());

@@ -29,17 +29,6 @@ use crate::metrics::Metrics;
 use crate::secrets::Secrets;
 use crate::sync::Publisher;
 
-/// Runs a change in a task of its own: a caller that goes away, or whose deadline passes, ends neither the change nor its
-/// fence half way.
-///
-/// # Errors
-/// The change's own; `INTERNAL` when it panicked.
-pub(crate) async fn detached<T: Send + 'static>(
-    change: impl Future<Output = Result<T, Error>> + Send + 'static,
-) -> Result<T, Error> {
-    tokio::spawn(change).await.unwrap_or_else(|error| Err(Error::internal(error.to_string())))
-}
-
 /// The key-admin service, whatever it is reached through.
 #[derive(Debug)]
 pub struct App {

@@ -5,7 +5,7 @@ use keyward_proto::admin::{DeactivateKeyRequest, DeactivateKeyResponse};
 use keyward_runtime::deadline;
 use tonic::Request;
 
-use crate::app::{App, detached};
+use crate::app::App;
 use crate::grpc::auth::caller;
 use crate::grpc::convert;
 
@@ -18,8 +18,6 @@ pub(super) async fn handle(
     let request = request.into_inner();
     let name = KeyName::parse("name", &request.name)?;
     app.may_deactivate_key(&caller, &name)?;
-    let change = Arc::clone(&app);
-    let change = async move { change.deactivate_key(&caller, &name, &request.etag, patience).await };
-    let (key, receipt) = detached(change).await?;
+    let (key, receipt) = app.deactivate_key(&caller, &name, &request.etag, patience).await?;
     Ok(DeactivateKeyResponse { key: Some(convert::key(&app, &key)), receipt: Some(convert::receipt(receipt)) })
 }
