@@ -37,7 +37,7 @@ async fn main() {
     database.close().await.unwrap();
 
     let begun = Instant::now();
-    let serve = serve.restart(false);
+    let serve = serve.restart(true);
     println!("{KEYS} keys, admin and a validator of its own in one process (SQLite):");
     println!("  start to ready {:?}, memory {} MiB", begun.elapsed(), memory(&serve.process, "VmRSS"));
     let (mut times, mut memories) = (Vec::new(), Vec::new());

@@ -26,6 +26,14 @@ fn binaries() -> &'static Path {
         if release {
             build.arg("--release");
         }
+        // What cargo tells the tests about themselves would make build scripts run again, and with them half of all there
+        // is; and once more at the next run of the tests.
+        let of_the_tests = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"];
+        for (name, _) in std::env::vars_os() {
+            if of_the_tests.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+                build.env_remove(name);
+            }
+        }
         let status = build.current_dir(&root).status();
         assert!(status.expect("cargo runs").success(), "the binaries under test do not build");
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
