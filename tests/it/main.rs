@@ -11,6 +11,7 @@ mod grpcurl;
 mod hook;
 mod idempotency;
 mod init;
+mod lifecycle;
 mod names;
 mod operator;
 mod pauses;

@@ -89,6 +89,15 @@ impl Serve {
         Self::start_in(dir, arguments.iter().map(|a| (*a).to_owned()).collect())
     }
 
+    /// Starts one on a data directory in which `prepare` has put something.
+    pub fn start_on(prepare: impl FnOnce(&Path)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        prepare(&data);
+        Self::start_in(dir, Vec::new())
+    }
+
     fn start_in(dir: TempDir, arguments: Vec<String>) -> Self {
         let mut process = spawn(dir.path(), &arguments);
         process.wait_for("readiness", |p| last_event(&p.log(), "ready"));

@@ -56,6 +56,12 @@ impl Secrets {
         }
     }
 
+    /// The digests that a key's token could be stored under, the likeliest first; `None`: the text is no such token.
+    pub(crate) fn token_digests(&self, text: &str) -> Option<Vec<keyward_token::Digest>> {
+        let parsed = self.format.parse(text).ok().filter(|parsed| parsed.kind() != TokenKind::Member)?;
+        Some(self.token_keys.iter().rev().map(|key| key.digest(parsed)).collect())
+    }
+
     /// A new token for a key or a member, with everything that is stored of it.
     pub(crate) fn mint(&self, kind: TokenKind) -> Result<(Token, Mint), Error> {
         let token = Token::generate(&self.format, kind).map_err(|e| Error::internal(e.to_string()))?;

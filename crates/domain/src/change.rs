@@ -76,6 +76,27 @@ pub enum Change {
         /// The key.
         key: Box<KeyRecord>,
     },
+    /// What a key says, or when it expires, was changed.
+    KeyUpdated {
+        /// Before.
+        before: Box<Key>,
+        /// After.
+        after: Box<KeyRecord>,
+    },
+    /// A key's token was shown in clear. Nothing changed.
+    TokenRevealed {
+        /// Whose token.
+        name: KeyName,
+        /// Which of its tokens.
+        generation: u32,
+    },
+    /// A deactivated key was made active again.
+    KeyActivated {
+        /// Before.
+        before: Box<Key>,
+        /// After.
+        after: Box<KeyRecord>,
+    },
     /// A key was deactivated.
     KeyDeactivated {
         /// Before.
@@ -99,7 +120,10 @@ impl Change {
         match self {
             Self::ProjectCreated { project, .. } => project.id.name(),
             Self::KeyCreated { key } => key.key.name.to_string(),
-            Self::KeyDeactivated { after, .. } => after.key.name.to_string(),
+            Self::KeyUpdated { after, .. } | Self::KeyActivated { after, .. } | Self::KeyDeactivated { after, .. } => {
+                after.key.name.to_string()
+            }
+            Self::TokenRevealed { name, .. } => name.to_string(),
             Self::MemberCreated { member, .. } => member.id.name(),
         }
     }
@@ -109,8 +133,10 @@ impl Change {
         match self {
             Self::ProjectCreated { default_key: record, .. }
             | Self::KeyCreated { key: record }
+            | Self::KeyUpdated { after: record, .. }
+            | Self::KeyActivated { after: record, .. }
             | Self::KeyDeactivated { after: record, .. } => vec![(*record).into()],
-            Self::MemberCreated { .. } => Vec::new(),
+            Self::TokenRevealed { .. } | Self::MemberCreated { .. } => Vec::new(),
         }
     }
 }

@@ -54,11 +54,13 @@ pub enum Reason {
     StoreUnavailable,
     Internal,
     ShuttingDown,
+    RevealDisabled,
+    TokenUnknown,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::CredentialMissing,
         Self::CredentialInvalid,
         Self::PermissionDenied,
@@ -80,6 +82,8 @@ impl Reason {
         Self::StoreUnavailable,
         Self::Internal,
         Self::ShuttingDown,
+        Self::RevealDisabled,
+        Self::TokenUnknown,
     ];
 
     /// The reason on the wire, as `KEY_NAME_TAKEN`.
@@ -106,6 +110,8 @@ impl Reason {
             Self::StoreUnavailable => "STORE_UNAVAILABLE",
             Self::Internal => "INTERNAL",
             Self::ShuttingDown => "SHUTTING_DOWN",
+            Self::RevealDisabled => "REVEAL_DISABLED",
+            Self::TokenUnknown => "TOKEN_UNKNOWN",
         }
     }
 
@@ -117,9 +123,9 @@ impl Reason {
             Self::FieldInvalid | Self::KeyNameReserved | Self::RequestIdReused | Self::PageTokenInvalid => {
                 Kind::InvalidArgument
             }
-            Self::ProjectNotFound | Self::KeyNotFound | Self::MemberNotFound => Kind::NotFound,
+            Self::ProjectNotFound | Self::KeyNotFound | Self::MemberNotFound | Self::TokenUnknown => Kind::NotFound,
             Self::ProjectIdTaken | Self::KeyNameTaken | Self::MemberIdTaken => Kind::AlreadyExists,
-            Self::DefaultKeyProtected => Kind::FailedPrecondition,
+            Self::DefaultKeyProtected | Self::RevealDisabled => Kind::FailedPrecondition,
             Self::EtagMismatch => Kind::Aborted,
             Self::NotYetEnforced => Kind::DeadlineExceeded,
             Self::NoLease | Self::RevisionNotReached | Self::StoreUnavailable | Self::ShuttingDown => Kind::Unavailable,
@@ -320,8 +326,19 @@ impl Error {
 
     /// The default key stays active.
     pub fn default_key_protected(name: &KeyName) -> Self {
-        Self::new(Reason::DefaultKeyProtected, "the default key cannot be deactivated; support can rotate its token")
-            .about("keyward/Key", name.to_string())
+        let message = "the default key cannot be deactivated and cannot expire; support can rotate its token";
+        Self::new(Reason::DefaultKeyProtected, message).about("keyward/Key", name.to_string())
+    }
+
+    /// The token was not kept.
+    pub fn reveal_disabled(name: &KeyName) -> Self {
+        let message = "tokens are not kept here: this one was shown when it was made, and cannot be shown again";
+        Self::new(Reason::RevealDisabled, message).about("keyward/Key", name.to_string())
+    }
+
+    /// The token is nobody's.
+    pub fn token_unknown() -> Self {
+        Self::new(Reason::TokenUnknown, "no key has, or ever had, this token")
     }
 
     /// The caller acted on an old state.

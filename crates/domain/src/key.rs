@@ -119,17 +119,71 @@ impl Key {
         hex::encode(&hasher.finalize().as_bytes()[..8])
     }
 
+    /// Whoever acts on an old state of the key is refused; empty: whoever does not care.
+    fn check_etag(&self, etag: &str) -> Result<(), Error> {
+        if etag.is_empty() || etag == self.etag() { Ok(()) } else { Err(Error::etag_mismatch(&self.name)) }
+    }
+
+    /// This key with what `update` says.
+    ///
+    /// # Errors
+    /// `DEFAULT_KEY_PROTECTED` for an expiry on the default key; `FIELD_INVALID` for one that is not in the future;
+    /// `ETAG_MISMATCH`.
+    pub fn updated(&self, update: &KeyUpdate, etag: &str, now: Timestamp, revision: Revision) -> Result<Self, Error> {
+        self.check_etag(etag)?;
+        if let Some(Some(expire_time)) = update.expire_time {
+            if self.default_key {
+                return Err(Error::default_key_protected(&self.name));
+            }
+            check_expiry(Some(expire_time), now)?;
+        }
+        Ok(Self { update_time: now, revision, ..self.with(update) })
+    }
+
+    /// Whether `update` leaves this key as it is.
+    pub fn has_all_of(&self, update: &KeyUpdate) -> bool {
+        *self == self.with(update)
+    }
+
+    fn with(&self, update: &KeyUpdate) -> Self {
+        let mut key = self.clone();
+        if let Some(description) = &update.description {
+            key.description.clone_from(description);
+        }
+        if let Some(annotations) = &update.annotations {
+            key.annotations.clone_from(annotations);
+        }
+        if let Some(expire_time) = update.expire_time {
+            key.expire_time = expire_time;
+        }
+        key
+    }
+
+    /// This key, active again.
+    ///
+    /// # Errors
+    /// `ETAG_MISMATCH`.
+    pub fn activated(&self, etag: &str, now: Timestamp, revision: Revision) -> Result<Self, Error> {
+        self.check_etag(etag)?;
+        Ok(Self {
+            state: KeyState::Active,
+            deactivator: None,
+            deactivate_time: None,
+            update_time: now,
+            revision,
+            ..self.clone()
+        })
+    }
+
     /// This key, deactivated.
     ///
     /// # Errors
-    /// `DEFAULT_KEY_PROTECTED`; `ETAG_MISMATCH` when `etag` is neither empty nor the key's.
+    /// `DEFAULT_KEY_PROTECTED`; `ETAG_MISMATCH`.
     pub fn deactivated(&self, by: &MemberId, etag: &str, now: Timestamp, revision: Revision) -> Result<Self, Error> {
         if self.default_key {
             return Err(Error::default_key_protected(&self.name));
         }
-        if !etag.is_empty() && etag != self.etag() {
-            return Err(Error::etag_mismatch(&self.name));
-        }
+        self.check_etag(etag)?;
         Ok(Self {
             state: KeyState::Deactivated,
             deactivator: Some(by.clone()),
@@ -183,11 +237,46 @@ impl KeyDraft {
     /// # Errors
     /// `FIELD_INVALID` on `key.expire_time` when it is not in the future.
     pub fn check_expiry(&self, now: Timestamp) -> Result<(), Error> {
-        if self.expire_time.is_some_and(|t| t <= now) {
-            return Err(Error::field("key.expire_time", "in the future"));
-        }
-        Ok(())
+        check_expiry(self.expire_time, now)
     }
+}
+
+/// What somebody wants to be different about a key, checked. `None`: as it is.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct KeyUpdate {
+    /// Free text for people.
+    pub description: Option<String>,
+    /// Labels for machines, all of them.
+    pub annotations: Option<BTreeMap<String, String>>,
+    /// From this instant on (inclusive) it is expired; `Some(None)`: never.
+    pub expire_time: Option<Option<Timestamp>>,
+}
+
+impl KeyUpdate {
+    /// Checks everything but the expiry, which only the store's clock can judge.
+    ///
+    /// # Errors
+    /// `FIELD_INVALID` on `key.description` or `key.annotations`.
+    pub fn parse(
+        description: Option<String>,
+        annotations: Option<BTreeMap<String, String>>,
+        expire_time: Option<Option<Timestamp>>,
+    ) -> Result<Self, Error> {
+        if let Some(description) = &description {
+            check_text("key.description", description, 256)?;
+        }
+        if let Some(annotations) = &annotations {
+            check_annotations(annotations)?;
+        }
+        Ok(Self { description, annotations, expire_time })
+    }
+}
+
+fn check_expiry(expire_time: Option<Timestamp>, now: Timestamp) -> Result<(), Error> {
+    if expire_time.is_some_and(|t| t <= now) {
+        return Err(Error::field("key.expire_time", "in the future"));
+    }
+    Ok(())
 }
 
 fn check_annotations(annotations: &BTreeMap<String, String>) -> Result<(), Error> {

@@ -57,9 +57,18 @@ impl Role {
         use Permission as P;
         match self {
             Self::Viewer => matches!(permission, P::ProjectGet | P::KeyGet),
-            Self::Editor => matches!(permission, P::ProjectGet | P::KeyGet | P::KeyCreate | P::KeyDeactivate),
-            Self::Support => matches!(permission, P::ProjectGet | P::KeyGet),
-            Self::Owner => !matches!(permission, P::Peer),
+            Self::Editor => matches!(
+                permission,
+                P::ProjectGet
+                    | P::KeyGet
+                    | P::KeyCreate
+                    | P::KeyUpdate
+                    | P::KeyDeactivate
+                    | P::KeyActivate
+                    | P::KeyReveal
+            ),
+            Self::Support => matches!(permission, P::ProjectGet | P::KeyGet | P::KeyLookup),
+            Self::Owner => !matches!(permission, P::Peer | P::KeyLookup),
             Self::Validator => matches!(permission, P::Sync),
             Self::AdminNode => matches!(permission, P::Peer),
         }
@@ -83,8 +92,16 @@ pub enum Permission {
     KeyGet,
     /// Create keys in a project.
     KeyCreate,
+    /// Change what a project's keys say, and when they expire.
+    KeyUpdate,
     /// Deactivate a project's keys.
     KeyDeactivate,
+    /// Activate a project's deactivated keys.
+    KeyActivate,
+    /// See tokens in clear.
+    KeyReveal,
+    /// Learn which key a token belongs to.
+    KeyLookup,
     /// See members and their roles.
     MemberGet,
     /// Create members.
@@ -97,12 +114,16 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::ProjectGet,
         Self::ProjectCreate,
         Self::KeyGet,
         Self::KeyCreate,
+        Self::KeyUpdate,
         Self::KeyDeactivate,
+        Self::KeyActivate,
+        Self::KeyReveal,
+        Self::KeyLookup,
         Self::MemberGet,
         Self::MemberCreate,
         Self::Sync,
@@ -116,7 +137,11 @@ impl Permission {
             Self::ProjectCreate => "project.create",
             Self::KeyGet => "key.get",
             Self::KeyCreate => "key.create",
+            Self::KeyUpdate => "key.update",
             Self::KeyDeactivate => "key.deactivate",
+            Self::KeyActivate => "key.activate",
+            Self::KeyReveal => "key.reveal",
+            Self::KeyLookup => "key.lookup",
             Self::MemberGet => "member.get",
             Self::MemberCreate => "member.create",
             Self::Sync => "replica.sync",

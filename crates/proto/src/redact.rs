@@ -34,6 +34,18 @@ impl Debug for admin::CreateKeyResponse {
     }
 }
 
+impl Debug for admin::RevealTokenResponse {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("RevealTokenResponse").field("token", &Redacted(self.token.len())).finish()
+    }
+}
+
+impl Debug for admin::LookupKeyRequest {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("LookupKeyRequest").field("token", &Redacted(self.token.len())).finish()
+    }
+}
+
 impl Debug for admin::CreateMemberResponse {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         f.debug_struct("CreateMemberResponse")
@@ -104,6 +116,8 @@ mod tests {
             format!("{:?}", admin::CreateProjectResponse { default_token: secret(), ..Default::default() }),
             format!("{:?}", admin::CreateKeyResponse { token: secret(), ..Default::default() }),
             format!("{:?}", admin::CreateMemberResponse { credential: secret(), ..Default::default() }),
+            format!("{:?}", admin::RevealTokenResponse { token: secret() }),
+            format!("{:?}", admin::LookupKeyRequest { token: secret() }),
             format!("{:?}", validate::ValidateTokenRequest { token: secret(), ..Default::default() }),
             format!("{header:?} {request:?} {welcome:?}"),
         ];

@@ -10,11 +10,12 @@ mod write;
 
 pub use connect::{OpenError, Store};
 pub use sql::admin_node::Pulse;
+pub use sql::change_key::ChangedKey;
 pub use sql::create_key::CreatedKey;
 pub use sql::create_member::CreatedMember;
 pub use sql::create_project::CreatedProject;
-pub use sql::deactivate_key::DeactivatedKey;
 pub use sql::head::Head;
 pub use sql::hints::Hints;
 pub use sql::initialize::RootDraft;
+pub use sql::reveal_token::RevealedToken;
 pub use write::{Call, Mint, RequestStamp, SealedSecret};

@@ -1,7 +1,6 @@
 use std::time::Duration;
 
 use keyward_domain::{Error, Key, KeyName, Member, Permission};
-use keyward_store::Call;
 
 use crate::app::fence::within;
 use crate::app::{App, Receipt, visible};
@@ -23,12 +22,7 @@ impl App {
         patience: Option<Duration>,
     ) -> Result<(Key, Receipt), Error> {
         let begun = std::time::Instant::now();
-        let call = Call {
-            actor: caller.id.clone(),
-            permission: Permission::KeyDeactivate,
-            scope: Some(name.project.clone()),
-            request: None,
-        };
+        let call = self.call_on(caller, Permission::KeyDeactivate, name);
         let deactivated = self.store.deactivate_key(&call, name, etag).await?;
         tracing::info!(revision = %deactivated.revision, key = %name, actor = %caller.id, "key deactivated");
         let receipt = self.fence(deactivated.revision, within(patience, begun.elapsed())).await?;

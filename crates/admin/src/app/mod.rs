@@ -1,5 +1,6 @@
 //! The rules of each method, free of transport: one file a method, named as in `grpc` and in the store.
 
+pub(crate) mod activate_key;
 pub(crate) mod create_key;
 pub(crate) mod create_member;
 pub(crate) mod create_project;
@@ -11,15 +12,18 @@ pub(crate) mod get_project;
 pub(crate) mod list_keys;
 pub(crate) mod list_members;
 pub(crate) mod list_projects;
+pub(crate) mod lookup_key;
 mod page;
+pub(crate) mod reveal_token;
+pub(crate) mod update_key;
 mod visible;
 pub(crate) mod wait_enforced;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward_domain::{Error, Member};
-use keyward_store::{SealedSecret, Store};
+use keyward_domain::{Error, KeyName, Member, Permission};
+use keyward_store::{Call, SealedSecret, Store};
 use keyward_token::{Keyring, Token, TokenFormat};
 
 pub(crate) use fence::{EnforcedBy, Receipt};
@@ -84,6 +88,11 @@ impl App {
             }
         }
         Err(Error::credential_invalid())
+    }
+
+    /// A call that changes a key, and has no request id because doing it twice is as good as once.
+    fn call_on(&self, caller: &Member, permission: Permission, name: &KeyName) -> Call {
+        Call { actor: caller.id.clone(), permission, scope: Some(name.project.clone()), request: None }
     }
 
     /// The secret of a create's answer: the new token, or on a retry the one that the first answer carried.

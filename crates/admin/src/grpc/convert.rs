@@ -105,6 +105,11 @@ pub(super) fn stamp(
     Ok(id.map(|id| RequestStamp { method, id, payload: *blake3::hash(&payload.encode_to_vec()).as_bytes() }))
 }
 
+/// The instant at which a key expires, as a request says it.
+pub(super) fn expire_time(time: &prost_types::Timestamp) -> Result<keyward_domain::Timestamp, Error> {
+    wire::from_timestamp(time).ok_or_else(|| Error::field("key.expire_time", "an instant of the years 1 to 9999"))
+}
+
 /// Refuses a create that sets what only the server may set.
 pub(super) fn refuse_output_only<T: PartialEq>(field: &str, given: &T, allowed: &T, names: &str) -> Result<(), Error> {
     if given == allowed {

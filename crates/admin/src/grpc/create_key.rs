@@ -2,7 +2,6 @@ use std::sync::Arc;
 
 use keyward_domain::{Error, KeyDraft, KeyId, KeyName, ProjectId};
 use keyward_proto::admin::{CreateKeyRequest, CreateKeyResponse, Key};
-use keyward_runtime::wire;
 use tonic::Request;
 
 use crate::app::App;
@@ -36,12 +35,6 @@ fn draft(project: ProjectId, request: CreateKeyRequest) -> Result<KeyDraft, Erro
         ..Default::default()
     };
     convert::refuse_output_only("key", &key, &allowed, "description, platform, expire_time and annotations")?;
-    let expire_time = match &key.expire_time {
-        None => None,
-        Some(time) => {
-            let time = wire::from_timestamp(time);
-            Some(time.ok_or_else(|| Error::field("key.expire_time", "an instant of the years 1 to 9999"))?)
-        }
-    };
+    let expire_time = key.expire_time.as_ref().map(convert::expire_time).transpose()?;
     KeyDraft::parse(name, key.description, &key.platform, expire_time, key.annotations)
 }

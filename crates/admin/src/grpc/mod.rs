@@ -1,6 +1,7 @@
 //! The gRPC services: one file a method (wire to domain, call `app`, domain to wire), and who may call what.
 
 pub(crate) mod access;
+mod activate_key;
 pub(crate) mod auth;
 mod convert;
 mod create_key;
@@ -13,7 +14,10 @@ mod get_project;
 mod list_keys;
 mod list_members;
 mod list_projects;
+mod lookup_key;
+mod reveal_token;
 mod services;
+mod update_key;
 mod wait_enforced;
 mod who_am_i;
 

@@ -10,8 +10,8 @@ use tonic::{Request, Response, Status};
 
 use crate::app::App;
 use crate::grpc::{
-    create_key, create_member, create_project, deactivate_key, get_key, get_member, get_project, list_keys,
-    list_members, list_projects, wait_enforced, who_am_i,
+    activate_key, create_key, create_member, create_project, deactivate_key, get_key, get_member, get_project,
+    list_keys, list_members, list_projects, lookup_key, reveal_token, update_key, wait_enforced, who_am_i,
 };
 
 /// `ProjectService`.
@@ -61,7 +61,11 @@ service!(KeyService for KeyApi {
     create_key: CreateKeyRequest -> CreateKeyResponse,
     get_key: GetKeyRequest -> GetKeyResponse,
     list_keys: ListKeysRequest -> ListKeysResponse,
+    update_key: UpdateKeyRequest -> UpdateKeyResponse,
     deactivate_key: DeactivateKeyRequest -> DeactivateKeyResponse,
+    activate_key: ActivateKeyRequest -> ActivateKeyResponse,
+    reveal_token: RevealTokenRequest -> RevealTokenResponse,
+    lookup_key: LookupKeyRequest -> LookupKeyResponse,
     wait_enforced: WaitEnforcedRequest -> WaitEnforcedResponse,
 });
 

@@ -1,9 +1,17 @@
+use std::io::{BufRead, IsTerminal, Read};
+
 use clap::{Args, Subcommand};
 use keyward_proto::admin::key::State;
 use keyward_proto::admin::key_service_client::KeyServiceClient;
-use keyward_proto::admin::{CreateKeyRequest, DeactivateKeyRequest, Key, ListKeysRequest};
+use keyward_proto::admin::{
+    ActivateKeyRequest, CreateKeyRequest, DeactivateKeyRequest, Key, ListKeysRequest, LookupKeyRequest,
+    RevealTokenRequest, UpdateKeyRequest,
+};
 
 use crate::cli::client::{ClientOptions, Transport, explain, project_name};
+
+/// No token is nearly so long.
+const LONGEST_LINE: u64 = 1_024;
 
 /// Commands about keys.
 #[derive(Debug, Subcommand)]
@@ -23,6 +31,34 @@ pub(crate) enum Keys {
     },
     /// Lists a project's keys.
     List {
+        #[command(flatten)]
+        scope: Scope,
+    },
+    /// Changes what a key says.
+    Describe {
+        /// The key's name.
+        key: String,
+        /// What it is for; empty: nothing.
+        description: String,
+        #[command(flatten)]
+        scope: Scope,
+    },
+    /// Prints a key's token, alone, on stdout. That it was shown is in the audit log.
+    Reveal {
+        /// The key's name.
+        key: String,
+        #[command(flatten)]
+        scope: Scope,
+    },
+    /// Tells which key a token belongs to. The token is read from stdin, so that it is in no command line.
+    Lookup {
+        #[command(flatten)]
+        client: ClientOptions,
+    },
+    /// Makes a deactivated key active again: the undo of a mistake.
+    Activate {
+        /// The key's name.
+        key: String,
         #[command(flatten)]
         scope: Scope,
     },
@@ -52,10 +88,14 @@ impl Keys {
                 let draft = Key { description, platform, ..Default::default() };
                 create(scope.connect().await?, scope.parent(), key, draft).await
             }
-            Self::List { scope } => list(scope.connect().await?, scope.parent()).await,
-            Self::Deactivate { key, scope } => {
-                deactivate(scope.connect().await?, format!("{}/keys/{key}", scope.parent())).await
+            Self::Describe { key, description, scope } => {
+                describe(scope.connect().await?, scope.name(&key), description).await
             }
+            Self::Reveal { key, scope } => reveal(scope.connect().await?, scope.name(&key)).await,
+            Self::Lookup { client } => lookup(KeyServiceClient::new(client.connect().await?)).await,
+            Self::Activate { key, scope } => activate(scope.connect().await?, scope.name(&key)).await,
+            Self::List { scope } => list(scope.connect().await?, scope.parent()).await,
+            Self::Deactivate { key, scope } => deactivate(scope.connect().await?, scope.name(&key)).await,
         }
     }
 }
@@ -67,6 +107,10 @@ impl Scope {
 
     fn parent(&self) -> String {
         project_name(&self.project)
+    }
+
+    fn name(&self, key: &str) -> String {
+        format!("{}/keys/{key}", self.parent())
     }
 }
 
@@ -85,17 +129,21 @@ async fn create(
     Ok(())
 }
 
+fn state(key: &Key) -> &'static str {
+    match key.state() {
+        State::Active => "active",
+        State::Deactivated => "deactivated",
+        State::Unspecified => "",
+    }
+}
+
 async fn list(mut client: KeyServiceClient<Transport>, parent: String) -> anyhow::Result<()> {
     println!("{:<40} {:<12} {:<12} {:<24} DESCRIPTION", "NAME", "STATE", "TOKEN", "CREATOR");
     let mut request = ListKeysRequest { parent, page_size: 100, page_token: String::new() };
     loop {
         let page = client.list_keys(request.clone()).await.map_err(|s| explain(&s))?.into_inner();
         for key in &page.keys {
-            let state = match key.state() {
-                State::Active => "active",
-                State::Deactivated => "deactivated",
-                State::Unspecified => "",
-            };
+            let state = state(key);
             let name = key.name.rsplit('/').next().unwrap_or_default();
             println!("{name:<40} {state:<12} {:<12} {:<24} {}", key.masked_token, key.creator, key.description);
         }
@@ -104,6 +152,41 @@ async fn list(mut client: KeyServiceClient<Transport>, parent: String) -> anyhow
         }
         request.page_token = page.next_page_token;
     }
+}
+
+async fn describe(mut client: KeyServiceClient<Transport>, name: String, description: String) -> anyhow::Result<()> {
+    let key = Some(Key { name, description, ..Default::default() });
+    let update_mask = Some(prost_types::FieldMask { paths: vec!["description".to_owned()] });
+    let done = client.update_key(UpdateKeyRequest { key, update_mask }).await.map_err(|s| explain(&s))?.into_inner();
+    eprintln!("changed {}", done.key.unwrap_or_default().name);
+    Ok(())
+}
+
+async fn reveal(mut client: KeyServiceClient<Transport>, name: String) -> anyhow::Result<()> {
+    let shown = client.reveal_token(RevealTokenRequest { name }).await.map_err(|s| explain(&s))?.into_inner();
+    println!("{}", shown.token);
+    Ok(())
+}
+
+async fn lookup(mut client: KeyServiceClient<Transport>) -> anyhow::Result<()> {
+    if std::io::stdin().is_terminal() {
+        eprintln!("paste the token, then press Enter:");
+    }
+    let mut token = String::new();
+    std::io::stdin().lock().take(LONGEST_LINE).read_line(&mut token)?;
+    let token = token.trim().to_owned();
+    let found = client.lookup_key(LookupKeyRequest { token }).await.map_err(|s| explain(&s))?.into_inner();
+    let key = found.key.unwrap_or_default();
+    println!("{}", key.name);
+    eprintln!("{}, created by {}", state(&key), key.creator);
+    Ok(())
+}
+
+async fn activate(mut client: KeyServiceClient<Transport>, name: String) -> anyhow::Result<()> {
+    let request = ActivateKeyRequest { name, etag: String::new() };
+    let done = client.activate_key(request).await.map_err(|s| explain(&s))?.into_inner();
+    eprintln!("{} is active, with the token that it had", done.key.unwrap_or_default().name);
+    Ok(())
 }
 
 async fn deactivate(mut client: KeyServiceClient<Transport>, name: String) -> anyhow::Result<()> {

@@ -4,7 +4,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, Que
 
 use crate::connect::Store;
 use crate::convert::{to_key, to_member, to_project};
-use crate::entity::{credential, key, member, project, role_binding};
+use crate::entity::{credential, key, key_token, member, project, role_binding};
 use crate::error::{TxError, unavailable};
 
 impl Store {
@@ -22,6 +22,17 @@ impl Store {
     /// `STORE_UNAVAILABLE`.
     pub async fn key(&self, name: &KeyName) -> Result<Option<Key>, Error> {
         find_key(&self.reader(), name).await.map_err(answer)
+    }
+
+    /// The key that has, or had, a token with this digest.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE`.
+    pub async fn key_by_token(&self, digest: &Digest) -> Result<Option<Key>, Error> {
+        let token = key_token::Entity::find_by_id(digest.as_bytes().to_vec()).one(&self.reader()).await;
+        let Some(token) = token.map_err(|e| unavailable(&e))? else { return Ok(None) };
+        let key = key::Entity::find_by_id(token.key_uid).one(&self.reader()).await.map_err(|e| unavailable(&e))?;
+        key.map(to_key).transpose()
     }
 
     /// The member of that id.

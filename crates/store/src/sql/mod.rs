@@ -1,6 +1,8 @@
 //! One file per operation; every query about keys takes the project.
 
+pub(crate) mod activate_key;
 pub(crate) mod admin_node;
+pub(crate) mod change_key;
 pub(crate) mod changes;
 pub(crate) mod create_key;
 pub(crate) mod create_member;
@@ -12,7 +14,9 @@ pub(crate) mod hints;
 pub(crate) mod image;
 pub(crate) mod initialize;
 pub(crate) mod list;
+pub(crate) mod reveal_token;
 mod setting;
+mod update_key;
 
 /// How many rows a query may return at most: databases count in 63 bits, and sea-query panics beyond.
 pub(crate) fn rows(limit: u64) -> u64 {
