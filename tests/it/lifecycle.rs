@@ -5,10 +5,12 @@ use std::time::{Duration, SystemTime};
 use keyward_proto::admin::key::State;
 use keyward_proto::admin::receipt::EnforcedBy;
 use keyward_proto::admin::{
-    ActivateKeyRequest, GetKeyRequest, Key, LookupKeyRequest, RevealTokenRequest, Role, RoleBinding, UpdateKeyRequest,
+    ActivateKeyRequest, CreateKeyRequest, GetKeyRequest, Key, LookupKeyRequest, RevealTokenRequest, Role, RoleBinding,
+    RotateDefaultKeyRequest, RotateDefaultKeyResponse, RotateKeyRequest, RotateKeyResponse, UpdateKeyRequest,
 };
 use keyward_proto::validate::Verdict;
-use keyward_tests::client::{Admin, Asker, reason, violation};
+use keyward_tests::client::{Admin, Asker, reason, request_id, violation};
+use keyward_tests::cluster::Cluster;
 use keyward_tests::keyward::Serve;
 use prost_types::{FieldMask, Timestamp};
 use tonic::{Code, Status};
@@ -38,6 +40,39 @@ async fn lookup(admin: &Admin, token: &str) -> Result<Key, Status> {
 async fn get(admin: &Admin, name: &str) -> Key {
     let request = GetKeyRequest { name: name.to_owned() };
     admin.keys.clone().get_key(request).await.unwrap().into_inner().key.unwrap()
+}
+
+fn rotation(new: &str, after: Option<u64>) -> RotateKeyRequest {
+    RotateKeyRequest {
+        name: NAME.to_owned(),
+        new_key_id: new.to_owned(),
+        deactivate_old_after: after.map(|seconds| prost_types::Duration { seconds: seconds as i64, nanos: 0 }),
+        request_id: request_id(),
+    }
+}
+
+async fn rotate(admin: &Admin, request: RotateKeyRequest) -> Result<RotateKeyResponse, Status> {
+    Ok(admin.keys.clone().rotate_key(request).await?.into_inner())
+}
+
+async fn rotate_default(admin: &Admin, name: &str, grace: Option<i64>) -> Result<RotateDefaultKeyResponse, Status> {
+    let grace = grace.map(|seconds| prost_types::Duration { seconds, nanos: 0 });
+    let request = RotateDefaultKeyRequest { name: name.to_owned(), grace, request_id: request_id() };
+    Ok(admin.keys.clone().rotate_default_key(request).await?.into_inner())
+}
+
+/// A member of that role on the platform.
+async fn on_platform(serve: &Serve, admin: &Admin, id: &str, role: Role) -> Admin {
+    let binding = RoleBinding { role: role.into(), project: String::new() };
+    Admin::connect(serve.admin, &admin.create_member(id, &[binding]).await.unwrap()).await
+}
+
+async fn until(asker: &Asker, token: &str, verdict: Verdict) {
+    let begun = std::time::Instant::now();
+    while asker.verdict(token).await != verdict {
+        assert!(begun.elapsed() < Duration::from_secs(20), "never {verdict:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 fn seconds_from_now(seconds: u64) -> Timestamp {
@@ -179,9 +214,7 @@ async fn without_a_sealing_key_a_token_is_shown_once_and_never_again() {
 #[tokio::test]
 async fn support_and_nobody_else_learns_whose_a_found_token_is() {
     let (serve, admin, token) = begin().await;
-    let support = RoleBinding { role: Role::Support.into(), project: String::new() };
-    let support = admin.create_member("support", &[support]).await.unwrap();
-    let support = Admin::connect(serve.admin, &support).await;
+    let support = on_platform(&serve, &admin, "support", Role::Support).await;
     admin.deactivate("6666", "a").await.unwrap();
     let found = lookup(&support, &token).await.unwrap();
     assert_eq!((found.name.as_str(), found.state()), (NAME, State::Deactivated));
@@ -197,4 +230,180 @@ async fn support_and_nobody_else_learns_whose_a_found_token_is() {
         assert_eq!(violation(&status).0, "token");
         assert!(bad.is_empty() || !status.message().contains(bad), "{status:?}");
     }
+}
+
+/// The rotation by the book: the replacement, both side by side, the old one's end on schedule, across a restart.
+#[tokio::test]
+async fn a_key_is_replaced_by_the_book() {
+    let (serve, admin, old_token) = begin().await;
+    let described = Key { name: NAME.to_owned(), description: "the shop".to_owned(), ..Default::default() };
+    update(&admin, described, &[]).await.unwrap();
+    let request = rotation("a_2", Some(4));
+    let done = rotate(&admin, request.clone()).await.unwrap();
+    let (new, old) = (done.key.unwrap(), done.old_key.unwrap());
+    assert_eq!(
+        (new.name.as_str(), new.replaces.as_str(), new.replaced_by.as_str()),
+        ("projects/6666/keys/a_2", NAME, "")
+    );
+    assert_eq!((old.replaces.as_str(), old.replaced_by.as_str()), ("", "projects/6666/keys/a_2"));
+    assert_eq!((new.description.as_str(), new.state(), old.state()), ("the shop", State::Active, State::Active));
+    let end = SystemTime::try_from(old.scheduled_deactivate_time.unwrap()).unwrap();
+    assert!(end > SystemTime::now() && end < SystemTime::now() + Duration::from_secs(5));
+    // A retry gets the same key and the same token.
+    let again = rotate(&admin, request).await.unwrap();
+    assert_eq!((again.key.unwrap().uid, again.token.as_str()), (new.uid, done.token.as_str()));
+    let asker = Asker::connect(serve.validator).await;
+    for token in [&old_token, &done.token] {
+        assert_eq!(asker.verdict(token).await, Verdict::Valid, "both, side by side");
+    }
+    let serve = serve.restart(true);
+    let (admin, asker) = (Admin::connect(serve.admin, &serve.root()).await, Asker::connect(serve.validator).await);
+    until(&asker, &old_token, Verdict::Deactivated).await;
+    assert_eq!(asker.verdict(&done.token).await, Verdict::Valid);
+    let old = get(&admin, NAME).await;
+    assert_eq!((old.state(), old.deactivator.as_str()), (State::Deactivated, "members/root"));
+    assert!(SystemTime::try_from(old.deactivate_time.unwrap()).unwrap() >= end, "not before its time");
+    assert_eq!(old.scheduled_deactivate_time, None);
+    // It stays so, at one revision.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(get(&admin, NAME).await.revision, old.revision);
+}
+
+#[tokio::test]
+async fn a_rotation_is_refused_where_it_makes_no_sense() {
+    let (_serve, admin, _) = begin().await;
+    let status = rotate(&admin, rotation("a", None)).await.unwrap_err();
+    assert_eq!(refused(&status), (Code::AlreadyExists, "KEY_NAME_TAKEN".to_owned()));
+    for (request, field) in [
+        (rotation("a-2", None), "new_key_id"),
+        (rotation("a_2", Some(0)), "deactivate_old_after"),
+        (rotation("a_2", Some(366 * 86_400)), "deactivate_old_after"),
+        (RotateKeyRequest { name: "a".to_owned(), ..rotation("a_2", None) }, "name"),
+    ] {
+        assert_eq!(violation(&rotate(&admin, request).await.unwrap_err()).0, field);
+    }
+    let default_key = admin.list("6666", 0).await.unwrap().remove(0).name;
+    let request = RotateKeyRequest { name: default_key, ..rotation("a_2", None) };
+    let status = rotate(&admin, request).await.unwrap_err();
+    assert_eq!(refused(&status), (Code::FailedPrecondition, "DEFAULT_KEY_PROTECTED".to_owned()));
+    rotate(&admin, rotation("a_2", None)).await.unwrap();
+    let status = rotate(&admin, rotation("a_3", None)).await.unwrap_err();
+    assert_eq!(refused(&status), (Code::FailedPrecondition, "KEY_REPLACED".to_owned()));
+    admin.deactivate("6666", "a_2").await.unwrap();
+    let request = RotateKeyRequest { name: "projects/6666/keys/a_2".to_owned(), ..rotation("a_3", None) };
+    let status = rotate(&admin, request).await.unwrap_err();
+    assert_eq!(refused(&status), (Code::FailedPrecondition, "KEY_DEACTIVATED".to_owned()));
+}
+
+#[tokio::test]
+async fn a_schedule_can_be_made_moved_and_taken_back() {
+    let (serve, admin, token) = begin().await;
+    let asker = Asker::connect(serve.validator).await;
+    let ending = |time| Key { name: NAME.to_owned(), scheduled_deactivate_time: time, ..Default::default() };
+    update(&admin, ending(Some(seconds_from_now(2))), &[]).await.unwrap();
+    let key = update(&admin, ending(None), &["scheduled_deactivate_time"]).await.unwrap().key.unwrap();
+    assert_eq!(key.scheduled_deactivate_time, None);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(asker.verdict(&token).await, Verdict::Valid, "it was taken back");
+    update(&admin, ending(Some(seconds_from_now(1))), &[]).await.unwrap();
+    until(&asker, &token, Verdict::Deactivated).await;
+    let status = update(&admin, ending(Some(seconds_from_now(60))), &[]).await.unwrap_err();
+    assert_eq!(refused(&status), (Code::FailedPrecondition, "KEY_DEACTIVATED".to_owned()));
+    let key = activate(&admin, NAME, "").await.unwrap().key.unwrap();
+    assert_eq!((key.state(), key.scheduled_deactivate_time), (State::Active, None));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(asker.verdict(&token).await, Verdict::Valid, "what was done is not done again");
+    let default_key = admin.list("6666", 0).await.unwrap().remove(0);
+    let ending = Key { scheduled_deactivate_time: Some(seconds_from_now(60)), ..default_key };
+    let status = update(&admin, ending, &["scheduled_deactivate_time"]).await.unwrap_err();
+    assert_eq!(refused(&status), (Code::FailedPrecondition, "DEFAULT_KEY_PROTECTED".to_owned()));
+}
+
+/// Each admin looks; one does it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_admins_one_deactivates_on_schedule_and_once() {
+    const KEYS: usize = 20;
+    let cluster = Cluster::start(&["--lease", "2s"]);
+    let processes = [cluster.admin("a1"), cluster.admin("a2")];
+    let admin = Admin::connect(processes[0].at, &cluster.root()).await;
+    admin.create_project("6666").await.unwrap();
+    let end = Some(seconds_from_now(3));
+    for n in 0..KEYS {
+        let name = admin.create_key("6666", &format!("k{n}")).await.unwrap().key.unwrap().name;
+        let key = Key { name, scheduled_deactivate_time: end, ..Default::default() };
+        update(&admin, key, &["scheduled_deactivate_time"]).await.unwrap();
+    }
+    let deactivated = |keys: &[Key]| keys.iter().filter(|key| key.state() == State::Deactivated).count();
+    while deactivated(&admin.list("6666", 0).await.unwrap()) < KEYS {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let head = admin.create_key("6666", "head").await.unwrap().receipt.unwrap().revision;
+    // Root, project, and for each key its creation, its schedule and its end; then this one.
+    assert_eq!(head, 2 + 3 * KEYS as i64 + 1);
+    let log = processes.map(|process| process.process.log());
+    let did = log.map(|log| log.lines().filter(|line| line.contains("deactivated on schedule")).count());
+    assert_eq!(did[0] + did[1], KEYS, "{did:?}");
+}
+
+#[tokio::test]
+async fn support_and_nobody_else_rotates_a_default_key_whose_old_token_dies_at_once() {
+    let (serve, admin, _) = begin().await;
+    let _edge = serve.spawn_validator("edge");
+    let asker = Asker::connect(serve.validator).await;
+    let support = on_platform(&serve, &admin, "support", Role::Support).await;
+    let name = admin.list("6666", 0).await.unwrap().remove(0).name;
+    let old_token = reveal(&admin, &name).await.unwrap();
+    let status = rotate_default(&admin, &name, None).await.unwrap_err();
+    assert_eq!(refused(&status), (Code::PermissionDenied, "PERMISSION_DENIED".to_owned()), "withheld from owners");
+    let done = rotate_default(&support, &name, None).await.unwrap();
+    let receipt = done.receipt.unwrap();
+    assert_eq!((receipt.enforced_by(), receipt.validators_acked), (EnforcedBy::Acks, 2), "{receipt:?}");
+    assert_eq!(done.token, "", "an editor of the project reveals it");
+    assert_eq!(asker.verdict(&old_token).await, Verdict::Deactivated);
+    let key = done.key.unwrap();
+    assert_eq!((key.name.as_str(), key.state()), (name.as_str(), State::Active));
+    let status = reveal(&support, &name).await.unwrap_err();
+    assert_eq!(refused(&status), (Code::PermissionDenied, "PERMISSION_DENIED".to_owned()));
+    let new_token = reveal(&admin, &name).await.unwrap();
+    assert_ne!(new_token, old_token);
+    assert_eq!(asker.verdict(&new_token).await, Verdict::Valid);
+    assert!(new_token.ends_with(
+        key.masked_token.chars().rev().take(4).collect::<String>().chars().rev().collect::<String>().as_str()
+    ));
+    assert_eq!(lookup(&support, &old_token).await.unwrap().name, name, "a superseded token is still the key's");
+
+    // With a grace both work for a while, and a retry rotates no second time.
+    let grace = Some(prost_types::Duration { seconds: 2, nanos: 0 });
+    let request = RotateDefaultKeyRequest { name: name.clone(), grace, request_id: request_id() };
+    let first = support.keys.clone().rotate_default_key(request.clone()).await.unwrap().into_inner().key.unwrap();
+    let again = support.keys.clone().rotate_default_key(request).await.unwrap().into_inner().key.unwrap();
+    assert_eq!(first.revision, again.revision);
+    let newest = reveal(&admin, &name).await.unwrap();
+    assert_eq!((asker.verdict(&new_token).await, asker.verdict(&newest).await), (Verdict::Valid, Verdict::Valid));
+    until(&asker, &new_token, Verdict::Deactivated).await;
+    assert_eq!(asker.verdict(&newest).await, Verdict::Valid);
+    let status = rotate_default(&support, NAME, None).await.unwrap_err();
+    assert_eq!(violation(&status).0, "name");
+    assert_eq!(violation(&rotate_default(&support, &name, Some(-1)).await.unwrap_err()).0, "grace");
+}
+
+/// Everything that is born is born with its own name: nobody can pass a key off as the default one.
+#[tokio::test]
+async fn a_rotation_cannot_take_a_default_keys_name() {
+    let (_serve, admin, _) = begin().await;
+    for new in ["6666_default_000000", "x_default_1"] {
+        let status = rotate(&admin, rotation(new, None)).await.unwrap_err();
+        assert_eq!(refused(&status), (Code::InvalidArgument, "KEY_NAME_RESERVED".to_owned()));
+    }
+    let request = CreateKeyRequest {
+        parent: "projects/6666".to_owned(),
+        key_id: "b".to_owned(),
+        key: Some(Key { replaces: NAME.to_owned(), ..Default::default() }),
+        request_id: String::new(),
+    };
+    assert_eq!(
+        violation(&admin.keys.clone().create_key(request).await.unwrap_err()).0,
+        "key",
+        "links are the server's"
+    );
 }

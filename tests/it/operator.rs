@@ -42,6 +42,15 @@ async fn commands_print_what_is_wanted_alone_on_stdout() {
     let (_, list, _) = run(&mut serve.operator(&["keys", "list", "--project", "6666"]));
     assert!(list.contains("the other shop") && !list.contains("the shop"), "{list}");
 
+    let rotate = ["keys", "rotate", "server_prod", "--to", "server_prod_2", "--deactivate-old-after", "24h"];
+    let (ok, new_token, told) = run(serve.operator(&rotate).args(["--project", "6666"]));
+    assert!(ok && told.contains("replaces projects/6666/keys/server_prod") && !told.contains(&new_token), "{told}");
+    for token in [&token, &new_token] {
+        assert_eq!(asker.verdict(token).await, Verdict::Valid);
+    }
+    let (ok, _, told) = run(&mut serve.operator(&["keys", "keep", "server_prod", "--project", "6666"]));
+    assert!(ok && told.contains("is not deactivated by itself"), "{told}");
+
     let (ok, out, told) = run(&mut serve.operator(&["keys", "create", "a-b", "--project", "6666"]));
     assert!(!ok && out.is_empty() && told.contains("1 to 64 letters, digits and underscores"), "{told}");
     let (ok, credential, _) = run(&mut serve.operator(&["members", "create", "edge", "--role", "validator"]));

@@ -5,6 +5,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use keyward_domain::Uid;
 use keyward_store::{RootDraft, Store};
 use keyward_token::{Keyring, Token, TokenFormat, TokenKind};
 
@@ -78,6 +79,6 @@ pub(crate) async fn bind_root(
     root: &Token,
 ) -> anyhow::Result<bool> {
     let secrets = Secrets::new(format.clone(), Keyring::parse(&keyring.render())?);
-    let mint = secrets.trace(root)?;
+    let mint = secrets.trace(root, Uid::generate())?;
     Ok(store.initialize(&keyring.fingerprint(), &RootDraft { mint }).await?)
 }

@@ -64,16 +64,20 @@ impl Secrets {
 
     /// A new token for a key or a member, with everything that is stored of it.
     pub(crate) fn mint(&self, kind: TokenKind) -> Result<(Token, Mint), Error> {
+        self.mint_for(kind, Uid::generate())
+    }
+
+    /// The same for a key that there is already.
+    pub(crate) fn mint_for(&self, kind: TokenKind, uid: Uid) -> Result<(Token, Mint), Error> {
         let token = Token::generate(&self.format, kind).map_err(|e| Error::internal(e.to_string()))?;
-        let mint = self.trace(&token)?;
+        let mint = self.trace(&token, uid)?;
         Ok((token, mint))
     }
 
-    /// What is stored of a token.
-    pub(crate) fn trace(&self, token: &Token) -> Result<Mint, Error> {
+    /// What is stored of a token for the key or member of that uid.
+    pub(crate) fn trace(&self, token: &Token, uid: Uid) -> Result<Mint, Error> {
         let keys = if token.kind() == TokenKind::Member { &self.credential_keys } else { &self.token_keys };
         let key = keys.last().ok_or_else(|| Error::internal("the keyring has no digest key"))?;
-        let uid = Uid::generate();
         Ok(Mint {
             uid,
             digest: key.digest(token.parsed()),

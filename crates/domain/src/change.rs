@@ -83,6 +83,22 @@ pub enum Change {
         /// After.
         after: Box<KeyRecord>,
     },
+    /// A key came to be that replaces another.
+    KeyRotated {
+        /// The other one before.
+        before: Box<Key>,
+        /// The other one after: linked, and perhaps with a schedule.
+        after: Box<KeyRecord>,
+        /// The new one.
+        key: Box<KeyRecord>,
+    },
+    /// A default key got a new token.
+    TokenRotated {
+        /// Before.
+        before: Box<Key>,
+        /// After.
+        after: Box<KeyRecord>,
+    },
     /// A key's token was shown in clear. Nothing changed.
     TokenRevealed {
         /// Whose token.
@@ -120,9 +136,11 @@ impl Change {
         match self {
             Self::ProjectCreated { project, .. } => project.id.name(),
             Self::KeyCreated { key } => key.key.name.to_string(),
-            Self::KeyUpdated { after, .. } | Self::KeyActivated { after, .. } | Self::KeyDeactivated { after, .. } => {
-                after.key.name.to_string()
-            }
+            Self::KeyUpdated { after, .. }
+            | Self::KeyRotated { after, .. }
+            | Self::TokenRotated { after, .. }
+            | Self::KeyActivated { after, .. }
+            | Self::KeyDeactivated { after, .. } => after.key.name.to_string(),
             Self::TokenRevealed { name, .. } => name.to_string(),
             Self::MemberCreated { member, .. } => member.id.name(),
         }
@@ -134,8 +152,10 @@ impl Change {
             Self::ProjectCreated { default_key: record, .. }
             | Self::KeyCreated { key: record }
             | Self::KeyUpdated { after: record, .. }
+            | Self::TokenRotated { after: record, .. }
             | Self::KeyActivated { after: record, .. }
             | Self::KeyDeactivated { after: record, .. } => vec![(*record).into()],
+            Self::KeyRotated { after, key, .. } => vec![(*after).into(), (*key).into()],
             Self::TokenRevealed { .. } | Self::MemberCreated { .. } => Vec::new(),
         }
     }
@@ -197,6 +217,9 @@ mod tests {
             deactivator: None,
             deactivate_time: None,
             expire_time: Some(Timestamp::from_micros(3)),
+            schedule: None,
+            replaces: None,
+            replaced_by: None,
             annotations: [("team".to_owned(), "edge".to_owned())].into(),
             create_revision: Revision(4),
             revision: Revision(5),

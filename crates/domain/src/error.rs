@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt::{Display, Formatter};
 use std::time::Duration;
 
-use crate::id::{KeyName, MemberId, ProjectId, Revision};
+use crate::id::{KeyId, KeyName, MemberId, ProjectId, Revision};
 
 /// The small closed set of ways to fail that every transport can render: the standard gRPC codes in use.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -56,11 +56,13 @@ pub enum Reason {
     ShuttingDown,
     RevealDisabled,
     TokenUnknown,
+    KeyDeactivated,
+    KeyReplaced,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::CredentialMissing,
         Self::CredentialInvalid,
         Self::PermissionDenied,
@@ -84,6 +86,8 @@ impl Reason {
         Self::ShuttingDown,
         Self::RevealDisabled,
         Self::TokenUnknown,
+        Self::KeyDeactivated,
+        Self::KeyReplaced,
     ];
 
     /// The reason on the wire, as `KEY_NAME_TAKEN`.
@@ -112,6 +116,8 @@ impl Reason {
             Self::ShuttingDown => "SHUTTING_DOWN",
             Self::RevealDisabled => "REVEAL_DISABLED",
             Self::TokenUnknown => "TOKEN_UNKNOWN",
+            Self::KeyDeactivated => "KEY_DEACTIVATED",
+            Self::KeyReplaced => "KEY_REPLACED",
         }
     }
 
@@ -125,7 +131,9 @@ impl Reason {
             }
             Self::ProjectNotFound | Self::KeyNotFound | Self::MemberNotFound | Self::TokenUnknown => Kind::NotFound,
             Self::ProjectIdTaken | Self::KeyNameTaken | Self::MemberIdTaken => Kind::AlreadyExists,
-            Self::DefaultKeyProtected | Self::RevealDisabled => Kind::FailedPrecondition,
+            Self::DefaultKeyProtected | Self::RevealDisabled | Self::KeyDeactivated | Self::KeyReplaced => {
+                Kind::FailedPrecondition
+            }
             Self::EtagMismatch => Kind::Aborted,
             Self::NotYetEnforced => Kind::DeadlineExceeded,
             Self::NoLease | Self::RevisionNotReached | Self::StoreUnavailable | Self::ShuttingDown => Kind::Unavailable,
@@ -326,7 +334,7 @@ impl Error {
 
     /// The default key stays active.
     pub fn default_key_protected(name: &KeyName) -> Self {
-        let message = "the default key cannot be deactivated and cannot expire; support can rotate its token";
+        let message = "the default key cannot be deactivated and cannot expire; only support can rotate it";
         Self::new(Reason::DefaultKeyProtected, message).about("keyward/Key", name.to_string())
     }
 
@@ -334,6 +342,17 @@ impl Error {
     pub fn reveal_disabled(name: &KeyName) -> Self {
         let message = "tokens are not kept here: this one was shown when it was made, and cannot be shown again";
         Self::new(Reason::RevealDisabled, message).about("keyward/Key", name.to_string())
+    }
+
+    /// The key is deactivated.
+    pub fn key_deactivated(name: &KeyName) -> Self {
+        Self::new(Reason::KeyDeactivated, "the key is deactivated").about("keyward/Key", name.to_string())
+    }
+
+    /// The key was rotated before.
+    pub fn key_replaced(name: &KeyName, by: &KeyId) -> Self {
+        Self::new(Reason::KeyReplaced, format!("key {by} was made to replace this one already; rotate that one"))
+            .about("keyward/Key", name.to_string())
     }
 
     /// The token is nobody's.

@@ -5,7 +5,7 @@ use keyward_token::TokenKind;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::id::{KeyName, MemberId, Revision, Uid};
+use crate::id::{KeyId, KeyName, MemberId, Revision, Uid};
 use crate::text::{breaks_a_line, check_text};
 use crate::time::Timestamp;
 
@@ -73,6 +73,15 @@ impl Display for Platform {
     }
 }
 
+/// A deactivation to come.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// When.
+    pub time: Timestamp,
+    /// Who wanted it; the deactivation will be this member's.
+    pub by: MemberId,
+}
+
 /// An API key. Its token is not in here.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Key {
@@ -102,6 +111,15 @@ pub struct Key {
     pub deactivate_time: Option<Timestamp>,
     /// From this instant on (inclusive) it is expired.
     pub expire_time: Option<Timestamp>,
+    /// When the platform is to deactivate it by itself.
+    #[serde(default)]
+    pub schedule: Option<Schedule>,
+    /// The key of the same project that it replaces.
+    #[serde(default)]
+    pub replaces: Option<KeyId>,
+    /// The key of the same project that replaces it.
+    #[serde(default)]
+    pub replaced_by: Option<KeyId>,
     /// Labels for machines.
     pub annotations: BTreeMap<String, String>,
     /// The revision that created it; lists are in this order.
@@ -127,25 +145,37 @@ impl Key {
     /// This key with what `update` says.
     ///
     /// # Errors
-    /// `DEFAULT_KEY_PROTECTED` for an expiry on the default key; `FIELD_INVALID` for one that is not in the future;
-    /// `ETAG_MISMATCH`.
-    pub fn updated(&self, update: &KeyUpdate, etag: &str, now: Timestamp, revision: Revision) -> Result<Self, Error> {
+    /// `DEFAULT_KEY_PROTECTED` for an end of the default key; `FIELD_INVALID` for one that is not in the future;
+    /// `KEY_DEACTIVATED` for a schedule; `ETAG_MISMATCH`.
+    pub fn updated(
+        &self,
+        update: &KeyUpdate,
+        by: &MemberId,
+        etag: &str,
+        now: Timestamp,
+        revision: Revision,
+    ) -> Result<Self, Error> {
         self.check_etag(etag)?;
-        if let Some(Some(expire_time)) = update.expire_time {
-            if self.default_key {
-                return Err(Error::default_key_protected(&self.name));
-            }
-            check_expiry(Some(expire_time), now)?;
+        let (expiry, schedule) = (update.expire_time.flatten(), update.scheduled_deactivate_time.flatten());
+        if self.default_key && (expiry.is_some() || schedule.is_some()) {
+            return Err(Error::default_key_protected(&self.name));
         }
-        Ok(Self { update_time: now, revision, ..self.with(update) })
+        check_future("key.expire_time", expiry, now)?;
+        check_future("key.scheduled_deactivate_time", schedule, now)?;
+        if schedule.is_some() && self.state == KeyState::Deactivated {
+            return Err(Error::key_deactivated(&self.name));
+        }
+        Ok(Self { update_time: now, revision, ..self.with(update, by) })
     }
 
     /// Whether `update` leaves this key as it is.
     pub fn has_all_of(&self, update: &KeyUpdate) -> bool {
-        *self == self.with(update)
+        // Who scheduled what is scheduled anyway makes no difference.
+        let by = self.schedule.as_ref().map_or(&self.creator, |schedule| &schedule.by);
+        *self == self.with(update, by)
     }
 
-    fn with(&self, update: &KeyUpdate) -> Self {
+    fn with(&self, update: &KeyUpdate, by: &MemberId) -> Self {
         let mut key = self.clone();
         if let Some(description) = &update.description {
             key.description.clone_from(description);
@@ -156,7 +186,34 @@ impl Key {
         if let Some(expire_time) = update.expire_time {
             key.expire_time = expire_time;
         }
+        if let Some(time) = update.scheduled_deactivate_time {
+            key.schedule = time.map(|time| Schedule { time, by: by.clone() });
+        }
         key
+    }
+
+    /// This key, which `new` is about to replace; `schedule`: when it is to be deactivated.
+    ///
+    /// # Errors
+    /// `DEFAULT_KEY_PROTECTED`, `KEY_DEACTIVATED`, `KEY_REPLACED`.
+    pub fn replaced(
+        &self,
+        new: &KeyId,
+        schedule: Option<Schedule>,
+        now: Timestamp,
+        revision: Revision,
+    ) -> Result<Self, Error> {
+        if self.default_key {
+            return Err(Error::default_key_protected(&self.name));
+        }
+        if self.state == KeyState::Deactivated {
+            return Err(Error::key_deactivated(&self.name));
+        }
+        if let Some(by) = &self.replaced_by {
+            return Err(Error::key_replaced(&self.name, by));
+        }
+        let schedule = schedule.or_else(|| self.schedule.clone());
+        Ok(Self { replaced_by: Some(new.clone()), schedule, update_time: now, revision, ..self.clone() })
     }
 
     /// This key, active again.
@@ -169,6 +226,7 @@ impl Key {
             state: KeyState::Active,
             deactivator: None,
             deactivate_time: None,
+            schedule: None,
             update_time: now,
             revision,
             ..self.clone()
@@ -188,6 +246,7 @@ impl Key {
             state: KeyState::Deactivated,
             deactivator: Some(by.clone()),
             deactivate_time: Some(now),
+            schedule: None,
             update_time: now,
             revision,
             ..self.clone()
@@ -237,7 +296,7 @@ impl KeyDraft {
     /// # Errors
     /// `FIELD_INVALID` on `key.expire_time` when it is not in the future.
     pub fn check_expiry(&self, now: Timestamp) -> Result<(), Error> {
-        check_expiry(self.expire_time, now)
+        check_future("key.expire_time", self.expire_time, now)
     }
 }
 
@@ -250,31 +309,26 @@ pub struct KeyUpdate {
     pub annotations: Option<BTreeMap<String, String>>,
     /// From this instant on (inclusive) it is expired; `Some(None)`: never.
     pub expire_time: Option<Option<Timestamp>>,
+    /// When the platform is to deactivate it; `Some(None)`: not by itself.
+    pub scheduled_deactivate_time: Option<Option<Timestamp>>,
 }
 
 impl KeyUpdate {
-    /// Checks everything but the expiry, which only the store's clock can judge.
+    /// Checks everything but instants, which only the store's clock can judge.
     ///
     /// # Errors
     /// `FIELD_INVALID` on `key.description` or `key.annotations`.
-    pub fn parse(
-        description: Option<String>,
-        annotations: Option<BTreeMap<String, String>>,
-        expire_time: Option<Option<Timestamp>>,
-    ) -> Result<Self, Error> {
-        if let Some(description) = &description {
+    pub fn check(&self) -> Result<(), Error> {
+        if let Some(description) = &self.description {
             check_text("key.description", description, 256)?;
         }
-        if let Some(annotations) = &annotations {
-            check_annotations(annotations)?;
-        }
-        Ok(Self { description, annotations, expire_time })
+        self.annotations.as_ref().map_or(Ok(()), check_annotations)
     }
 }
 
-fn check_expiry(expire_time: Option<Timestamp>, now: Timestamp) -> Result<(), Error> {
-    if expire_time.is_some_and(|t| t <= now) {
-        return Err(Error::field("key.expire_time", "in the future"));
+fn check_future(field: &str, time: Option<Timestamp>, now: Timestamp) -> Result<(), Error> {
+    if time.is_some_and(|t| t <= now) {
+        return Err(Error::field(field, "in the future"));
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ pub use admin_node::AdminNode;
 pub use change::{Change, KeyEntry, KeyRecord, LoggedChange, TokenEntry};
 pub use error::{Error, Kind, Reason, Resource, Violation};
 pub use id::{KeyId, KeyName, MemberId, ProjectId, RequestId, Revision, Uid};
-pub use key::{Key, KeyDraft, KeyState, KeyUpdate, Platform};
+pub use key::{Key, KeyDraft, KeyState, KeyUpdate, Platform, Schedule};
 pub use member::{Member, MemberDraft, Permission, Role, RoleBinding, allows, allows_somewhere};
 pub use project::{Project, ProjectDraft};
 pub use time::Timestamp;

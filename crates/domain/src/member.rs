@@ -63,12 +63,13 @@ impl Role {
                     | P::KeyGet
                     | P::KeyCreate
                     | P::KeyUpdate
+                    | P::KeyRotate
                     | P::KeyDeactivate
                     | P::KeyActivate
                     | P::KeyReveal
             ),
-            Self::Support => matches!(permission, P::ProjectGet | P::KeyGet | P::KeyLookup),
-            Self::Owner => !matches!(permission, P::Peer | P::KeyLookup),
+            Self::Support => matches!(permission, P::ProjectGet | P::KeyGet | P::KeyLookup | P::DefaultKeyRotate),
+            Self::Owner => !matches!(permission, P::Peer | P::KeyLookup | P::DefaultKeyRotate),
             Self::Validator => matches!(permission, P::Sync),
             Self::AdminNode => matches!(permission, P::Peer),
         }
@@ -94,6 +95,10 @@ pub enum Permission {
     KeyCreate,
     /// Change what a project's keys say, and when they expire.
     KeyUpdate,
+    /// Replace a project's keys.
+    KeyRotate,
+    /// Give default keys new tokens.
+    DefaultKeyRotate,
     /// Deactivate a project's keys.
     KeyDeactivate,
     /// Activate a project's deactivated keys.
@@ -114,12 +119,14 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::ProjectGet,
         Self::ProjectCreate,
         Self::KeyGet,
         Self::KeyCreate,
         Self::KeyUpdate,
+        Self::KeyRotate,
+        Self::DefaultKeyRotate,
         Self::KeyDeactivate,
         Self::KeyActivate,
         Self::KeyReveal,
@@ -138,6 +145,8 @@ impl Permission {
             Self::KeyGet => "key.get",
             Self::KeyCreate => "key.create",
             Self::KeyUpdate => "key.update",
+            Self::KeyRotate => "key.rotate",
+            Self::DefaultKeyRotate => "key.rotate_default",
             Self::KeyDeactivate => "key.deactivate",
             Self::KeyActivate => "key.activate",
             Self::KeyReveal => "key.reveal",

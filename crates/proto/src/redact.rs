@@ -34,6 +34,27 @@ impl Debug for admin::CreateKeyResponse {
     }
 }
 
+impl Debug for admin::RotateKeyResponse {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("RotateKeyResponse")
+            .field("key", &self.key)
+            .field("token", &Redacted(self.token.len()))
+            .field("old_key", &self.old_key)
+            .field("receipt", &self.receipt)
+            .finish()
+    }
+}
+
+impl Debug for admin::RotateDefaultKeyResponse {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("RotateDefaultKeyResponse")
+            .field("key", &self.key)
+            .field("token", &Redacted(self.token.len()))
+            .field("receipt", &self.receipt)
+            .finish()
+    }
+}
+
 impl Debug for admin::RevealTokenResponse {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         f.debug_struct("RevealTokenResponse").field("token", &Redacted(self.token.len())).finish()
@@ -116,6 +137,8 @@ mod tests {
             format!("{:?}", admin::CreateProjectResponse { default_token: secret(), ..Default::default() }),
             format!("{:?}", admin::CreateKeyResponse { token: secret(), ..Default::default() }),
             format!("{:?}", admin::CreateMemberResponse { credential: secret(), ..Default::default() }),
+            format!("{:?}", admin::RotateKeyResponse { token: secret(), ..Default::default() }),
+            format!("{:?}", admin::RotateDefaultKeyResponse { token: secret(), ..Default::default() }),
             format!("{:?}", admin::RevealTokenResponse { token: secret() }),
             format!("{:?}", admin::LookupKeyRequest { token: secret() }),
             format!("{:?}", validate::ValidateTokenRequest { token: secret(), ..Default::default() }),

@@ -69,7 +69,7 @@ impl TryFrom<String> for Listen {
     }
 }
 
-/// A length of time as settings write it: `10s` or `2500ms`.
+/// A length of time as settings write it: `2500ms`, `10s`, `5m`, `24h` or `7d`.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(try_from = "String")]
 pub struct Span(
@@ -81,11 +81,13 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (number, unit) = match text.strip_suffix("ms") {
-            Some(number) => (number, Duration::from_millis as fn(u64) -> Duration),
-            None => (text.strip_suffix('s').unwrap_or_default(), Duration::from_secs as fn(u64) -> Duration),
+        const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+        let read = |(unit, millis): (&str, u64)| {
+            let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+            number.checked_mul(millis).map(Duration::from_millis)
         };
-        number.parse().map(|n| Self(unit(n))).map_err(|_| format!("{text}: a length of time is written 10s or 2500ms"))
+        let span = UNITS.into_iter().find_map(read);
+        span.map(Self).ok_or_else(|| format!("{text}: a length of time is written 10s or 2500ms, 5m, 24h or 7d"))
     }
 }
 
@@ -220,7 +222,9 @@ mod tests {
     fn lengths_of_time_have_a_unit() {
         assert_eq!("10s".parse(), Ok(Span(Duration::from_secs(10))));
         assert_eq!("2500ms".parse(), Ok(Span(Duration::from_millis(2_500))));
-        for bad in ["", "10", "s", "ms", "-1s", "1.5s", "1m"] {
+        assert_eq!("24h".parse::<Span>(), "1d".parse());
+        assert_eq!("2m".parse::<Span>(), "120s".parse());
+        for bad in ["", "10", "s", "ms", "-1s", "1.5s", "1w", "1 h", "99999999999999999d"] {
             assert!(bad.parse::<Span>().is_err(), "{bad}");
         }
     }

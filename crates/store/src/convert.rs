@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use keyward_domain::{
     Change, Error, Key, KeyEntry, KeyId, KeyName, KeyState, LoggedChange, Member, MemberId, Platform, Project,
-    ProjectId, Revision, Role, RoleBinding, Timestamp, TokenEntry,
+    ProjectId, Revision, Role, RoleBinding, Schedule, Timestamp, TokenEntry,
 };
 use keyward_token::Digest;
 use sea_orm::ActiveValue::Set;
@@ -52,6 +52,9 @@ pub(crate) fn to_key(row: key::Model) -> Result<Key, Error> {
         deactivator: row.deactivator.map(MemberId::from_store),
         deactivate_time: row.deactivate_time.map(Timestamp::from_micros),
         expire_time: row.expire_time.map(Timestamp::from_micros),
+        schedule: to_schedule(row.scheduled_deactivate_time, row.scheduler),
+        replaces: row.replaces.map(KeyId::from_store),
+        replaced_by: row.replaced_by.map(KeyId::from_store),
         annotations: to_annotations(&row.annotations)?,
         create_revision: Revision(row.create_revision),
         revision: Revision(row.revision),
@@ -74,10 +77,18 @@ pub(crate) fn from_key(key: &Key) -> Result<key::ActiveModel, Error> {
         deactivator: Set(key.deactivator.as_ref().map(ToString::to_string)),
         deactivate_time: Set(key.deactivate_time.map(Timestamp::as_micros)),
         expire_time: Set(key.expire_time.map(Timestamp::as_micros)),
+        scheduled_deactivate_time: Set(key.schedule.as_ref().map(|schedule| schedule.time.as_micros())),
+        scheduler: Set(key.schedule.as_ref().map(|schedule| schedule.by.to_string())),
+        replaces: Set(key.replaces.as_ref().map(ToString::to_string)),
+        replaced_by: Set(key.replaced_by.as_ref().map(ToString::to_string)),
         annotations: Set(serde_json::to_string(&key.annotations).map_err(corrupt)?),
         create_revision: Set(key.create_revision.0),
         revision: Set(key.revision.0),
     })
+}
+
+fn to_schedule(time: Option<i64>, by: Option<String>) -> Option<Schedule> {
+    Some(Schedule { time: Timestamp::from_micros(time?), by: MemberId::from_store(by?) })
 }
 
 /// What validators know of a key, straight from its rows.

@@ -18,4 +18,6 @@ pub use sql::head::Head;
 pub use sql::hints::Hints;
 pub use sql::initialize::RootDraft;
 pub use sql::reveal_token::RevealedToken;
+pub use sql::rotate_default_key::RotatedToken;
+pub use sql::rotate_key::{RotatedKey, Rotation};
 pub use write::{Call, Mint, RequestStamp, SealedSecret};

@@ -23,6 +23,8 @@ const TABLE: &[(&str, Access)] = &[
     ("/keyward.admin.v1.KeyService/ListKeys", Access::Needs(Permission::KeyGet)),
     ("/keyward.admin.v1.KeyService/DeactivateKey", Access::Needs(Permission::KeyDeactivate)),
     ("/keyward.admin.v1.KeyService/UpdateKey", Access::Needs(Permission::KeyUpdate)),
+    ("/keyward.admin.v1.KeyService/RotateKey", Access::Needs(Permission::KeyRotate)),
+    ("/keyward.admin.v1.KeyService/RotateDefaultKey", Access::Needs(Permission::DefaultKeyRotate)),
     ("/keyward.admin.v1.KeyService/ActivateKey", Access::Needs(Permission::KeyActivate)),
     ("/keyward.admin.v1.KeyService/RevealToken", Access::Needs(Permission::KeyReveal)),
     ("/keyward.admin.v1.KeyService/LookupKey", Access::Needs(Permission::KeyLookup)),

@@ -1,6 +1,9 @@
 //! Domain types to the wire's messages, and the parts of requests that several methods share.
 
-use keyward_domain::{Error, Key, KeyState, Member, MemberId, Project, RequestId, Role, RoleBinding};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use keyward_domain::{Error, Key, KeyId, KeyName, KeyState, Member, MemberId, Project, RequestId, Role, RoleBinding};
 use keyward_proto::admin;
 use keyward_runtime::wire;
 use keyward_store::RequestStamp;
@@ -47,7 +50,15 @@ pub(super) fn key(app: &App, key: &Key) -> admin::Key {
         etag: key.etag(),
         revision: key.revision.0,
         enforcement: enforcement.into(),
+        scheduled_deactivate_time: key.schedule.as_ref().map(|schedule| wire::timestamp(schedule.time)),
+        replaces: sibling(key, key.replaces.as_ref()),
+        replaced_by: sibling(key, key.replaced_by.as_ref()),
     }
+}
+
+/// The resource name of a key of the same project.
+fn sibling(key: &Key, id: Option<&KeyId>) -> String {
+    id.map(|id| KeyName { project: key.name.project.clone(), key: id.clone() }.to_string()).unwrap_or_default()
 }
 
 pub(super) fn member(member: &Member) -> admin::Member {
@@ -105,9 +116,20 @@ pub(super) fn stamp(
     Ok(id.map(|id| RequestStamp { method, id, payload: *blake3::hash(&payload.encode_to_vec()).as_bytes() }))
 }
 
-/// The instant at which a key expires, as a request says it.
-pub(super) fn expire_time(time: &prost_types::Timestamp) -> Result<keyward_domain::Timestamp, Error> {
-    wire::from_timestamp(time).ok_or_else(|| Error::field("key.expire_time", "an instant of the years 1 to 9999"))
+/// An instant, as a request says it.
+pub(super) fn instant(field: &str, time: &prost_types::Timestamp) -> Result<keyward_domain::Timestamp, Error> {
+    wire::from_timestamp(time).ok_or_else(|| Error::field(field, "an instant of the years 1 to 9999"))
+}
+
+/// A length of time, as a request says it.
+pub(super) fn span(
+    field: &str,
+    span: &prost_types::Duration,
+    allowed: RangeInclusive<Duration>,
+    rule: &str,
+) -> Result<Duration, Error> {
+    let span = Duration::try_from(*span).ok().filter(|span| allowed.contains(span));
+    span.ok_or_else(|| Error::field(field, rule))
 }
 
 /// Refuses a create that sets what only the server may set.

@@ -35,6 +35,6 @@ fn draft(project: ProjectId, request: CreateKeyRequest) -> Result<KeyDraft, Erro
         ..Default::default()
     };
     convert::refuse_output_only("key", &key, &allowed, "description, platform, expire_time and annotations")?;
-    let expire_time = key.expire_time.as_ref().map(convert::expire_time).transpose()?;
+    let expire_time = key.expire_time.as_ref().map(|time| convert::instant("key.expire_time", time)).transpose()?;
     KeyDraft::parse(name, key.description, &key.platform, expire_time, key.annotations)
 }

@@ -16,6 +16,8 @@ mod list_members;
 mod list_projects;
 mod lookup_key;
 mod reveal_token;
+mod rotate_default_key;
+mod rotate_key;
 mod services;
 mod update_key;
 mod wait_enforced;

@@ -11,7 +11,8 @@ use tonic::{Request, Response, Status};
 use crate::app::App;
 use crate::grpc::{
     activate_key, create_key, create_member, create_project, deactivate_key, get_key, get_member, get_project,
-    list_keys, list_members, list_projects, lookup_key, reveal_token, update_key, wait_enforced, who_am_i,
+    list_keys, list_members, list_projects, lookup_key, reveal_token, rotate_default_key, rotate_key, update_key,
+    wait_enforced, who_am_i,
 };
 
 /// `ProjectService`.
@@ -62,6 +63,8 @@ service!(KeyService for KeyApi {
     get_key: GetKeyRequest -> GetKeyResponse,
     list_keys: ListKeysRequest -> ListKeysResponse,
     update_key: UpdateKeyRequest -> UpdateKeyResponse,
+    rotate_key: RotateKeyRequest -> RotateKeyResponse,
+    rotate_default_key: RotateDefaultKeyRequest -> RotateDefaultKeyResponse,
     deactivate_key: DeactivateKeyRequest -> DeactivateKeyResponse,
     activate_key: ActivateKeyRequest -> ActivateKeyResponse,
     reveal_token: RevealTokenRequest -> RevealTokenResponse,

@@ -5,8 +5,10 @@ use keyward_proto::admin::key::State;
 use keyward_proto::admin::key_service_client::KeyServiceClient;
 use keyward_proto::admin::{
     ActivateKeyRequest, CreateKeyRequest, DeactivateKeyRequest, Key, ListKeysRequest, LookupKeyRequest,
-    RevealTokenRequest, UpdateKeyRequest,
+    RevealTokenRequest, RotateKeyRequest, UpdateKeyRequest,
 };
+
+use keyward_runtime::config::Span;
 
 use crate::cli::client::{ClientOptions, Transport, explain, project_name};
 
@@ -31,6 +33,26 @@ pub(crate) enum Keys {
     },
     /// Lists a project's keys.
     List {
+        #[command(flatten)]
+        scope: Scope,
+    },
+    /// Makes a key that replaces another one, and prints its token, alone, on stdout. The other one goes on beside it.
+    Rotate {
+        /// The name of the key to be replaced.
+        key: String,
+        /// The new key's name.
+        #[arg(long)]
+        to: String,
+        /// So long from now the old key is deactivated by itself, as 24h or 7d.
+        #[arg(long, value_name = "DURATION")]
+        deactivate_old_after: Option<Span>,
+        #[command(flatten)]
+        scope: Scope,
+    },
+    /// Takes a scheduled deactivation back.
+    Keep {
+        /// The key's name.
+        key: String,
         #[command(flatten)]
         scope: Scope,
     },
@@ -88,6 +110,10 @@ impl Keys {
                 let draft = Key { description, platform, ..Default::default() };
                 create(scope.connect().await?, scope.parent(), key, draft).await
             }
+            Self::Rotate { key, to, deactivate_old_after, scope } => {
+                rotate(scope.connect().await?, scope.name(&key), to, deactivate_old_after).await
+            }
+            Self::Keep { key, scope } => keep(scope.connect().await?, scope.name(&key)).await,
             Self::Describe { key, description, scope } => {
                 describe(scope.connect().await?, scope.name(&key), description).await
             }
@@ -152,6 +178,35 @@ async fn list(mut client: KeyServiceClient<Transport>, parent: String) -> anyhow
         }
         request.page_token = page.next_page_token;
     }
+}
+
+async fn rotate(
+    mut client: KeyServiceClient<Transport>,
+    name: String,
+    new_key_id: String,
+    after: Option<Span>,
+) -> anyhow::Result<()> {
+    let deactivate_old_after = after.map(|span| prost_types::Duration::try_from(span.0)).transpose()?;
+    let request_id = uuid::Uuid::new_v4().to_string();
+    let request = RotateKeyRequest { name, new_key_id, deactivate_old_after, request_id };
+    let done = client.rotate_key(request).await.map_err(|s| explain(&s))?.into_inner();
+    let (new, old) = (done.key.unwrap_or_default(), done.old_key.unwrap_or_default());
+    eprintln!("created {}, which replaces {}", new.name, old.name);
+    match old.scheduled_deactivate_time {
+        Some(time) => eprintln!("the old key is deactivated at {time}; `keyward keys keep` takes that back"),
+        None => eprintln!("the old key stays active until `keyward keys deactivate`"),
+    }
+    eprintln!("the new key's token is:");
+    println!("{}", done.token);
+    Ok(())
+}
+
+async fn keep(mut client: KeyServiceClient<Transport>, name: String) -> anyhow::Result<()> {
+    let key = Some(Key { name, ..Default::default() });
+    let update_mask = Some(prost_types::FieldMask { paths: vec!["scheduled_deactivate_time".to_owned()] });
+    let done = client.update_key(UpdateKeyRequest { key, update_mask }).await.map_err(|s| explain(&s))?.into_inner();
+    eprintln!("{} is not deactivated by itself", done.key.unwrap_or_default().name);
+    Ok(())
 }
 
 async fn describe(mut client: KeyServiceClient<Transport>, name: String, description: String) -> anyhow::Result<()> {

@@ -6,7 +6,7 @@ use crate::convert::{from_key, to_token};
 use crate::entity::key_token;
 use crate::error::TxError;
 use crate::sql::get::lock_key;
-use crate::write::{Call, Place};
+use crate::write::{Call, Place, Write};
 
 /// What a change of one key left behind.
 #[derive(Clone, Debug)]
@@ -40,18 +40,37 @@ impl Store {
         if (alteration.is_done)(&before) {
             return Ok(ChangedKey { revision: before.revision, key: before });
         }
-        let place = write.take_place().await?;
-        let key = (alteration.apply)(&before, &place)?;
-        from_key(&key)?.update(&write.tx).await?;
-        let tokens = tokens_of(&write.tx, &key).await?;
-        let changed = ChangedKey { key: key.clone(), revision: place.revision };
-        let change = (alteration.log)(Box::new(before), Box::new(KeyRecord { key, tokens }));
-        write.commit(place, &change, None).await?;
-        Ok(changed)
+        alter(write, before, alteration).await
+    }
+
+    /// The same without asking whether the actor may: that was asked before. `None`: it is done already.
+    pub(crate) async fn change_key_unasked_once(
+        &self,
+        call: &Call,
+        name: &KeyName,
+        alteration: &Alteration<'_>,
+    ) -> Result<Option<ChangedKey>, TxError> {
+        let write = self.begin_unasked(call).await?;
+        let before = lock_key(&write.tx, name).await?.ok_or_else(|| Error::key_not_found(name))?;
+        if (alteration.is_done)(&before) {
+            return Ok(None);
+        }
+        alter(write, before, alteration).await.map(Some)
     }
 }
 
-async fn tokens_of(tx: &impl ConnectionTrait, key: &Key) -> Result<Vec<TokenEntry>, TxError> {
+async fn alter(write: Write<'_>, before: Key, alteration: &Alteration<'_>) -> Result<ChangedKey, TxError> {
+    let place = write.take_place().await?;
+    let key = (alteration.apply)(&before, &place)?;
+    from_key(&key)?.update(&write.tx).await?;
+    let tokens = tokens_of(&write.tx, &key).await?;
+    let changed = ChangedKey { key: key.clone(), revision: place.revision };
+    let change = (alteration.log)(Box::new(before), Box::new(KeyRecord { key, tokens }));
+    write.commit(place, &change, None).await?;
+    Ok(changed)
+}
+
+pub(crate) async fn tokens_of(tx: &impl ConnectionTrait, key: &Key) -> Result<Vec<TokenEntry>, TxError> {
     let rows = key_token::Entity::find()
         .filter(key_token::Column::KeyUid.eq(uuid::Uuid::from(key.uid)))
         .order_by_asc(key_token::Column::Generation)

@@ -1,4 +1,4 @@
-use keyward_domain::{Change, Error, Key, KeyDraft, KeyRecord, KeyState, MemberId, Revision, TokenEntry};
+use keyward_domain::{Change, Error, Key, KeyDraft, KeyRecord, KeyState, MemberId, Revision, Timestamp, TokenEntry};
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ActiveModelTrait, DatabaseTransaction};
 
@@ -73,6 +73,9 @@ pub(crate) fn new_key(draft: &KeyDraft, mint: &Mint, creator: &MemberId, place: 
         deactivator: None,
         deactivate_time: None,
         expire_time: draft.expire_time,
+        schedule: None,
+        replaces: None,
+        replaced_by: None,
         annotations: draft.annotations.clone(),
         create_revision: place.revision,
         revision: place.revision,
@@ -82,18 +85,30 @@ pub(crate) fn new_key(draft: &KeyDraft, mint: &Mint, creator: &MemberId, place: 
 /// Writes a key's row and its first token's.
 pub(crate) async fn insert_key(tx: &DatabaseTransaction, key: Key, mint: &Mint) -> Result<KeyRecord, TxError> {
     from_key(&key)?.insert(tx).await?;
-    let token = TokenEntry { digest: mint.digest, digest_key_id: mint.digest_key_id, generation: 1, not_after: None };
+    let token = insert_token(tx, &key, mint, 1, key.create_time).await?;
+    Ok(KeyRecord { key, tokens: vec![token] })
+}
+
+/// Writes the row of a key's token.
+pub(crate) async fn insert_token(
+    tx: &DatabaseTransaction,
+    key: &Key,
+    mint: &Mint,
+    generation: u32,
+    time: Timestamp,
+) -> Result<TokenEntry, TxError> {
+    let token = TokenEntry { digest: mint.digest, digest_key_id: mint.digest_key_id, generation, not_after: None };
     let sealed = mint.sealed.as_ref();
     let row = key_token::ActiveModel {
         digest: Set(token.digest.as_bytes().to_vec()),
         digest_key_id: Set(i32::try_from(token.digest_key_id).map_err(corrupt)?),
         key_uid: Set(key.uid.into()),
-        generation: Set(1),
+        generation: Set(i32::try_from(generation).map_err(corrupt)?),
         not_after: Set(None),
         sealed: Set(sealed.map(|s| s.bytes.clone())),
         sealing_key_id: Set(sealed.map(|s| i32::try_from(s.key_id)).transpose().map_err(corrupt)?),
-        create_time: Set(key.create_time.as_micros()),
+        create_time: Set(time.as_micros()),
     };
     row.insert(tx).await?;
-    Ok(KeyRecord { key, tokens: vec![token] })
+    Ok(token)
 }

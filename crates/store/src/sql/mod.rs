@@ -15,6 +15,9 @@ pub(crate) mod image;
 pub(crate) mod initialize;
 pub(crate) mod list;
 pub(crate) mod reveal_token;
+pub(crate) mod rotate_default_key;
+pub(crate) mod rotate_key;
+mod scheduled;
 mod setting;
 mod update_key;
 
