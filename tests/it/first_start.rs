@@ -135,7 +135,7 @@ fn with_a_wrong_or_missing_keyring_nothing_starts() {
 fn every_fault_of_a_configuration_is_told_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let output = command("keyward")
-        .args(["serve", "--lease", "1h", "--data-dir"])
+        .args(["serve", "--lease", "1w", "--data-dir"])
         .arg(dir.path().join("data"))
         .output()
         .unwrap();

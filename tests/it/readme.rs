@@ -53,3 +53,32 @@ fn there_are_exactly_two_set_up_commands() {
     let ci = std::fs::read_to_string(workspace().join(".ci/run")).unwrap();
     assert_eq!(ci.lines().filter(|line| line.starts_with("cargo")).collect::<Vec<_>>(), ["cargo test --workspace"]);
 }
+
+/// Each reason of the contract has its line, with its code, and no other has one.
+#[test]
+fn the_page_of_errors_has_every_reason_with_its_code() {
+    use keyward_domain::{Kind, Reason};
+    let page = std::fs::read_to_string(workspace().join("docs/errors.md")).unwrap();
+    let rows: std::collections::BTreeMap<_, _> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .map(|row| {
+            let mut cells = row.split(" | ");
+            (cells.next().unwrap().trim_end_matches('`'), cells.next().unwrap())
+        })
+        .collect();
+    let code = |kind| match kind {
+        Kind::Unauthenticated => "UNAUTHENTICATED",
+        Kind::PermissionDenied => "PERMISSION_DENIED",
+        Kind::InvalidArgument => "INVALID_ARGUMENT",
+        Kind::NotFound => "NOT_FOUND",
+        Kind::AlreadyExists => "ALREADY_EXISTS",
+        Kind::FailedPrecondition => "FAILED_PRECONDITION",
+        Kind::Aborted => "ABORTED",
+        Kind::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Kind::Unavailable => "UNAVAILABLE",
+        Kind::Internal => "INTERNAL",
+    };
+    let expected = Reason::ALL.into_iter().map(|reason| (reason.as_str(), code(reason.kind())));
+    assert_eq!(rows, expected.collect());
+}
