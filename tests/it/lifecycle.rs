@@ -311,6 +311,10 @@ async fn a_schedule_can_be_made_moved_and_taken_back() {
     assert_eq!(refused(&status), (Code::FailedPrecondition, "KEY_DEACTIVATED".to_owned()));
     let key = activate(&admin, NAME, "").await.unwrap().key.unwrap();
     assert_eq!((key.state(), key.scheduled_deactivate_time), (State::Active, None));
+    // Activated before its end, it is to stay so just the same.
+    update(&admin, ending(Some(seconds_from_now(1))), &[]).await.unwrap();
+    let key = activate(&admin, NAME, "").await.unwrap().key.unwrap();
+    assert_eq!((key.state(), key.scheduled_deactivate_time), (State::Active, None));
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(asker.verdict(&token).await, Verdict::Valid, "what was done is not done again");
     let default_key = admin.list("6666", 0).await.unwrap().remove(0);

@@ -135,9 +135,10 @@ impl Change {
     pub fn resource(&self) -> String {
         match self {
             Self::ProjectCreated { project, .. } => project.id.name(),
+            // The new key, as in any creation; the old one is in the entry.
+            Self::KeyRotated { key, .. } => key.key.name.to_string(),
             Self::KeyCreated { key } => key.key.name.to_string(),
             Self::KeyUpdated { after, .. }
-            | Self::KeyRotated { after, .. }
             | Self::TokenRotated { after, .. }
             | Self::KeyActivated { after, .. }
             | Self::KeyDeactivated { after, .. } => after.key.name.to_string(),

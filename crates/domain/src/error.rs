@@ -351,8 +351,13 @@ impl Error {
 
     /// The key was rotated before.
     pub fn key_replaced(name: &KeyName, by: &KeyId) -> Self {
-        Self::new(Reason::KeyReplaced, format!("key {by} was made to replace this one already; rotate that one"))
-            .about("keyward/Key", name.to_string())
+        Self::new(
+            Reason::KeyReplaced,
+            format!(
+                "key {by} was made to replace this one already; rotate that one, or activate it if it is deactivated"
+            ),
+        )
+        .about("keyward/Key", name.to_string())
     }
 
     /// The token is nobody's.

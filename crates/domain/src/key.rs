@@ -212,7 +212,8 @@ impl Key {
         if let Some(by) = &self.replaced_by {
             return Err(Error::key_replaced(&self.name, by));
         }
-        let schedule = schedule.or_else(|| self.schedule.clone());
+        // What was scheduled before is not put off by this.
+        let schedule = [schedule, self.schedule.clone()].into_iter().flatten().min_by_key(|schedule| schedule.time);
         Ok(Self { replaced_by: Some(new.clone()), schedule, update_time: now, revision, ..self.clone() })
     }
 

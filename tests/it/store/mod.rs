@@ -15,6 +15,7 @@ mod open;
 mod permissions;
 mod projects;
 mod requests;
+mod rotation;
 mod server;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use keyward_domain::{Error, Key, KeyName, Member, Permission};
+use keyward_domain::{Error, Key, KeyName, Member, Permission, Reason};
 use keyward_store::{Call, RequestStamp};
 use keyward_token::Token;
 
@@ -12,8 +12,9 @@ impl App {
         visible::on_key(caller, Permission::DefaultKeyRotate, name)
     }
 
-    /// Gives a default key a new token; the old one dies after `grace`. Without one this waits as a deactivation does. The
-    /// token comes back only where nobody could reveal it.
+    /// Gives a default key a new token; the old one dies after `grace`. This waits as a deactivation does: the old token's
+    /// end has moved to an earlier instant, and every validator must know it. The token comes back only where nobody could
+    /// reveal it.
     pub(crate) async fn rotate_default_key(
         &self,
         caller: &Member,
@@ -30,12 +31,14 @@ impl App {
         let is_kept = mint.sealed.is_some();
         let rotated = self.store.rotate_default_key(&call, name, grace, &mint).await?;
         tracing::info!(revision = %rotated.revision, key = %name, actor = %caller.id, "default key rotated");
-        let receipt = if grace.is_zero() {
-            self.fence(rotated.revision, within(patience, begun.elapsed())).await?
-        } else {
-            self.push(rotated.revision).await
+        let shown = (!is_kept && !rotated.replayed).then_some(token);
+        let receipt = match self.fence(rotated.revision, within(patience, begun.elapsed())).await {
+            // An error would lose the one copy of the token. The receipt says what is still to be waited for.
+            Err(error) if error.reason() == Reason::NotYetEnforced && shown.is_some() => {
+                self.push(rotated.revision).await
+            }
+            fenced => fenced?,
         };
-        let shown = (!is_kept && rotated.replayed.is_none()).then_some(token);
         Ok((rotated.key, shown, receipt))
     }
 }

@@ -157,6 +157,7 @@ async fn create(
 
 fn state(key: &Key) -> &'static str {
     match key.state() {
+        State::Active if key.scheduled_deactivate_time.is_some() => "ending",
         State::Active => "active",
         State::Deactivated => "deactivated",
         State::Unspecified => "",

@@ -363,3 +363,17 @@ fn another_history_is_not_taken_while_somebody_speaks_for_the_one_that_is_served
     bed.follower.handle(bed.session, Message::Chunk { keys: vec![], complete: Some(position(5)) }).unwrap();
     assert_eq!(bed.delta(6, vec![]), Err(FollowerError::Forked), "the same revision says something else");
 }
+
+/// Whoever rotates a token without a grace writes an instant behind every clock.
+#[test]
+fn a_token_that_was_ended_at_once_stays_dead_whatever_the_clock_says() {
+    let (mut bed, token) = (Bed::new(), token());
+    let mut entry = bed.entry(&token, true);
+    entry.tokens[0].not_after = Some(Timestamp::from_micros(1));
+    bed.snapshot("e", 1, vec![entry]).unwrap();
+    for slow in [1_000_000_000_000_000, 5] {
+        let seq = bed.renew();
+        bed.grant(seq, slow);
+        assert_eq!(bed.verdict(&token), Ok(Verdict::Deactivated));
+    }
+}

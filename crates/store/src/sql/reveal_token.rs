@@ -4,7 +4,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 use crate::connect::Store;
 use crate::entity::key_token;
 use crate::error::{TxError, corrupt};
-use crate::sql::get::find_key;
+use crate::sql::get::lock_key;
 use crate::write::{Call, SealedSecret, retry};
 
 /// A key's token as the database holds it.
@@ -27,7 +27,8 @@ impl Store {
 
     async fn reveal_token_once(&self, call: &Call, name: &KeyName) -> Result<RevealedToken, TxError> {
         let write = self.begin(call).await?;
-        let key = find_key(&write.tx, name).await?.ok_or_else(|| Error::key_not_found(name))?;
+        // Locked, so that what is shown is the newest token also at the entry's place in the log.
+        let key = lock_key(&write.tx, name).await?.ok_or_else(|| Error::key_not_found(name))?;
         let newest = key_token::Entity::find()
             .filter(key_token::Column::KeyUid.eq(uuid::Uuid::from(key.uid)))
             .order_by_desc(key_token::Column::Generation)

@@ -11,7 +11,7 @@ use crate::error::{TxError, corrupt};
 use crate::sql::change_key::tokens_of;
 use crate::sql::create_key::insert_token;
 use crate::sql::get::lock_key;
-use crate::write::{Call, Mint, SealedSecret, retry};
+use crate::write::{Call, Mint, retry};
 
 /// What the rotation of a default key left behind.
 #[derive(Clone, Debug)]
@@ -20,8 +20,8 @@ pub struct RotatedToken {
     pub key: Key,
     /// The revision that did it.
     pub revision: Revision,
-    /// As in [`crate::CreatedKey`].
-    pub replayed: Option<Option<SealedSecret>>,
+    /// Set when the request was a retry.
+    pub replayed: bool,
 }
 
 impl Store {
@@ -51,24 +51,31 @@ impl Store {
         let write = self.begin(call).await?;
         let before = lock_key(&write.tx, name).await?.ok_or_else(|| Error::key_not_found(name))?;
         if let Some(replay) = write.replay().await? {
-            return Ok(RotatedToken { key: before, revision: replay.revision, replayed: Some(replay.sealed) });
+            return Ok(RotatedToken { key: before, revision: replay.revision, replayed: true });
         }
         if !before.default_key {
             return Err(Error::field("name", "a default key's; other keys are rotated by RotateKey").into());
         }
         let place = write.take_place().await?;
-        supersede(&write.tx, &before, place.time.plus(grace)).await?;
+        supersede(&write.tx, &before, end_of_old(place.time, grace)).await?;
         let newest = tokens_of(&write.tx, &before).await?.last().map_or(0, |token| token.generation);
         let key =
             Key { last4: mint.last4.clone(), update_time: place.time, revision: place.revision, ..before.clone() };
         insert_token(&write.tx, &key, mint, newest + 1, place.time).await?;
         from_key(&key)?.update(&write.tx).await?;
         let tokens = tokens_of(&write.tx, &key).await?;
-        let rotated = RotatedToken { key: key.clone(), revision: place.revision, replayed: None };
+        let rotated = RotatedToken { key: key.clone(), revision: place.revision, replayed: false };
         let after = Box::new(KeyRecord { key, tokens });
-        write.commit(place, &Change::TokenRotated { before: Box::new(before), after }, mint.sealed.as_ref()).await?;
+        // Nothing is kept for a retry: the token is revealed, or was shown once.
+        write.commit(place, &Change::TokenRotated { before: Box::new(before), after }, None).await?;
         Ok(rotated)
     }
+}
+
+/// When older tokens end. At once is an instant that lies behind every clock: validators judge by the database's, which
+/// may stand still, be set back, or run ahead of what they were last told, and what is dead must stay dead.
+fn end_of_old(now: Timestamp, grace: Duration) -> Timestamp {
+    if grace.is_zero() { Timestamp::from_micros(1) } else { now.plus(grace) }
 }
 
 /// Ends every token of the key at `time`, unless it ends before.

@@ -1,0 +1,223 @@
+//! What happens to keys between their creation and their end.
+
+use std::time::Duration;
+
+use keyward_domain::{Change, Key, KeyEntry, KeyName, KeyState, KeyUpdate, Permission, Reason, Timestamp};
+use keyward_store::{Call, Rotation, Store};
+
+use super::database::Database;
+use super::{
+    all_changes, create_key, deactivate_key, head, key_name, member_id, mint, on_all, refused, to_create_key, under,
+};
+
+on_all! {
+    an_update_writes_what_it_names_and_both_images,
+    a_deactivation_is_undone_with_its_schedule,
+    a_rotation_links_both_keys_at_one_revision_and_is_done_once,
+    of_many_who_rotate_at_once_one_does,
+    a_default_key_gets_a_token_that_supersedes_the_others,
+    a_reveal_is_logged_before_it_is_answered,
+    a_scheduled_deactivation_is_made_once_by_whoever_comes_first,
+    the_image_is_what_the_log_says,
+}
+
+fn to(permission: Permission) -> Call {
+    Call { permission, ..to_create_key("root", "6666") }
+}
+
+fn rotation(old: &KeyName, new: &str, after: Option<u64>) -> Rotation {
+    Rotation { old: old.clone(), new: key_name(new).key, deactivate_old_after: after.map(Duration::from_secs) }
+}
+
+/// Schedules a deactivation that is due in a moment, and waits for the moment.
+async fn make_due(store: &Store, name: &KeyName) -> Key {
+    let time = store.now().await.unwrap().plus(Duration::from_millis(50));
+    let update = KeyUpdate { scheduled_deactivate_time: Some(Some(time)), ..Default::default() };
+    let key = store.update_key(&to(Permission::KeyUpdate), name, &update, "").await.unwrap().key;
+    while store.now().await.unwrap() < time {
+        tokio::task::yield_now().await;
+    }
+    key
+}
+
+async fn an_update_writes_what_it_names_and_both_images(db: &Database) {
+    let store = db.started().await;
+    let name = key_name("a");
+    let before = create_key(&store, &name).await;
+    let update = KeyUpdate { description: Some("new".to_owned()), ..Default::default() };
+    let done = store.update_key(&to(Permission::KeyUpdate), &name, &update, &before.etag()).await.unwrap();
+    let expected = Key {
+        description: "new".to_owned(),
+        revision: done.revision,
+        update_time: done.key.update_time,
+        ..before.clone()
+    };
+    assert_eq!(done.key, expected);
+    assert_eq!(store.key(&name).await.unwrap(), Some(expected));
+    let last = all_changes(&store).await.pop().unwrap();
+    let Change::KeyUpdated { before: was, after } = last.change else { panic!("{:?}", last.change) };
+    assert_eq!((*was, after.key, after.tokens.len()), (before, done.key.clone(), 1));
+    // Again: nothing, whatever the etag.
+    let again = store.update_key(&to(Permission::KeyUpdate), &name, &update, "stale").await.unwrap();
+    assert_eq!((again.key, head(&store).await), (done.key, done.revision));
+}
+
+async fn a_deactivation_is_undone_with_its_schedule(db: &Database) {
+    let store = db.started().await;
+    let name = key_name("a");
+    create_key(&store, &name).await;
+    deactivate_key(&store, &name).await;
+    let key = store.activate_key(&to(Permission::KeyActivate), &name, "").await.unwrap().key;
+    assert_eq!((key.state, key.deactivator, key.deactivate_time), (KeyState::Active, None, None));
+    make_due(&store, &name).await;
+    let key = store.activate_key(&to(Permission::KeyActivate), &name, "").await.unwrap().key;
+    assert_eq!(key.schedule, None);
+    assert!(store.due_deactivations(10).await.unwrap().is_empty());
+    let at = head(&store).await;
+    store.activate_key(&to(Permission::KeyActivate), &name, "stale").await.unwrap();
+    assert_eq!(head(&store).await, at, "nothing is left to do");
+}
+
+async fn a_rotation_links_both_keys_at_one_revision_and_is_done_once(db: &Database) {
+    let store = db.started().await;
+    let name = key_name("a");
+    create_key(&store, &name).await;
+    let call = under(to(Permission::KeyRotate), "RotateKey", super::REQUEST, 1);
+    let asked = rotation(&name, "b", Some(60));
+    let done = store.rotate_key(&call, &asked, &mint("b")).await.unwrap();
+    assert_eq!((done.key.revision, done.old.revision), (done.revision, done.revision));
+    assert_eq!((done.key.replaces.as_ref(), done.old.replaced_by.as_ref()), (Some(&name.key), Some(&asked.new)));
+    let schedule = done.old.schedule.clone().unwrap();
+    assert_eq!((schedule.by, schedule.time), (member_id("root"), done.old.update_time.plus(Duration::from_secs(60))));
+    assert_eq!(store.key(&name).await.unwrap().as_ref(), Some(&done.old));
+    assert_eq!(store.key(&key_name("b")).await.unwrap().as_ref(), Some(&done.key));
+    let again = store.rotate_key(&call, &asked, &mint("other")).await.unwrap();
+    assert_eq!((again.key.uid, again.revision, head(&store).await), (done.key.uid, done.revision, done.revision));
+    assert_eq!(again.replayed, Some(mint("b").sealed));
+    let later = store.rotate_key(&to(Permission::KeyRotate), &rotation(&name, "c", None), &mint("c")).await;
+    assert_eq!(refused(later), Reason::KeyReplaced);
+}
+
+async fn of_many_who_rotate_at_once_one_does(db: &Database) {
+    let first = db.started().await;
+    let name = key_name("a");
+    create_key(&first, &name).await;
+    let admins = db.admins(&first).await;
+    let rotations: Vec<_> = (0..8)
+        .map(|n| {
+            let (store, name) = (admins[n % 2].clone(), name.clone());
+            tokio::spawn(async move {
+                let new = format!("b{n}");
+                store.rotate_key(&to(Permission::KeyRotate), &rotation(&name, &new, None), &mint(&new)).await
+            })
+        })
+        .collect();
+    let mut done = 0;
+    for rotation in rotations {
+        match rotation.await.unwrap() {
+            Ok(_) => done += 1,
+            Err(error) => assert_eq!(error.reason(), Reason::KeyReplaced),
+        }
+    }
+    assert_eq!(done, 1);
+}
+
+async fn a_default_key_gets_a_token_that_supersedes_the_others(db: &Database) {
+    let store = db.started().await;
+    let Change::ProjectCreated { default_key, .. } = all_changes(&store).await.pop().unwrap().change else { panic!() };
+    let name = default_key.key.name.clone();
+    // Support's right is asked for as any other is.
+    let by_root = store.rotate_default_key(&to(Permission::DefaultKeyRotate), &name, Duration::ZERO, &mint("x")).await;
+    assert_eq!(refused(by_root), Reason::PermissionDenied);
+    super::create_member(&store, "help", &[super::on_platform(keyward_domain::Role::Support)]).await;
+    let call = Call { actor: member_id("help"), ..to(Permission::DefaultKeyRotate) };
+    let grace = Duration::from_secs(60);
+    let first = store.rotate_default_key(&call, &name, grace, &mint("second")).await.unwrap();
+    assert_eq!(first.key.last4, mint("second").last4);
+    store.rotate_default_key(&call, &name, Duration::ZERO, &mint("third")).await.unwrap();
+    let Change::TokenRotated { after, .. } = all_changes(&store).await.pop().unwrap().change else { panic!() };
+    let ends: Vec<_> = after.tokens.iter().map(|token| (token.generation, token.not_after)).collect();
+    // Both older ones at once, by no clock at all; the grace is over with it.
+    let at_once = Some(Timestamp::from_micros(1));
+    assert_eq!(ends, [(1, at_once), (2, at_once), (3, None)]);
+    let found = store.key_by_token(&mint("second").digest).await.unwrap().unwrap();
+    assert_eq!(found.name, name);
+    create_key(&store, &key_name("a")).await;
+    let other = store.rotate_default_key(&call, &key_name("a"), grace, &mint("y")).await;
+    assert_eq!(refused(other), Reason::FieldInvalid);
+}
+
+async fn a_reveal_is_logged_before_it_is_answered(db: &Database) {
+    let store = db.started().await;
+    let name = key_name("a");
+    let key = create_key(&store, &name).await;
+    let revealed = store.reveal_token(&to(Permission::KeyReveal), &name).await.unwrap();
+    assert_eq!((&revealed.key, Some(revealed.sealed)), (&key, mint(&name.to_string()).sealed));
+    let last = all_changes(&store).await.pop().unwrap();
+    let Change::TokenRevealed { name: whose, generation: 1 } = last.change else { panic!("{:?}", last.change) };
+    assert_eq!((whose, last.actor), (name.clone(), member_id("root")));
+    assert_eq!(store.key(&name).await.unwrap(), Some(key), "the key is as it was");
+    let unsealed = keyward_store::Mint { sealed: None, ..mint("b") };
+    let call = to_create_key("root", "6666");
+    store.create_key(&call, &super::key_draft(key_name("b")), &unsealed).await.unwrap();
+    let at = head(&store).await;
+    let nothing = store.reveal_token(&to(Permission::KeyReveal), &key_name("b")).await;
+    assert_eq!((refused(nothing), head(&store).await), (Reason::RevealDisabled, at));
+}
+
+async fn a_scheduled_deactivation_is_made_once_by_whoever_comes_first(db: &Database) {
+    let first = db.started().await;
+    let name = key_name("a");
+    create_key(&first, &name).await;
+    let due = make_due(&first, &name).await;
+    assert_eq!(first.due_deactivations(10).await.unwrap(), std::slice::from_ref(&due));
+    let at = head(&first).await;
+    let admins = db.admins(&first).await;
+    let tries: Vec<_> = (0..8)
+        .map(|n| {
+            let (store, due) = (admins[n % 2].clone(), due.clone());
+            tokio::spawn(async move { store.deactivate_scheduled(&due).await.unwrap() })
+        })
+        .collect();
+    let mut done = Vec::new();
+    for one in tries {
+        done.extend(one.await.unwrap());
+    }
+    assert_eq!((done.len(), head(&first).await), (1, at.next()));
+    assert_eq!((done[0].key.state, &done[0].key.schedule), (KeyState::Deactivated, &None));
+    assert_eq!(done[0].key.deactivator, Some(member_id("root")));
+    assert!(first.due_deactivations(10).await.unwrap().is_empty());
+    // Brought back and scheduled anew: what was seen before is not done to it.
+    first.activate_key(&to(Permission::KeyActivate), &name, "").await.unwrap();
+    assert!(first.deactivate_scheduled(&due).await.unwrap().is_none());
+}
+
+/// Who is fed from the log and who is fed from the tables know the same.
+async fn the_image_is_what_the_log_says(db: &Database) {
+    let store = db.started().await;
+    for name in ["a", "b"] {
+        create_key(&store, &key_name(name)).await;
+    }
+    store.rotate_key(&to(Permission::KeyRotate), &rotation(&key_name("a"), "c", Some(60)), &mint("c")).await.unwrap();
+    let update = KeyUpdate { expire_time: Some(Some(Timestamp::from_micros(i64::MAX / 2))), ..Default::default() };
+    store.update_key(&to(Permission::KeyUpdate), &key_name("b"), &update, "").await.unwrap();
+    deactivate_key(&store, &key_name("b")).await;
+    store.activate_key(&to(Permission::KeyActivate), &key_name("b"), "").await.unwrap();
+    deactivate_key(&store, &key_name("a")).await;
+    super::create_member(&store, "help", &[super::on_platform(keyward_domain::Role::Support)]).await;
+    let default_key = all_changes(&store).await.into_iter().find_map(|change| match change.change {
+        Change::ProjectCreated { default_key, .. } => Some(default_key.key.name),
+        _ => None,
+    });
+    let call = Call { actor: member_id("help"), ..to(Permission::DefaultKeyRotate) };
+    store.rotate_default_key(&call, &default_key.unwrap(), Duration::ZERO, &mint("new")).await.unwrap();
+
+    let mut told = std::collections::BTreeMap::new();
+    for change in all_changes(&store).await {
+        told.extend(change.change.into_entries().into_iter().map(|entry: KeyEntry| (entry.uid, entry)));
+    }
+    let mut image = std::collections::BTreeMap::new();
+    store.load_image(|entry| drop(image.insert(entry.uid, entry))).await.unwrap();
+    assert_eq!(image, told);
+    assert_eq!(image.len(), 4);
+}
