@@ -64,9 +64,9 @@ impl App {
         Ok(Arc::new(Self { store, secrets, publisher, metrics }))
     }
 
-    /// Feeds validators until the future is dropped.
+    /// Feeds validators, and deactivates keys when their time has come, until the future is dropped.
     pub async fn publish(&self) {
-        Box::pin(self.publisher.run()).await;
+        tokio::join!(Box::pin(self.publisher.run()), Box::pin(self.keep_schedules()));
     }
 
     /// Waits until leases can be granted. Cancel safe.

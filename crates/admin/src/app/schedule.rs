@@ -22,7 +22,7 @@ async fn answered<T>(question: impl Future<Output = Result<T, Error>>) -> Result
 impl App {
     /// Deactivates keys when their time has come, until the future is dropped. Every admin does: of several that try, one
     /// succeeds.
-    pub async fn keep_schedules(&self) {
+    pub(super) async fn keep_schedules(&self) {
         loop {
             // While there are more than one look finds, and it gets anywhere.
             while self.deactivate_due().await == BATCH {}

@@ -47,17 +47,12 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         let app = Arc::clone(&app);
         async move { app.publish().await }
     });
-    let schedules = tokio::spawn({
-        let app = Arc::clone(&app);
-        async move { app.keep_schedules().await }
-    });
     let served = tokio::try_join!(
         keyward_admin::listen(Arc::clone(&app), grpc, leave.clone()),
         keyward_runtime::ops::serve(ops, keyward_admin::ops(&app, registry, &leave), leave.clone()),
         greet,
         stop,
     );
-    schedules.abort();
     publisher.abort();
     // When it is gone: it would begin another life.
     let _ = publisher.await;

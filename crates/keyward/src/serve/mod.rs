@@ -74,10 +74,6 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         let app = Arc::clone(&app);
         async move { app.publish().await }
     });
-    let schedules = tokio::spawn({
-        let app = Arc::clone(&app);
-        async move { app.keep_schedules().await }
-    });
     let served = tokio::try_join!(
         keyward_admin::listen(Arc::clone(&app), bound.admin, leave.clone()),
         keyward_admin::listen_in_process(Arc::clone(&app), from_validator, leave.clone()),
@@ -86,7 +82,6 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         greet,
         stop,
     );
-    schedules.abort();
     publisher.abort();
     store.close().await;
     served.map(|_| ())
