@@ -22,6 +22,7 @@ const SECRET: &[&str] = &[
     ".keyward.admin.v1.CreateProjectResponse",
     ".keyward.admin.v1.CreateKeyResponse",
     ".keyward.admin.v1.CreateMemberResponse",
+    ".keyward.admin.v1.IssueCredentialResponse",
     ".keyward.admin.v1.RotateKeyResponse",
     ".keyward.admin.v1.RotateDefaultKeyResponse",
     ".keyward.admin.v1.RevealTokenResponse",

@@ -3,19 +3,11 @@
 use keyward_proto::admin::{CreateKeyRequest, Key, Role, RoleBinding, WhoAmIRequest};
 use keyward_proto::replica::replica_service_client::ReplicaServiceClient;
 use keyward_proto::replica::{Hello, SyncRequest, sync_request};
-use keyward_tests::client::{Admin, reason, transport, violation};
+use keyward_tests::client::{Admin, on_platform, on_project, reason, transport, violation};
 use keyward_tests::grpcurl::call;
 use keyward_tests::keyward::Serve;
 use serde_json::json;
 use tonic::Code;
-
-fn on_project(role: Role, project: &str) -> RoleBinding {
-    RoleBinding { role: role.into(), project: format!("projects/{project}") }
-}
-
-fn on_platform(role: Role) -> RoleBinding {
-    RoleBinding { role: role.into(), project: String::new() }
-}
 
 /// Every method that reflection shows, from the contract's own descriptors.
 fn methods() -> Vec<String> {

@@ -84,7 +84,9 @@ async fn pages_are_complete_while_keys_are_being_created() {
         let (parent, page_token) = (parent.to_owned(), page_token.to_owned());
         let mut keys = admin.keys.clone();
         async move {
-            keys.list_keys(ListKeysRequest { parent, page_size, page_token }).await.map(tonic::Response::into_inner)
+            keys.list_keys(ListKeysRequest { parent, page_size, page_token, ..Default::default() })
+                .await
+                .map(tonic::Response::into_inner)
         }
     };
     let (mut names, mut token, mut extra) = (Vec::new(), String::new(), 0);

@@ -12,6 +12,7 @@ mod hook;
 mod idempotency;
 mod init;
 mod lifecycle;
+mod members;
 mod names;
 mod operator;
 mod pauses;

@@ -7,7 +7,7 @@ use keyward_proto::admin::member_service_client::MemberServiceClient;
 use keyward_proto::admin::project_service_client::ProjectServiceClient;
 use keyward_proto::admin::{
     CreateKeyRequest, CreateKeyResponse, CreateMemberRequest, CreateProjectRequest, CreateProjectResponse,
-    DeactivateKeyRequest, DeactivateKeyResponse, Key, ListKeysRequest, Member, RoleBinding,
+    DeactivateKeyRequest, DeactivateKeyResponse, Key, ListKeysRequest, Member, Role, RoleBinding,
 };
 use keyward_proto::validate::validate_service_client::ValidateServiceClient;
 use keyward_proto::validate::{ValidateTokenRequest, ValidateTokenResponse, Verdict};
@@ -57,6 +57,16 @@ pub async fn channel(at: SocketAddr) -> Channel {
 pub async fn transport(at: SocketAddr, credential: Option<&str>) -> Transport {
     let value = credential.map(|credential| format!("Bearer {credential}").parse().unwrap());
     InterceptedService::new(channel(at).await, Bearer(value))
+}
+
+/// A role on a project.
+pub fn on_project(role: Role, project: &str) -> RoleBinding {
+    RoleBinding { role: role.into(), project: format!("projects/{project}") }
+}
+
+/// A role on the platform.
+pub fn on_platform(role: Role) -> RoleBinding {
+    RoleBinding { role: role.into(), project: String::new() }
 }
 
 /// A request id that nobody used before.
@@ -109,7 +119,7 @@ impl Admin {
         let parent = format!("projects/{project}");
         let (mut keys, mut page_token) = (Vec::new(), String::new());
         loop {
-            let request = ListKeysRequest { parent: parent.clone(), page_size, page_token };
+            let request = ListKeysRequest { parent: parent.clone(), page_size, page_token, ..Default::default() };
             let page = self.keys.clone().list_keys(request).await?.into_inner();
             keys.extend(page.keys);
             if page.next_page_token.is_empty() {

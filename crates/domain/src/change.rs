@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{KeyName, MemberId, Revision, Uid};
 use crate::key::{Key, KeyState, Platform};
-use crate::member::Member;
+use crate::member::{Member, RoleBinding};
 use crate::project::Project;
 use crate::time::Timestamp;
 
@@ -128,6 +128,36 @@ pub enum Change {
         #[serde(with = "digest_hex")]
         credential: Digest,
     },
+    /// A member got a role.
+    RoleGranted {
+        /// The member after.
+        after: Member,
+        /// The role.
+        role: RoleBinding,
+    },
+    /// A role was taken from a member.
+    RoleRevoked {
+        /// The member after.
+        after: Member,
+        /// The role.
+        role: RoleBinding,
+    },
+    /// A member got one more credential.
+    CredentialIssued {
+        /// Whose it is.
+        member: MemberId,
+        /// Its digest.
+        #[serde(with = "digest_hex")]
+        credential: Digest,
+    },
+    /// A credential was revoked.
+    CredentialRevoked {
+        /// Whose it was.
+        member: MemberId,
+        /// Its digest.
+        #[serde(with = "digest_hex")]
+        credential: Digest,
+    },
 }
 
 impl Change {
@@ -144,6 +174,8 @@ impl Change {
             | Self::KeyDeactivated { after, .. } => after.key.name.to_string(),
             Self::TokenRevealed { name, .. } => name.to_string(),
             Self::MemberCreated { member, .. } => member.id.name(),
+            Self::RoleGranted { after, .. } | Self::RoleRevoked { after, .. } => after.id.name(),
+            Self::CredentialIssued { member, .. } | Self::CredentialRevoked { member, .. } => member.name(),
         }
     }
 
@@ -157,7 +189,12 @@ impl Change {
             | Self::KeyActivated { after: record, .. }
             | Self::KeyDeactivated { after: record, .. } => vec![(*record).into()],
             Self::KeyRotated { after, key, .. } => vec![(*after).into(), (*key).into()],
-            Self::TokenRevealed { .. } | Self::MemberCreated { .. } => Vec::new(),
+            Self::TokenRevealed { .. }
+            | Self::MemberCreated { .. }
+            | Self::RoleGranted { .. }
+            | Self::RoleRevoked { .. }
+            | Self::CredentialIssued { .. }
+            | Self::CredentialRevoked { .. } => Vec::new(),
         }
     }
 }

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt::{Display, Formatter};
 use std::time::Duration;
 
+use crate::credential::CredentialName;
 use crate::id::{KeyId, KeyName, MemberId, ProjectId, Revision};
 
 /// The small closed set of ways to fail that every transport can render: the standard gRPC codes in use.
@@ -58,11 +59,14 @@ pub enum Reason {
     TokenUnknown,
     KeyDeactivated,
     KeyReplaced,
+    CredentialNotFound,
+    MemberLimitReached,
+    LastOwner,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 28] = [
         Self::CredentialMissing,
         Self::CredentialInvalid,
         Self::PermissionDenied,
@@ -88,6 +92,9 @@ impl Reason {
         Self::TokenUnknown,
         Self::KeyDeactivated,
         Self::KeyReplaced,
+        Self::CredentialNotFound,
+        Self::MemberLimitReached,
+        Self::LastOwner,
     ];
 
     /// The reason on the wire, as `KEY_NAME_TAKEN`.
@@ -118,6 +125,9 @@ impl Reason {
             Self::TokenUnknown => "TOKEN_UNKNOWN",
             Self::KeyDeactivated => "KEY_DEACTIVATED",
             Self::KeyReplaced => "KEY_REPLACED",
+            Self::CredentialNotFound => "CREDENTIAL_NOT_FOUND",
+            Self::MemberLimitReached => "MEMBER_LIMIT_REACHED",
+            Self::LastOwner => "LAST_OWNER",
         }
     }
 
@@ -129,11 +139,18 @@ impl Reason {
             Self::FieldInvalid | Self::KeyNameReserved | Self::RequestIdReused | Self::PageTokenInvalid => {
                 Kind::InvalidArgument
             }
-            Self::ProjectNotFound | Self::KeyNotFound | Self::MemberNotFound | Self::TokenUnknown => Kind::NotFound,
+            Self::ProjectNotFound
+            | Self::KeyNotFound
+            | Self::MemberNotFound
+            | Self::TokenUnknown
+            | Self::CredentialNotFound => Kind::NotFound,
             Self::ProjectIdTaken | Self::KeyNameTaken | Self::MemberIdTaken => Kind::AlreadyExists,
-            Self::DefaultKeyProtected | Self::RevealDisabled | Self::KeyDeactivated | Self::KeyReplaced => {
-                Kind::FailedPrecondition
-            }
+            Self::DefaultKeyProtected
+            | Self::RevealDisabled
+            | Self::KeyDeactivated
+            | Self::KeyReplaced
+            | Self::MemberLimitReached
+            | Self::LastOwner => Kind::FailedPrecondition,
             Self::EtagMismatch => Kind::Aborted,
             Self::NotYetEnforced => Kind::DeadlineExceeded,
             Self::NoLease | Self::RevisionNotReached | Self::StoreUnavailable | Self::ShuttingDown => Kind::Unavailable,
@@ -310,6 +327,27 @@ impl Error {
     /// No such member.
     pub fn member_not_found(member: &MemberId) -> Self {
         Self::new(Reason::MemberNotFound, format!("no member {member}")).about("keyward/Member", member.name())
+    }
+
+    /// No such credential of that member.
+    pub fn credential_not_found(name: &CredentialName) -> Self {
+        Self::new(Reason::CredentialNotFound, format!("no credential {name}"))
+            .about("keyward/Credential", name.to_string())
+    }
+
+    /// The member has as many of these as it can have.
+    pub fn member_limit_reached(member: &MemberId, limit: usize, what: &str) -> Self {
+        let message = format!("member {member} has {limit} {what}, which is the limit; revoke one first");
+        Self::new(Reason::MemberLimitReached, message).about("keyward/Member", member.name())
+    }
+
+    /// Nobody would be left to undo it.
+    pub fn last_owner(member: &MemberId) -> Self {
+        let message = format!(
+            "without this nobody with a credential would be owner any more, and nobody could undo that; make another \
+             owner first (now: {member})"
+        );
+        Self::new(Reason::LastOwner, message).about("keyward/Member", member.name())
     }
 
     /// The project id is in use.

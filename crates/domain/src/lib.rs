@@ -2,9 +2,12 @@
 
 mod admin_node;
 mod change;
+mod credential;
 mod error;
+pub mod filter;
 mod id;
 mod key;
+mod key_filter;
 mod member;
 mod project;
 mod text;
@@ -13,9 +16,11 @@ mod verdict;
 
 pub use admin_node::AdminNode;
 pub use change::{Change, KeyEntry, KeyRecord, LoggedChange, TokenEntry};
+pub use credential::{Credential, CredentialId, CredentialName};
 pub use error::{Error, Kind, Reason, Resource, Violation};
 pub use id::{KeyId, KeyName, MemberId, ProjectId, RequestId, Revision, Uid};
 pub use key::{Key, KeyDraft, KeyState, KeyUpdate, Platform, Schedule};
+pub use key_filter::KeyFilter;
 pub use member::{Member, MemberDraft, Permission, Role, RoleBinding, allows, allows_somewhere};
 pub use project::{Project, ProjectDraft};
 pub use time::Timestamp;

@@ -111,6 +111,8 @@ pub enum Permission {
     MemberGet,
     /// Create members.
     MemberCreate,
+    /// Give members roles and credentials, and take them away.
+    MemberUpdate,
     /// Keep a replica.
     Sync,
     /// Speak as an admin to an admin.
@@ -119,7 +121,7 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::ProjectGet,
         Self::ProjectCreate,
         Self::KeyGet,
@@ -133,6 +135,7 @@ impl Permission {
         Self::KeyLookup,
         Self::MemberGet,
         Self::MemberCreate,
+        Self::MemberUpdate,
         Self::Sync,
         Self::Peer,
     ];
@@ -153,6 +156,7 @@ impl Permission {
             Self::KeyLookup => "key.lookup",
             Self::MemberGet => "member.get",
             Self::MemberCreate => "member.create",
+            Self::MemberUpdate => "member.update",
             Self::Sync => "replica.sync",
             Self::Peer => "peer",
         }
@@ -225,6 +229,14 @@ pub struct MemberDraft {
     pub roles: Vec<RoleBinding>,
 }
 
+impl Member {
+    /// How many roles one can have.
+    pub const MAX_ROLES: usize = 100;
+
+    /// How many credentials one can have at a time.
+    pub const MAX_CREDENTIALS: usize = 20;
+}
+
 impl MemberDraft {
     /// Checks what came from outside.
     ///
@@ -234,7 +246,7 @@ impl MemberDraft {
         let id = MemberId::parse("member_id", id)?;
         check_text("member.display_name", &display_name, 128)?;
         let repeated = roles.iter().enumerate().any(|(i, role)| roles[..i].contains(role));
-        if roles.len() > 100 || repeated {
+        if roles.len() > Member::MAX_ROLES || repeated {
             return Err(Error::field("member.roles", "at most 100 bindings, each given once"));
         }
         Ok(Self { id, display_name, roles })

@@ -77,6 +77,17 @@ impl Debug for admin::CreateMemberResponse {
     }
 }
 
+impl Debug for admin::IssueCredentialResponse {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("IssueCredentialResponse")
+            .field("member", &self.member)
+            .field("credential", &Redacted(self.credential.len()))
+            .field("credential_name", &self.credential_name)
+            .field("receipt", &self.receipt)
+            .finish()
+    }
+}
+
 impl Debug for validate::ValidateTokenRequest {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         f.debug_struct("ValidateTokenRequest")
@@ -137,6 +148,7 @@ mod tests {
             format!("{:?}", admin::CreateProjectResponse { default_token: secret(), ..Default::default() }),
             format!("{:?}", admin::CreateKeyResponse { token: secret(), ..Default::default() }),
             format!("{:?}", admin::CreateMemberResponse { credential: secret(), ..Default::default() }),
+            format!("{:?}", admin::IssueCredentialResponse { credential: secret(), ..Default::default() }),
             format!("{:?}", admin::RotateKeyResponse { token: secret(), ..Default::default() }),
             format!("{:?}", admin::RotateDefaultKeyResponse { token: secret(), ..Default::default() }),
             format!("{:?}", admin::RevealTokenResponse { token: secret() }),

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use keyward_domain::{
-    Change, Error, Key, KeyEntry, KeyId, KeyName, KeyState, LoggedChange, Member, MemberId, Platform, Project,
-    ProjectId, Revision, Role, RoleBinding, Schedule, Timestamp, TokenEntry,
+    Change, Credential, CredentialId, CredentialName, Error, Key, KeyEntry, KeyId, KeyName, KeyState, LoggedChange,
+    Member, MemberId, Platform, Project, ProjectId, Revision, Role, RoleBinding, Schedule, Timestamp, TokenEntry,
 };
 use keyward_token::Digest;
 use sea_orm::ActiveValue::Set;
 
-use crate::entity::{change, key, key_token, member, project, role_binding};
+use crate::entity::{change, credential, key, key_token, member, project, role_binding};
 use crate::error::corrupt;
 
 const ACTIVE: &str = "active";
@@ -135,6 +135,12 @@ pub(crate) fn from_member(member: &Member) -> member::ActiveModel {
     }
 }
 
+pub(crate) fn to_credential(row: credential::Model) -> Result<Credential, Error> {
+    let name =
+        CredentialName { member: MemberId::from_store(row.member_id), id: CredentialId::of(&to_digest(&row.digest)?) };
+    Ok(Credential { name, create_time: Timestamp::from_micros(row.create_time) })
+}
+
 /// Roles as every answer lists them; the databases return them in orders of their own.
 pub(crate) fn in_order(mut roles: Vec<RoleBinding>) -> Vec<RoleBinding> {
     roles.sort_by(|a, b| (a.role.as_str(), &a.project).cmp(&(b.role.as_str(), &b.project)));
@@ -169,7 +175,7 @@ pub(crate) fn to_chain(bytes: &[u8]) -> Result<[u8; 32], Error> {
     <[u8; 32]>::try_from(bytes).map_err(|_| corrupt("chain value is not 32 bytes"))
 }
 
-fn to_digest(bytes: &[u8]) -> Result<Digest, Error> {
+pub(crate) fn to_digest(bytes: &[u8]) -> Result<Digest, Error> {
     Digest::try_from(bytes).map_err(|_| corrupt("digest is not 32 bytes"))
 }
 
@@ -181,7 +187,7 @@ fn to_state(state: &str) -> Result<KeyState, Error> {
     }
 }
 
-const fn from_state(state: KeyState) -> &'static str {
+pub(crate) const fn from_state(state: KeyState) -> &'static str {
     match state {
         KeyState::Active => ACTIVE,
         KeyState::Deactivated => DEACTIVATED,

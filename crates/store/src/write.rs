@@ -14,7 +14,7 @@ use sea_orm::{
 };
 
 use crate::connect::Store;
-use crate::convert::{to_chain, to_role};
+use crate::convert::{to_chain, to_change, to_role};
 use crate::entity::{change, counter, request, role_binding};
 use crate::error::{TxError, corrupt};
 use crate::sql::hints::announce;
@@ -95,6 +95,13 @@ pub(crate) struct Place {
     /// Read under the lock, so that times are in the order of revisions.
     pub(crate) time: Timestamp,
     previous_chain: [u8; 32],
+}
+
+impl Place {
+    /// The newest revision there is, for a transaction that gives its place back.
+    pub(crate) const fn newest(&self) -> Revision {
+        Revision(self.revision.0 - 1)
+    }
 }
 
 impl Store {
@@ -217,6 +224,12 @@ impl Write<'_> {
             _ => None,
         };
         Ok(Some(Replay { resource: row.resource, revision: Revision(row.revision), sealed }))
+    }
+
+    /// What the log says at a revision.
+    pub(crate) async fn change_at(&self, revision: Revision) -> Result<Change, TxError> {
+        let row = change::Entity::find_by_id(revision.0).one(&self.tx).await?;
+        Ok(to_change(row.ok_or_else(|| corrupt(format!("the change log lacks revision {revision}")))?)?.change)
     }
 
     /// Locks the counter row and takes the next place in the log. Called last before the writes: it is a leaf lock.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use keyward_domain::{LoggedChange, Reason, Revision};
+use keyward_domain::{KeyFilter, LoggedChange, Reason, Revision};
 use keyward_store::Store;
 use keyward_tests::report;
 use tokio::time::{sleep, timeout};
@@ -263,7 +263,7 @@ async fn cancelled_calls_leave_no_transaction_open_and_no_gap(db: &Database) {
     let created: Vec<_> = log.iter().map(|change| change.change.resource()).collect();
     assert!(made.iter().all(|name| created.contains(name)), "what was acknowledged is done");
     // What was not may be done, but then as a whole.
-    let keys = store.keys(&key_name("last").project, Revision(0), 1_000).await.unwrap();
+    let keys = store.keys(&key_name("last").project, &KeyFilter::default(), Revision(0), 1_000).await.unwrap();
     assert_eq!(keys.len(), log.len() - 1);
     assert_eq!(image_loads(&store).await, keys.len());
 }

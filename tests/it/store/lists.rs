@@ -1,15 +1,16 @@
 //! Lists: in the order of creation, page by page.
 
-use keyward_domain::{Key, Member, Project, Revision, Role};
+use keyward_domain::{Key, KeyDraft, KeyFilter, Member, Project, Revision, Role};
 use keyward_store::Store;
 
 use super::database::Database;
 use super::{
-    create_key, create_member, create_project, deactivate_key, key_name, key_name_in, on_all, on_platform, on_project,
-    project_id,
+    create_key, create_member, create_project, deactivate_key, key_name, key_name_in, mint, on_all, on_platform,
+    on_project, project_id, to_create_key,
 };
 
 on_all! {
+    a_filter_lets_through_what_satisfies_all_of_it,
     lists_are_in_the_order_of_creation,
     lists_of_nothing_are_empty,
     pages_are_complete_while_keys_are_created,
@@ -30,7 +31,7 @@ macro_rules! pages {
 }
 
 async fn keys_by(store: &Store, size: u64) -> Vec<Key> {
-    pages!(size, |after| store.keys(&project_id("6666"), after, size))
+    pages!(size, |after| store.keys(&project_id("6666"), &KeyFilter::default(), after, size))
 }
 
 async fn lists_are_in_the_order_of_creation(db: &Database) {
@@ -61,10 +62,39 @@ async fn lists_are_in_the_order_of_creation(db: &Database) {
     }
 }
 
+async fn a_filter_lets_through_what_satisfies_all_of_it(db: &Database) {
+    let store = db.started().await;
+    create_member(&store, "alice", &[on_project(Role::Editor, "6666")]).await;
+    for (name, platform, creator) in
+        [("shop_a", "", "root"), ("Shop_b", "ios", "alice"), ("shopXc", "ios", "root"), ("shop_", "", "alice")]
+    {
+        let draft = KeyDraft::parse(key_name(name), String::new(), platform, None, Default::default()).unwrap();
+        store.create_key(&to_create_key(creator, "6666"), &draft, &mint(name)).await.unwrap();
+    }
+    deactivate_key(&store, &key_name("shop_a")).await;
+    let listed = async |filter: &str| {
+        let filter = KeyFilter::parse(filter).unwrap();
+        let keys = pages!(2, |after| store.keys(&project_id("6666"), &filter, after, 2));
+        keys.iter().map(|key: &Key| key.name.key.to_string()).collect::<Vec<_>>()
+    };
+    let default = "6666_default_193444";
+    assert_eq!(listed("").await, [default, "shop_a", "Shop_b", "shopXc", "shop_"]);
+    // Neither is the underscore any letter, nor are large letters small ones.
+    assert_eq!(listed("name = \"shop_*\"").await, ["shop_a", "shop_"]);
+    assert_eq!(listed("name = shop_").await, ["shop_"]);
+    assert_eq!(listed("name = *").await.len(), 5);
+    assert_eq!(listed("state = DEACTIVATED").await, ["shop_a"]);
+    assert_eq!(listed("platform = ios").await, ["Shop_b", "shopXc"]);
+    assert_eq!(listed("creator = members/alice").await, ["Shop_b", "shop_"]);
+    assert_eq!(listed("default_key = true").await, [default]);
+    assert_eq!(listed("state = ACTIVE AND creator = members/root AND default_key = false").await, ["shopXc"]);
+    assert_eq!(listed("state = DEACTIVATED AND platform = ios").await, [] as [&str; 0]);
+}
+
 async fn lists_of_nothing_are_empty(db: &Database) {
     let store = db.started().await;
-    assert_eq!(store.keys(&project_id("7777"), Revision(0), 10).await.unwrap(), []);
-    assert_eq!(store.keys(&project_id("6666"), Revision(0), 0).await.unwrap(), []);
+    assert_eq!(store.keys(&project_id("7777"), &KeyFilter::default(), Revision(0), 10).await.unwrap(), []);
+    assert_eq!(store.keys(&project_id("6666"), &KeyFilter::default(), Revision(0), 0).await.unwrap(), []);
     assert_eq!(store.projects(Some(&[]), Revision(0), 10).await.unwrap(), []);
     assert_eq!(store.projects(Some(&[project_id("7777")]), Revision(0), 10).await.unwrap(), []);
     assert_eq!(store.projects(Some(&[project_id("6666")]), Revision(0), 10).await.unwrap().len(), 1);

@@ -1,6 +1,6 @@
 //! Opening, initializing, reopening.
 
-use keyward_domain::{Change, MemberId, Revision, Role};
+use keyward_domain::{Change, KeyFilter, MemberId, Revision, Role};
 use keyward_store::{OpenError, RootDraft, Store};
 use keyward_tests::postgres::PASSWORD;
 
@@ -112,7 +112,7 @@ async fn a_reopened_database_has_everything(db: &Database) {
 async fn everything(store: &Store) -> impl PartialEq + std::fmt::Debug + use<> {
     let mut image = Vec::new();
     let head = store.load_image(|entry| image.push(entry)).await.unwrap();
-    let keys = store.keys(&project_id("6666"), Revision(0), 100).await.unwrap();
+    let keys = store.keys(&project_id("6666"), &KeyFilter::default(), Revision(0), 100).await.unwrap();
     let projects = store.projects(None, Revision(0), 100).await.unwrap();
     let members = store.members(Revision(0), 100).await.unwrap();
     (head, image, keys, projects, members, all_changes(store).await)

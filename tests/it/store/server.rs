@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use keyward_domain::{Change, Error, Reason, Revision};
+use keyward_domain::{Change, Error, KeyFilter, Reason, Revision};
 use keyward_store::Store;
 use keyward_tests::postgres::Postgres;
 use tokio::time::{sleep, timeout};
 
 use super::database::Database;
 use super::{
-    START, all_changes, create_key, give_up_after, head, key_draft, key_name, mint, refused, to_create_key, under,
+    START, all_changes, create_key, give_up_after, head, key_draft, key_name, mint, project_id, refused, to_create_key,
+    under,
 };
 
 /// Keeps what every writer's session is like.
@@ -66,24 +67,28 @@ async fn an_admin_that_stops_half_way_holds_others_up_for_seconds_only() {
     let mut plain = db.plain().await;
     let free = "SELECT count(*) FROM (SELECT FROM rev_counter FOR UPDATE SKIP LOCKED) AS counter";
     // Which of its waits is the one with the counter depends on how the answers come in; whoever gets through without
-    // being caught tries again with another key.
+    // being caught tries again. Each with another key: one that is dropped while it commits has made its own.
     let (mut waits, mut through) = (0, 0);
-    let half_way = loop {
-        let (store, name) = (stopped.clone(), format!("stopped{through}"));
-        let mut call = Box::pin(async move { create(&store, &name).await });
+    let (half_way, stopped_key) = loop {
+        let (store, name) = (stopped.clone(), format!("stopped{through}_{waits}"));
+        let key = name.clone();
+        let mut call = Box::pin(async move { create(&store, &key).await });
         match give_up_after(waits, call.as_mut()).await {
             Some(done) => {
                 done.unwrap();
                 (waits, through) = (0, through + 1);
                 assert!(through < 50, "it never had the counter");
             }
-            None if plain.number(free).await == 0 => break call,
+            None if plain.number(free).await == 0 => break (call, name),
             None => waits += 1,
         }
     };
     timeout(Duration::from_secs(10), create(&other, "other")).await.expect("the other goes on").unwrap();
     assert_eq!(refused(half_way.await), Reason::StoreUnavailable);
-    assert_eq!(head(&other).await, Revision(START.0 + through + 1));
+    let keys = other.keys(&project_id("6666"), &KeyFilter::default(), Revision(0), 10_000).await.unwrap();
+    assert!(!keys.iter().any(|key| key.name.key.as_str() == stopped_key), "it has no part of what it began");
+    // The project's revision made its default key, every later one a key.
+    assert_eq!(head(&other).await, Revision(START.0 + keys.len() as i64 - 1));
     create(&stopped, "again").await.unwrap();
 }
 

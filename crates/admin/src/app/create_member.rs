@@ -1,10 +1,8 @@
-use std::time::Duration;
-
 use keyward_domain::{Error, Member, MemberDraft, Permission};
 use keyward_store::{Call, RequestStamp};
 use keyward_token::{Token, TokenKind};
 
-use crate::app::{App, EnforcedBy, Receipt, visible};
+use crate::app::{App, Receipt, visible};
 
 /// A member with its credential.
 pub(crate) struct Created {
@@ -33,13 +31,6 @@ impl App {
         // Validators follow every revision, also those that do not concern them.
         self.publisher.hint();
         tracing::info!(revision = %created.revision, member = %created.member.id, actor = %caller.id, "member created");
-        let receipt = Receipt {
-            revision: created.revision,
-            enforced_by: EnforcedBy::Acks,
-            acked: 0,
-            lapsed: 0,
-            elapsed: Duration::ZERO,
-        };
-        Ok(Created { member: created.member, credential, receipt })
+        Ok(Created { member: created.member, credential, receipt: Receipt::at_once(created.revision) })
     }
 }

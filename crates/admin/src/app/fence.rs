@@ -37,6 +37,13 @@ pub(crate) struct Receipt {
     pub(crate) elapsed: Duration,
 }
 
+impl Receipt {
+    /// Of a change that no validator needs to know, and every admin does.
+    pub(super) const fn at_once(revision: Revision) -> Self {
+        Self { revision, enforced_by: EnforcedBy::Acks, acked: 0, lapsed: 0, elapsed: Duration::ZERO }
+    }
+}
+
 impl App {
     /// After a widening change: pushes it, and waits for a short while only.
     pub(super) async fn push(&self, revision: Revision) -> Receipt {

@@ -1,10 +1,12 @@
 use keyward_domain::{Error, Member, MemberId, Permission};
 
-use crate::app::{App, visible};
+use crate::app::{App, MemberView, visible};
 
 impl App {
-    pub(crate) async fn get_member(&self, caller: &Member, id: &MemberId) -> Result<Member, Error> {
+    pub(crate) async fn get_member(&self, caller: &Member, id: &MemberId) -> Result<MemberView, Error> {
         visible::on_platform(caller, Permission::MemberGet)?;
-        self.store.member(id).await?.ok_or_else(|| Error::member_not_found(id))
+        let member = self.store.member(id).await?.ok_or_else(|| Error::member_not_found(id))?;
+        let credentials = self.store.credentials(id).await?;
+        Ok(MemberView { member, credentials })
     }
 }

@@ -1,4 +1,4 @@
-use keyward_domain::{Error, Key, Member, Permission, ProjectId};
+use keyward_domain::{Error, Key, KeyFilter, Member, Permission, ProjectId};
 
 use crate::app::{App, Page, PageRequest, visible};
 
@@ -7,15 +7,17 @@ impl App {
         &self,
         caller: &Member,
         project: &ProjectId,
+        filter: &str,
         request: &PageRequest,
     ) -> Result<Page<Key>, Error> {
         visible::on_project(caller, Permission::KeyGet, project)?;
-        let list = format!("keys of {}", project.name());
+        let wanted = KeyFilter::parse(filter)?;
+        let list = format!("keys of {} where {filter}", project.name());
         let window = request.window(self.secrets.page_key(), &list)?;
         if self.store.project(project).await?.is_none() {
             return Err(Error::project_not_found(project));
         }
-        let keys = self.store.keys(project, window.after, window.limit()).await?;
+        let keys = self.store.keys(project, &wanted, window.after, window.limit()).await?;
         Ok(window.page(self.secrets.page_key(), &list, keys, |key| key.create_revision))
     }
 }

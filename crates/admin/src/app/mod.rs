@@ -9,12 +9,17 @@ mod fence;
 pub(crate) mod get_key;
 pub(crate) mod get_member;
 pub(crate) mod get_project;
+pub(crate) mod grant_role;
+pub(crate) mod issue_credential;
 pub(crate) mod list_keys;
 pub(crate) mod list_members;
 pub(crate) mod list_projects;
 pub(crate) mod lookup_key;
+mod member;
 mod page;
 pub(crate) mod reveal_token;
+pub(crate) mod revoke_credential;
+pub(crate) mod revoke_role;
 pub(crate) mod rotate_default_key;
 pub(crate) mod rotate_key;
 mod schedule;
@@ -30,11 +35,13 @@ use keyward_store::{Call, SealedSecret, Store};
 use keyward_token::{Keyring, Token, TokenFormat};
 
 pub(crate) use fence::{EnforcedBy, Receipt};
+pub(crate) use member::MemberView;
 pub(crate) use page::{Page, PageRequest};
 
+use crate::grpc::auth::Caller;
 use crate::metrics::Metrics;
 use crate::secrets::Secrets;
-use crate::sync::Publisher;
+use crate::sync::{Principal, Publisher};
 
 /// The key-admin service, whatever it is reached through.
 #[derive(Debug)]
@@ -84,13 +91,22 @@ impl App {
     ///
     /// # Errors
     /// `CREDENTIAL_INVALID`, `STORE_UNAVAILABLE`.
-    pub(crate) async fn authenticate(&self, credential: &str) -> Result<Member, Error> {
-        for digest in self.secrets.credential_digests(credential) {
-            if let Some(member) = self.store.member_by_credential(&digest).await? {
-                return Ok(member);
+    pub(crate) async fn authenticate(&self, credential: &str) -> Result<Caller, Error> {
+        for credential in self.secrets.credential_digests(credential) {
+            if let Some(member) = self.store.member_by_credential(&credential).await? {
+                return Ok(Caller { member: Arc::new(member), credential });
             }
         }
         Err(Error::credential_invalid())
+    }
+
+    /// Whether who began a session may keep it.
+    ///
+    /// # Errors
+    /// `CREDENTIAL_INVALID`, `PERMISSION_DENIED`, `STORE_UNAVAILABLE`.
+    pub(crate) async fn still_may_sync(&self, principal: &Principal) -> Result<(), Error> {
+        let member = self.store.member_by_credential(&principal.credential).await?;
+        visible::on_platform(&member.ok_or_else(Error::credential_invalid)?, Permission::Sync)
     }
 
     /// A call that changes a key, and has no request id because doing it twice is as good as once.

@@ -32,6 +32,10 @@ const TABLE: &[(&str, Access)] = &[
     ("/keyward.admin.v1.MemberService/CreateMember", Access::Needs(Permission::MemberCreate)),
     ("/keyward.admin.v1.MemberService/GetMember", Access::Needs(Permission::MemberGet)),
     ("/keyward.admin.v1.MemberService/ListMembers", Access::Needs(Permission::MemberGet)),
+    ("/keyward.admin.v1.MemberService/GrantRole", Access::Needs(Permission::MemberUpdate)),
+    ("/keyward.admin.v1.MemberService/RevokeRole", Access::Needs(Permission::MemberUpdate)),
+    ("/keyward.admin.v1.MemberService/IssueCredential", Access::Needs(Permission::MemberUpdate)),
+    ("/keyward.admin.v1.MemberService/RevokeCredential", Access::Needs(Permission::MemberUpdate)),
     ("/keyward.admin.v1.MemberService/WhoAmI", Access::AnyMember),
     ("/keyward.replica.v1.ReplicaService/Sync", Access::Needs(Permission::Sync)),
     // Probes come without a credential.

@@ -3,14 +3,16 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use keyward_domain::{Error, Key, KeyId, KeyName, KeyState, Member, MemberId, Project, RequestId, Role, RoleBinding};
+use keyward_domain::{
+    Error, Key, KeyId, KeyName, KeyState, Member, MemberId, Project, ProjectId, RequestId, Role, RoleBinding,
+};
 use keyward_proto::admin;
 use keyward_runtime::wire;
 use keyward_store::RequestStamp;
 use keyward_token::Token;
 use prost::Message;
 
-use crate::app::{App, EnforcedBy, Receipt};
+use crate::app::{App, EnforcedBy, MemberView, Receipt};
 
 pub(super) fn project(project: &Project) -> admin::Project {
     admin::Project {
@@ -69,7 +71,16 @@ pub(super) fn member(member: &Member) -> admin::Member {
         roles: member.roles.iter().map(role_binding).collect(),
         creator: member.creator.as_ref().map(MemberId::name).unwrap_or_default(),
         create_time: Some(wire::timestamp(member.create_time)),
+        credentials: Vec::new(),
     }
+}
+
+pub(super) fn member_view(view: &MemberView) -> admin::Member {
+    let credentials = view.credentials.iter().map(|credential| admin::Credential {
+        name: credential.name.to_string(),
+        create_time: Some(wire::timestamp(credential.create_time)),
+    });
+    admin::Member { credentials: credentials.collect(), ..member(&view.member) }
 }
 
 fn role_binding(binding: &RoleBinding) -> admin::RoleBinding {
@@ -81,8 +92,26 @@ fn role_binding(binding: &RoleBinding) -> admin::RoleBinding {
         Role::Validator => admin::Role::Validator,
         Role::AdminNode => admin::Role::AdminNode,
     };
-    let project = binding.project.as_ref().map(keyward_domain::ProjectId::name).unwrap_or_default();
+    let project = binding.project.as_ref().map(ProjectId::name).unwrap_or_default();
     admin::RoleBinding { role: role.into(), project }
+}
+
+/// A role, as a request says it.
+pub(super) fn to_role_binding(field: &str, binding: &admin::RoleBinding) -> Result<RoleBinding, Error> {
+    let role = match binding.role() {
+        admin::Role::Unspecified => return Err(Error::field(field, "one of the roles of the enum Role")),
+        admin::Role::Viewer => Role::Viewer,
+        admin::Role::Editor => Role::Editor,
+        admin::Role::Support => Role::Support,
+        admin::Role::Owner => Role::Owner,
+        admin::Role::Validator => Role::Validator,
+        admin::Role::AdminNode => Role::AdminNode,
+    };
+    let project = match binding.project.as_str() {
+        "" => None,
+        name => Some(ProjectId::parse_name(field, name)?),
+    };
+    RoleBinding::new(field, role, project)
 }
 
 pub(super) fn receipt(receipt: Receipt) -> admin::Receipt {

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
-use keyward_domain::{Error, MemberDraft, ProjectId, Role, RoleBinding};
-use keyward_proto::admin::{self, CreateMemberRequest, CreateMemberResponse, Member};
+use keyward_domain::{Error, MemberDraft};
+use keyward_proto::admin::{CreateMemberRequest, CreateMemberResponse, Member};
 use tonic::Request;
 
 use crate::app::App;
@@ -31,24 +31,7 @@ fn draft(request: CreateMemberRequest) -> Result<MemberDraft, Error> {
     let allowed =
         Member { display_name: member.display_name.clone(), roles: member.roles.clone(), ..Default::default() };
     convert::refuse_output_only("member", &member, &allowed, "display_name and roles")?;
-    let roles = member.roles.iter().map(binding).collect::<Result<_, _>>()?;
+    let roles =
+        member.roles.iter().map(|role| convert::to_role_binding("member.roles", role)).collect::<Result<_, _>>()?;
     MemberDraft::parse(&request.member_id, member.display_name, roles)
-}
-
-fn binding(binding: &admin::RoleBinding) -> Result<RoleBinding, Error> {
-    const FIELD: &str = "member.roles";
-    let role = match binding.role() {
-        admin::Role::Unspecified => return Err(Error::field(FIELD, "one of the roles of the enum Role each")),
-        admin::Role::Viewer => Role::Viewer,
-        admin::Role::Editor => Role::Editor,
-        admin::Role::Support => Role::Support,
-        admin::Role::Owner => Role::Owner,
-        admin::Role::Validator => Role::Validator,
-        admin::Role::AdminNode => Role::AdminNode,
-    };
-    let project = match binding.project.as_str() {
-        "" => None,
-        name => Some(ProjectId::parse_name(FIELD, name)?),
-    };
-    RoleBinding::new(FIELD, role, project)
 }

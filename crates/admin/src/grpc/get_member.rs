@@ -11,6 +11,6 @@ use crate::grpc::convert;
 pub(super) async fn handle(app: Arc<App>, request: Request<GetMemberRequest>) -> Result<GetMemberResponse, Error> {
     let caller = caller(&request)?;
     let id = MemberId::parse_name("name", &request.get_ref().name)?;
-    let member = app.get_member(&caller, &id).await?;
-    Ok(GetMemberResponse { member: Some(convert::member(&member)) })
+    let view = app.get_member(&caller, &id).await?;
+    Ok(GetMemberResponse { member: Some(convert::member_view(&view)) })
 }

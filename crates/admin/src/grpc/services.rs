@@ -11,8 +11,8 @@ use tonic::{Request, Response, Status};
 use crate::app::App;
 use crate::grpc::{
     activate_key, create_key, create_member, create_project, deactivate_key, get_key, get_member, get_project,
-    list_keys, list_members, list_projects, lookup_key, reveal_token, rotate_default_key, rotate_key, update_key,
-    wait_enforced, who_am_i,
+    grant_role, issue_credential, list_keys, list_members, list_projects, lookup_key, reveal_token, revoke_credential,
+    revoke_role, rotate_default_key, rotate_key, update_key, wait_enforced, who_am_i,
 };
 
 /// `ProjectService`.
@@ -76,5 +76,9 @@ service!(MemberService for MemberApi {
     create_member: CreateMemberRequest -> CreateMemberResponse,
     get_member: GetMemberRequest -> GetMemberResponse,
     list_members: ListMembersRequest -> ListMembersResponse,
+    grant_role: GrantRoleRequest -> GrantRoleResponse,
+    revoke_role: RevokeRoleRequest -> RevokeRoleResponse,
+    issue_credential: IssueCredentialRequest -> IssueCredentialResponse,
+    revoke_credential: RevokeCredentialRequest -> RevokeCredentialResponse,
     who_am_i: WhoAmIRequest -> WhoAmIResponse,
 });

@@ -2,12 +2,13 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use keyward_domain::{Error, LoggedChange, Revision, Timestamp};
+use keyward_domain::{Change, Error, LoggedChange, MemberId, Permission, Revision, Timestamp, allows};
 use keyward_proto::replica::sync_response::Message;
 use keyward_proto::replica::{Delta, Grant, SyncResponse};
 use keyward_replica::{BootClock, Clock, Instant, Policy, SessionId, Sessions};
 use keyward_runtime::wire;
 use keyward_store::{Head, Store};
+use keyward_token::Digest;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::metrics::Metrics;
@@ -56,10 +57,38 @@ pub(super) struct State {
     pub(super) sessions: Sessions,
     /// Set when other admins may use the same database.
     pub(super) shared: Option<Shared>,
-    queues: HashMap<SessionId, mpsc::Sender<SyncResponse>>,
+    streams: HashMap<SessionId, StreamTo>,
     next_session: u64,
     /// The database's clock, and ours when we read it.
     pub(super) wall: (Timestamp, Instant),
+}
+
+/// Where a session's messages go.
+#[derive(Debug)]
+struct StreamTo {
+    queue: mpsc::Sender<SyncResponse>,
+    /// `None`: the validator in this process.
+    principal: Option<Principal>,
+}
+
+/// By whose right a session runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Principal {
+    pub(crate) member: MemberId,
+    pub(crate) credential: Digest,
+}
+
+impl Principal {
+    /// Whether this change takes the right away.
+    fn loses_by(&self, change: &Change) -> bool {
+        match change {
+            Change::RoleRevoked { after, .. } => {
+                after.id == self.member && !allows(&after.roles, Permission::Sync, None)
+            }
+            Change::CredentialRevoked { credential, .. } => *credential == self.credential,
+            _ => false,
+        }
+    }
 }
 
 /// A place in the log that was published.
@@ -115,7 +144,7 @@ impl Publisher {
             recent: VecDeque::new(),
             sessions: Sessions::new(policy, former_lives, BootClock.now()),
             shared,
-            queues: HashMap::new(),
+            streams: HashMap::new(),
             next_session: 0,
             wall,
         };
@@ -292,7 +321,7 @@ impl Publisher {
     }
 
     /// Begins a session for a validator that has `revision` of `epoch`, with that chain value.
-    pub(super) fn join(&self, epoch: &str, revision: Revision, chain: &[u8]) -> Joined {
+    pub(super) fn join(&self, epoch: &str, revision: Revision, chain: &[u8], principal: Option<Principal>) -> Joined {
         let mut state = self.lock();
         let id = SessionId(state.next_session);
         state.next_session += 1;
@@ -309,7 +338,7 @@ impl Publisher {
             None => Some(Snapshot { chunks: state.image.snapshot(), revision: state.revision, chain: state.chain }),
         };
         state.sessions.join(id);
-        state.queues.insert(id, sender);
+        state.streams.insert(id, StreamTo { queue: sender, principal });
         self.metrics.connected(&state.sessions);
         Joined { id, snapshot, queue }
     }
@@ -327,7 +356,7 @@ impl Publisher {
     fn end(&self, id: SessionId, how: fn(&mut Sessions, SessionId)) {
         let mut state = self.lock();
         how(&mut state.sessions, id);
-        state.queues.remove(&id);
+        state.streams.remove(&id);
         state.sessions.forget_lapsed(BootClock.now());
         self.metrics.connected(&state.sessions);
         drop(state);
@@ -388,6 +417,7 @@ impl State {
 
     fn publish(&mut self, change: LoggedChange) {
         let (revision, chain) = (change.revision, change.chain);
+        self.expel(&change.change);
         let entries = change.change.into_entries();
         let keys = entries.iter().map(wire::key_entry).collect();
         for entry in entries {
@@ -397,7 +427,7 @@ impl State {
         self.sessions.forget_lapsed(BootClock.now());
         self.sessions.appended(revision);
         let delta = Delta { revision: revision.0, chain: chain.to_vec(), keys };
-        for id in self.queues.keys().copied().collect::<Vec<_>>() {
+        for id in self.streams.keys().copied().collect::<Vec<_>>() {
             self.send(id, message(Message::Delta(delta.clone())));
         }
         self.recent.push_back(delta);
@@ -406,13 +436,25 @@ impl State {
         }
     }
 
+    /// Ends the sessions of validators that lose their right by a change, before the change is handed out: so they never
+    /// acknowledge it, and its fence waits until their leases have run out.
+    fn expel(&mut self, change: &Change) {
+        let loses = |stream: &StreamTo| stream.principal.as_ref().is_some_and(|who| who.loses_by(change));
+        let lost: Vec<_> = self.streams.iter().filter(|(_, stream)| loses(stream)).map(|(id, _)| *id).collect();
+        for id in lost {
+            tracing::warn!(session = id.0, "a validator's right is revoked; its session ends");
+            self.sessions.broke(id);
+            self.streams.remove(&id);
+        }
+    }
+
     /// Queues a message. A session whose queue is full is over: it cannot be left with a gap.
     fn send(&mut self, id: SessionId, message: SyncResponse) {
-        let Some(queue) = self.queues.get(&id) else { return };
-        if queue.try_send(message).is_err() {
+        let Some(stream) = self.streams.get(&id) else { return };
+        if stream.queue.try_send(message).is_err() {
             tracing::warn!(session = id.0, "a validator does not keep up, or has gone; its session ends");
             self.sessions.broke(id);
-            self.queues.remove(&id);
+            self.streams.remove(&id);
         }
     }
 

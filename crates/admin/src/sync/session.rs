@@ -2,7 +2,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward_domain::Revision;
+use keyward_domain::{Error, Revision};
 use keyward_proto::replica::replica_service_server::ReplicaService;
 use keyward_proto::replica::sync_request::Message as Said;
 use keyward_proto::replica::sync_response::Message;
@@ -16,7 +16,8 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::app::App;
-use crate::sync::publisher::{Joined, Snapshot, message};
+use crate::grpc::auth::Caller;
+use crate::sync::publisher::{Joined, Principal, Snapshot, message};
 
 /// The version of the protocol that this admin speaks.
 const PROTOCOL: u32 = 1;
@@ -49,6 +50,7 @@ impl ReplicaService for ReplicaApi {
     type SyncStream = Pin<Box<dyn Stream<Item = Result<SyncResponse, Status>> + Send>>;
 
     async fn sync(&self, request: Request<Streaming<SyncRequest>>) -> Result<Response<Self::SyncStream>, Status> {
+        let principal = self.principal(&request)?;
         let mut incoming = request.into_inner();
         let hello = hello(&mut incoming).await?;
         if self.external {
@@ -59,7 +61,7 @@ impl ReplicaService for ReplicaApi {
         if hello.epoch == publisher.epoch() && !publisher.reach(Revision(hello.revision), REACH).await {
             return Err(Status::unavailable("this admin is behind what the validator knows"));
         }
-        let joined = publisher.join(&hello.epoch, Revision(hello.revision), &hello.chain);
+        let joined = publisher.join(&hello.epoch, Revision(hello.revision), &hello.chain, principal.clone());
         let session = Session { api: self.clone(), id: joined.id, validator: hello.validator_id };
         tracing::info!(
             session = session.id.0,
@@ -68,9 +70,25 @@ impl ReplicaService for ReplicaApi {
             snapshot = joined.snapshot.is_some(),
             "a validator joins"
         );
+        // What was revoked since the call came in was published before this session was there to be ended by it.
+        if let Some(principal) = &principal {
+            self.app.still_may_sync(principal).await.map_err(|e| status::from_error(&e))?;
+        }
         let (sender, receiver) = mpsc::channel(OUTGOING);
         tokio::spawn(session.run(incoming, joined, sender));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+impl ReplicaApi {
+    /// By whose right a session is to run; the validator of this process needs none.
+    fn principal<T>(&self, request: &Request<T>) -> Result<Option<Principal>, Status> {
+        if !self.external {
+            return Ok(None);
+        }
+        let caller = request.extensions().get::<Caller>().ok_or_else(Error::credential_missing);
+        let Caller { member, credential } = caller.map_err(|e| status::from_error(&e))?;
+        Ok(Some(Principal { member: member.id.clone(), credential: *credential }))
     }
 }
 

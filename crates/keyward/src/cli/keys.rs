@@ -166,7 +166,7 @@ fn state(key: &Key) -> &'static str {
 
 async fn list(mut client: KeyServiceClient<Transport>, parent: String) -> anyhow::Result<()> {
     println!("{:<40} {:<12} {:<12} {:<24} DESCRIPTION", "NAME", "STATE", "TOKEN", "CREATOR");
-    let mut request = ListKeysRequest { parent, page_size: 100, page_token: String::new() };
+    let mut request = ListKeysRequest { parent, page_size: 100, ..Default::default() };
     loop {
         let page = client.list_keys(request.clone()).await.map_err(|s| explain(&s))?.into_inner();
         for key in &page.keys {

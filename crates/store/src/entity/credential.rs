@@ -8,6 +8,7 @@ pub struct Model {
     pub digest_key_id: i32,
     pub member_id: String,
     pub create_time: i64,
+    pub revoke_time: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -6,6 +6,7 @@ use sea_orm_migration::prelude::*;
 mod m20261123_000001_initial;
 mod m20261123_000002_admin_node;
 mod m20261123_000003_rotation;
+mod m20261124_000004_revocation;
 
 pub(crate) struct Migrator;
 
@@ -16,6 +17,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000001_initial::Migration),
             Box::new(m20261123_000002_admin_node::Migration),
             Box::new(m20261123_000003_rotation::Migration),
+            Box::new(m20261124_000004_revocation::Migration),
         ]
     }
 }

@@ -83,11 +83,22 @@ pub(crate) async fn insert_member(tx: &DatabaseTransaction, member: &Member, min
     for binding in &member.roles {
         from_role(&member.id, binding).insert(tx).await?;
     }
+    insert_credential(tx, &member.id, mint, member.create_time).await
+}
+
+/// Writes a credential's row.
+pub(crate) async fn insert_credential(
+    tx: &DatabaseTransaction,
+    member: &MemberId,
+    mint: &Mint,
+    time: Timestamp,
+) -> Result<(), TxError> {
     let row = credential::ActiveModel {
         digest: Set(mint.digest.as_bytes().to_vec()),
         digest_key_id: Set(i32::try_from(mint.digest_key_id).map_err(corrupt)?),
-        member_id: Set(member.id.to_string()),
-        create_time: Set(member.create_time.as_micros()),
+        member_id: Set(member.to_string()),
+        create_time: Set(time.as_micros()),
+        revoke_time: Set(None),
     };
     row.insert(tx).await?;
     Ok(())

@@ -1,9 +1,9 @@
-use keyward_domain::{Error, Key, KeyName, Member, MemberId, Project, ProjectId};
+use keyward_domain::{Credential, Error, Key, KeyName, Member, MemberId, Project, ProjectId};
 use keyward_token::Digest;
-use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QuerySelect, Select};
+use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select};
 
 use crate::connect::Store;
-use crate::convert::{to_key, to_member, to_project};
+use crate::convert::{to_credential, to_key, to_member, to_project};
 use crate::entity::{credential, key, key_token, member, project, role_binding};
 use crate::error::{TxError, unavailable};
 
@@ -43,13 +43,21 @@ impl Store {
         find_member(&self.reader(), id).await.map_err(answer)
     }
 
-    /// The member whose credential has this digest.
+    /// The credentials of a member that are not revoked, oldest first.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE`.
+    pub async fn credentials(&self, member: &MemberId) -> Result<Vec<Credential>, Error> {
+        find_credentials(&self.reader(), member).await.map_err(answer)
+    }
+
+    /// The member whose credential has this digest, unless it is revoked.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`.
     pub async fn member_by_credential(&self, digest: &Digest) -> Result<Option<Member>, Error> {
         let found = credential::Entity::find_by_id(digest.as_bytes().to_vec()).one(&self.reader()).await;
-        match found.map_err(|e| unavailable(&e))? {
+        match found.map_err(|e| unavailable(&e))?.filter(|row| row.revoke_time.is_none()) {
             Some(row) => self.member(&MemberId::from_store(row.member_id)).await,
             None => Ok(None),
         }
@@ -87,6 +95,18 @@ pub(crate) async fn find_member(db: &impl ConnectionTrait, id: &MemberId) -> Res
     let Some(row) = member::Entity::find_by_id(id.as_str()).one(db).await? else { return Ok(None) };
     let roles = role_binding::Entity::find().filter(role_binding::Column::MemberId.eq(id.as_str())).all(db).await?;
     Ok(Some(to_member(row, roles)?))
+}
+
+/// The credentials of a member that are not revoked, oldest first.
+pub(crate) async fn find_credentials(db: &impl ConnectionTrait, member: &MemberId) -> Result<Vec<Credential>, TxError> {
+    let rows = credential::Entity::find()
+        .filter(credential::Column::MemberId.eq(member.as_str()))
+        .filter(credential::Column::RevokeTime.is_null())
+        .order_by_asc(credential::Column::CreateTime)
+        .order_by_asc(credential::Column::Digest)
+        .all(db)
+        .await?;
+    Ok(rows.into_iter().map(to_credential).collect::<Result<_, _>>()?)
 }
 
 fn by_name(name: &KeyName) -> Select<key::Entity> {

@@ -1,24 +1,32 @@
 use std::collections::HashMap;
 
-use keyward_domain::{Error, Key, Member, Project, ProjectId, Revision};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use keyward_domain::{Error, Key, KeyFilter, Member, Platform, Project, ProjectId, Revision};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::connect::Store;
-use crate::convert::{to_key, to_member, to_project};
+use crate::convert::{from_state, to_key, to_member, to_project};
 use crate::entity::{key, member, project, role_binding};
 use crate::error::unavailable;
+use crate::sql::matching::matching;
 use crate::sql::rows;
 
 /// Lists are in the order of the revisions that created their items. Each revision creates at most one item of a list,
 /// so a page is "the next so many after that revision": what is created meanwhile comes on the last pages.
 impl Store {
-    /// Up to `limit` of a project's keys, from the first after `after`.
+    /// Up to `limit` of a project's keys that `filter` lets through, from the first after `after`.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`.
-    pub async fn keys(&self, project: &ProjectId, after: Revision, limit: u64) -> Result<Vec<Key>, Error> {
+    pub async fn keys(
+        &self,
+        project: &ProjectId,
+        filter: &KeyFilter,
+        after: Revision,
+        limit: u64,
+    ) -> Result<Vec<Key>, Error> {
         let rows = key::Entity::find()
             .filter(key::Column::ProjectId.eq(project.as_str()))
+            .filter(passing(filter))
             .filter(key::Column::CreateRevision.gt(after.0))
             .order_by_asc(key::Column::CreateRevision)
             .limit(rows(limit))
@@ -80,4 +88,13 @@ impl Store {
             })
             .collect()
     }
+}
+
+fn passing(filter: &KeyFilter) -> Condition {
+    Condition::all()
+        .add_option(filter.state.map(|state| key::Column::State.eq(from_state(state))))
+        .add_option(filter.platform.map(|platform| key::Column::Platform.eq(Platform::as_str(platform))))
+        .add_option(filter.name.as_ref().map(|name| matching(key::Column::KeyId, name)))
+        .add_option(filter.creator.as_ref().map(|creator| key::Column::Creator.eq(creator.as_str())))
+        .add_option(filter.default_key.map(|default_key| key::Column::DefaultKey.eq(default_key)))
 }

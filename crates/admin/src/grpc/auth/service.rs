@@ -66,12 +66,12 @@ async fn admit(app: &App, path: &str, headers: &HeaderMap) -> Result<Option<Call
     if access == Some(Access::Anyone) {
         return Ok(None);
     }
-    let member = Arc::new(app.authenticate(credential(headers)?).await?);
+    let caller = app.authenticate(credential(headers)?).await?;
     match access {
-        Some(Access::Needs(permission)) if !allows_somewhere(&member.roles, permission) => {
+        Some(Access::Needs(permission)) if !allows_somewhere(&caller.member.roles, permission) => {
             Err(Error::permission_denied(permission.as_str()))
         }
-        Some(_) => Ok(Some(Caller(member))),
+        Some(_) => Ok(Some(caller)),
         None => Err(Error::permission_denied("of a method that is listed")),
     }
 }

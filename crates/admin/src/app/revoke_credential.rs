@@ -1,0 +1,24 @@
+use std::time::{Duration, Instant};
+
+use keyward_domain::{CredentialName, Error, Member};
+
+use crate::app::fence::within;
+use crate::app::{App, MemberView, Receipt, member};
+
+impl App {
+    /// Revokes a credential. No admin knows it once that is committed; the fence is for validators that run on it.
+    pub(crate) async fn revoke_credential(
+        &self,
+        caller: &Member,
+        name: &CredentialName,
+        patience: Option<Duration>,
+    ) -> Result<(MemberView, Receipt), Error> {
+        let begun = Instant::now();
+        member::may_change(caller)?;
+        let changed = self.store.revoke_credential(&member::to_change(caller, None), name).await?;
+        let revision = changed.revision;
+        tracing::info!(%revision, credential = %name, actor = %caller.id, "credential revoked");
+        let receipt = self.fence(revision, within(patience, begun.elapsed())).await?;
+        Ok((changed.into(), receipt))
+    }
+}

@@ -1,0 +1,19 @@
+use std::sync::Arc;
+
+use keyward_domain::{Error, MemberId};
+use keyward_proto::admin::{GrantRoleRequest, GrantRoleResponse};
+use tonic::Request;
+
+use crate::app::App;
+use crate::grpc::auth::caller;
+use crate::grpc::convert;
+
+pub(super) async fn handle(app: Arc<App>, request: Request<GrantRoleRequest>) -> Result<GrantRoleResponse, Error> {
+    let caller = caller(&request)?;
+    let request = request.into_inner();
+    let id = MemberId::parse_name("name", &request.name)?;
+    let role = convert::to_role_binding("role", &request.role.unwrap_or_default())?;
+    let (view, receipt) = app.grant_role(&caller, &id, &role).await?;
+    let (member, receipt) = (Some(convert::member_view(&view)), Some(convert::receipt(receipt)));
+    Ok(GrantRoleResponse { member, receipt })
+}

@@ -1,0 +1,200 @@
+//! The language of `filter` fields: the part of AIP-160 that joins restrictions by AND.
+
+use std::iter::Peekable;
+use std::str::Chars;
+
+use crate::error::Error;
+
+/// No filter is longer.
+const MAX_LEN: usize = 512;
+
+/// How a field is compared with a value.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Operator {
+    /// `=`
+    Equal,
+    /// `<`
+    Less,
+    /// `<=`
+    AtMost,
+    /// `>`
+    Greater,
+    /// `>=`
+    AtLeast,
+}
+
+/// `field operator value`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Restriction {
+    /// What is compared.
+    pub field: String,
+    /// How.
+    pub operator: Operator,
+    /// With what, unquoted.
+    pub value: String,
+}
+
+/// A text to be equal to, or to begin with.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum TextMatch {
+    /// The whole text.
+    Exact(String),
+    /// Its beginning: what stood before the `*`.
+    Prefix(String),
+}
+
+impl TextMatch {
+    /// `server_*` is a beginning, anything without a star a whole text.
+    ///
+    /// # Errors
+    /// `FIELD_INVALID` on `filter` when a star stands anywhere but at the end.
+    pub fn parse(value: String) -> Result<Self, Error> {
+        let text = value.strip_suffix('*').unwrap_or(&value);
+        if text.contains('*') {
+            return Err(invalid("with * at the end of a value only"));
+        }
+        Ok(if text.len() < value.len() { Self::Prefix(text.to_owned()) } else { Self::Exact(value) })
+    }
+}
+
+/// That a filter is not what it must be.
+pub fn invalid(rule: &str) -> Error {
+    Error::field("filter", rule)
+}
+
+/// Reads a filter; an empty one restricts nothing. Each field and operator stands once at most.
+///
+/// # Errors
+/// `FIELD_INVALID` on `filter`, with the rule.
+pub fn parse(filter: &str) -> Result<Vec<Restriction>, Error> {
+    if filter.len() > MAX_LEN {
+        return Err(invalid("at most 512 bytes"));
+    }
+    let mut rest = filter.chars().peekable();
+    let mut restrictions: Vec<Restriction> = Vec::new();
+    skip_spaces(&mut rest);
+    while rest.peek().is_some() {
+        if !restrictions.is_empty() && word(&mut rest) != "AND" {
+            return Err(invalid("restrictions joined by AND, as: state = ACTIVE AND name = \"server_*\""));
+        }
+        let next = restriction(&mut rest)?;
+        if restrictions.iter().any(|r| r.field == next.field && r.operator == next.operator) {
+            return Err(invalid("without a field that is restricted twice in the same way"));
+        }
+        restrictions.push(next);
+    }
+    Ok(restrictions)
+}
+
+fn restriction(rest: &mut Peekable<Chars<'_>>) -> Result<Restriction, Error> {
+    let field = word(rest);
+    let operator = operator(rest);
+    let value = value(rest);
+    match (field.is_empty(), operator, value) {
+        (false, Some(operator), Some(value)) => Ok(Restriction { field, operator, value }),
+        _ => Err(invalid(
+            "made of restrictions like: state = ACTIVE; a value with other than letters, digits and _*/.:- \
+                          stands in double quotes",
+        )),
+    }
+}
+
+fn operator(rest: &mut Peekable<Chars<'_>>) -> Option<Operator> {
+    let first = rest.next_if(|c| "=<>".contains(*c))?;
+    let or_equal = first != '=' && rest.next_if_eq(&'=').is_some();
+    skip_spaces(rest);
+    Some(match (first, or_equal) {
+        ('<', false) => Operator::Less,
+        ('<', true) => Operator::AtMost,
+        ('>', false) => Operator::Greater,
+        ('>', true) => Operator::AtLeast,
+        _ => Operator::Equal,
+    })
+}
+
+/// `None`: there is no value, or its quotes are not closed.
+fn value(rest: &mut Peekable<Chars<'_>>) -> Option<String> {
+    if rest.next_if_eq(&'"').is_none() {
+        return Some(word(rest)).filter(|word| !word.is_empty());
+    }
+    let mut text = String::new();
+    loop {
+        match rest.next()? {
+            '"' => break,
+            '\\' => text.push(rest.next()?),
+            plain => text.push(plain),
+        }
+    }
+    skip_spaces(rest);
+    Some(text)
+}
+
+/// What stands there without quotes, perhaps nothing.
+fn word(rest: &mut Peekable<Chars<'_>>) -> String {
+    let mut word = String::new();
+    while let Some(c) = rest.next_if(|c| c.is_ascii_alphanumeric() || "_*/.:-".contains(*c)) {
+        word.push(c);
+    }
+    skip_spaces(rest);
+    word
+}
+
+fn skip_spaces(rest: &mut Peekable<Chars<'_>>) {
+    while rest.next_if_eq(&' ').is_some() {}
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn one(field: &str, operator: Operator, value: &str) -> Restriction {
+        Restriction { field: field.to_owned(), operator, value: value.to_owned() }
+    }
+
+    #[test]
+    fn restrictions_are_joined_by_and() {
+        assert_eq!(parse("  ").unwrap(), []);
+        let read = parse(r#"state=ACTIVE AND  name = "a \"quoted\" AND name" AND time>="2026-11-24T00:00:00Z""#);
+        let expected = [
+            one("state", Operator::Equal, "ACTIVE"),
+            one("name", Operator::Equal, "a \"quoted\" AND name"),
+            one("time", Operator::AtLeast, "2026-11-24T00:00:00Z"),
+        ];
+        assert_eq!(read.unwrap(), expected);
+        assert_eq!(parse("time < 5 AND time >= 3").unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_is_no_filter_is_refused() {
+        let long = format!("name = {}", "a".repeat(600));
+        for bad in [
+            "state",
+            "state =",
+            "= ACTIVE",
+            "state ACTIVE",
+            "state = ACTIVE name = a",
+            "state = ACTIVE OR name = a",
+            "state = ACTIVE AND",
+            "state = \"ACTIVE",
+            "state = a AND state = b",
+            "state != ACTIVE",
+            "state == ACTIVE",
+            "NOT state = ACTIVE",
+            "(state = ACTIVE)",
+            "ключ = a",
+            long.as_str(),
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_star_stands_at_the_end_only() {
+        let read = |text: &str| TextMatch::parse(text.to_owned());
+        assert_eq!(read("server_*").unwrap(), TextMatch::Prefix("server_".to_owned()));
+        assert_eq!(read("server").unwrap(), TextMatch::Exact("server".to_owned()));
+        assert_eq!(read("*").unwrap(), TextMatch::Prefix(String::new()));
+        assert!(read("a*b").is_err() && read("**").is_err());
+    }
+}

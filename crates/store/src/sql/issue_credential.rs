@@ -1,0 +1,63 @@
+use keyward_domain::{Change, CredentialId, CredentialName, Error, Member, MemberId};
+
+use crate::connect::Store;
+use crate::error::{TxError, corrupt};
+use crate::sql::change_member::{ChangedMember, existing};
+use crate::sql::create_member::insert_credential;
+use crate::sql::get::find_credentials;
+use crate::write::{Call, Mint, Replay, SealedSecret, Write, retry};
+
+/// What the making of a credential left behind.
+#[derive(Clone, Debug)]
+pub struct IssuedCredential {
+    /// The member.
+    pub changed: ChangedMember,
+    /// The new credential's name.
+    pub name: CredentialName,
+    /// Set when the request was a retry: the credential that the first answer carried, if it could be sealed.
+    pub replayed: Option<Option<SealedSecret>>,
+}
+
+impl Store {
+    /// Makes one more credential of a member. `mint`: of a credential sealed for the member's uid.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED`, `MEMBER_NOT_FOUND`, `MEMBER_LIMIT_REACHED`, `REQUEST_ID_REUSED`, `STORE_UNAVAILABLE`.
+    pub async fn issue_credential(&self, call: &Call, id: &MemberId, mint: &Mint) -> Result<IssuedCredential, Error> {
+        retry!(self.issue_credential_once(call, id, mint))
+    }
+
+    async fn issue_credential_once(
+        &self,
+        call: &Call,
+        id: &MemberId,
+        mint: &Mint,
+    ) -> Result<IssuedCredential, TxError> {
+        let write = self.begin(call).await?;
+        let place = write.take_place().await?;
+        let member = existing(&write.tx, id).await?;
+        if let Some(replay) = write.replay().await? {
+            return replayed(&write, member, replay).await;
+        }
+        if find_credentials(&write.tx, id).await?.len() >= Member::MAX_CREDENTIALS {
+            return Err(Error::member_limit_reached(id, Member::MAX_CREDENTIALS, "credentials").into());
+        }
+        insert_credential(&write.tx, id, mint, place.time).await?;
+        let changed = ChangedMember::read(&write.tx, id, place.revision).await?;
+        let change = Change::CredentialIssued { member: id.clone(), credential: mint.digest };
+        write.commit(place, &change, mint.sealed.as_ref()).await?;
+        let name = CredentialName { member: id.clone(), id: CredentialId::of(&mint.digest) };
+        Ok(IssuedCredential { changed, name, replayed: None })
+    }
+}
+
+/// The first answer again. Which credential it was, the log remembers.
+async fn replayed(write: &Write<'_>, member: Member, replay: Replay) -> Result<IssuedCredential, TxError> {
+    let change = write.change_at(replay.revision).await?;
+    let Change::CredentialIssued { credential, .. } = change else {
+        return Err(corrupt(format!("revision {} issued no credential", replay.revision)).into());
+    };
+    let name = CredentialName { member: member.id.clone(), id: CredentialId::of(&credential) };
+    let changed = ChangedMember::read(&write.tx, &member.id, replay.revision).await?;
+    Ok(IssuedCredential { changed, name, replayed: Some(replay.sealed) })
+}
