@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 
 /// What a client or an operator may see through reflection.
 const PUBLIC: &[&str] = &[
+    "keyward/admin/v1/audit_service.proto",
     "keyward/admin/v1/error_reason.proto",
     "keyward/admin/v1/key_service.proto",
     "keyward/admin/v1/member_service.proto",
     "keyward/admin/v1/project.proto",
+    "keyward/admin/v1/sdk_service.proto",
     "keyward/replica/v1/replica_service.proto",
     "keyward/validate/v1/validate_service.proto",
 ];
@@ -50,6 +52,10 @@ fn compile(root: &Path, files: &[&str], secret: &[&str], descriptor: &str) -> Re
     std::fs::write(out.join(descriptor), compiler.encode_file_descriptor_set())?;
     // `tonic_build` alone has no prost half since 0.14; `tonic_prost_build` drives it.
     // Maps in order, so that a message has one encoding: request ids compare payloads by their hash.
-    tonic_prost_build::configure().skip_debug(secret).btree_map(".").compile_fds(compiler.file_descriptor_set())?;
+    let builder = tonic_prost_build::configure().skip_debug(secret).btree_map(".");
+    let mut config = tonic_prost_build::Config::new();
+    // So that a message can be found in the descriptors, for its JSON form.
+    config.enable_type_names();
+    builder.compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     Ok(())
 }

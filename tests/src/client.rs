@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 
+use keyward_proto::admin::audit_service_client::AuditServiceClient;
 use keyward_proto::admin::key_service_client::KeyServiceClient;
 use keyward_proto::admin::member_service_client::MemberServiceClient;
 use keyward_proto::admin::project_service_client::ProjectServiceClient;
+use keyward_proto::admin::sdk_service_client::SdkServiceClient;
 use keyward_proto::admin::{
     CreateKeyRequest, CreateKeyResponse, CreateMemberRequest, CreateProjectRequest, CreateProjectResponse,
     DeactivateKeyRequest, DeactivateKeyResponse, Key, ListKeysRequest, Member, Role, RoleBinding,
@@ -43,6 +45,10 @@ pub struct Admin {
     pub keys: KeyServiceClient<Transport>,
     /// Members.
     pub members: MemberServiceClient<Transport>,
+    /// The change log.
+    pub audit: AuditServiceClient<Transport>,
+    /// The setup grid.
+    pub sdks: SdkServiceClient<Transport>,
 }
 
 /// A connection to `at`.
@@ -81,7 +87,9 @@ impl Admin {
         Self {
             projects: ProjectServiceClient::new(transport.clone()),
             keys: KeyServiceClient::new(transport.clone()),
-            members: MemberServiceClient::new(transport),
+            members: MemberServiceClient::new(transport.clone()),
+            audit: AuditServiceClient::new(transport.clone()),
+            sdks: SdkServiceClient::new(transport),
         }
     }
 

@@ -5,14 +5,16 @@ mod files;
 mod first_start;
 mod grpc;
 mod metrics;
+mod sdks;
 mod secrets;
 mod server;
 mod setup;
 mod sync;
 
-pub use app::App;
+pub use app::{App, AppOptions};
 pub use first_start::{FirstStart, prepare_data_dir};
 pub use metrics::Metrics;
+pub use sdks::{BadUrl, PublicUrl};
 pub use server::{listen, listen_in_process, ops};
 pub use setup::{Setup, SetupOutcome, open_deployment, set_up};
 pub use sync::{check_lease, put_lease};

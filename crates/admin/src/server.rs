@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use keyward_proto::admin::audit_service_server::AuditServiceServer;
 use keyward_proto::admin::key_service_server::KeyServiceServer;
 use keyward_proto::admin::member_service_server::MemberServiceServer;
 use keyward_proto::admin::project_service_server::ProjectServiceServer;
+use keyward_proto::admin::sdk_service_server::SdkServiceServer;
 use keyward_proto::replica::replica_service_server::ReplicaServiceServer;
 use keyward_runtime::grpc::{ADMIN_MESSAGE_LIMIT, add_reflection, server};
 use keyward_runtime::listener::Listener;
@@ -20,7 +22,7 @@ use tonic::service::Routes;
 
 use crate::app::App;
 use crate::grpc::auth::AuthLayer;
-use crate::grpc::{KeyApi, MemberApi, ProjectApi};
+use crate::grpc::{AuditApi, KeyApi, MemberApi, ProjectApi, SdkApi};
 use crate::sync::ReplicaApi;
 
 /// What reflection shows.
@@ -28,6 +30,8 @@ const REFLECTED: &[&str] = &[
     "keyward.admin.v1.ProjectService",
     "keyward.admin.v1.KeyService",
     "keyward.admin.v1.MemberService",
+    "keyward.admin.v1.AuditService",
+    "keyward.admin.v1.SdkService",
     "keyward.replica.v1.ReplicaService",
     "grpc.health.v1.Health",
 ];
@@ -44,6 +48,8 @@ pub async fn listen(app: Arc<App>, listener: Listener, shutdown: Shutdown) -> an
     health.set_serving::<ProjectServiceServer<ProjectApi>>().await;
     health.set_serving::<KeyServiceServer<KeyApi>>().await;
     health.set_serving::<MemberServiceServer<MemberApi>>().await;
+    health.set_serving::<AuditServiceServer<AuditApi>>().await;
+    health.set_serving::<SdkServiceServer<SdkApi>>().await;
     health.set_serving::<ReplicaServiceServer<ReplicaApi>>().await;
 
     let replica = replica_service(&app, &shutdown, true);
@@ -55,6 +61,8 @@ pub async fn listen(app: Arc<App>, listener: Listener, shutdown: Shutdown) -> an
         .add_service(
             MemberServiceServer::new(MemberApi(Arc::clone(&app))).max_decoding_message_size(ADMIN_MESSAGE_LIMIT),
         )
+        .add_service(AuditServiceServer::new(AuditApi(Arc::clone(&app))).max_decoding_message_size(ADMIN_MESSAGE_LIMIT))
+        .add_service(SdkServiceServer::new(SdkApi(Arc::clone(&app))).max_decoding_message_size(ADMIN_MESSAGE_LIMIT))
         .add_service(replica);
     let routes = add_reflection(routes, REFLECTED)?;
 

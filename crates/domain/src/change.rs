@@ -1,7 +1,8 @@
 use keyward_token::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{KeyName, MemberId, Revision, Uid};
+use crate::filter::TextMatch;
+use crate::id::{KeyName, MemberId, ProjectId, Revision, Uid};
 use crate::key::{Key, KeyState, Platform};
 use crate::member::{Member, RoleBinding};
 use crate::project::Project;
@@ -21,13 +22,28 @@ pub struct TokenEntry {
     pub not_after: Option<Timestamp>,
 }
 
+/// One token of a key with everything that its row says: what the change log keeps of it.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct TokenRecord {
+    /// What validators know of it.
+    #[serde(flatten)]
+    pub entry: TokenEntry,
+    /// When it was made. Absent in entries of before 2026-11-24; then `sealed` says nothing either.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub create_time: Option<Timestamp>,
+    /// Fingerprint of the sealed token, in hexadecimal digits, so that its row cannot be changed unnoticed; absent when
+    /// the token is not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<String>,
+}
+
 /// A key with its tokens: the after-image that the change log keeps.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct KeyRecord {
     /// The key.
     pub key: Key,
     /// Its tokens, by generation.
-    pub tokens: Vec<TokenEntry>,
+    pub tokens: Vec<TokenRecord>,
 }
 
 /// What a validator knows of a key.
@@ -55,7 +71,7 @@ impl From<KeyRecord> for KeyEntry {
             platform: record.key.platform,
             active: record.key.state == KeyState::Active,
             expire_time: record.key.expire_time,
-            tokens: record.tokens,
+            tokens: record.tokens.into_iter().map(|token| token.entry).collect(),
         }
     }
 }
@@ -127,6 +143,9 @@ pub enum Change {
         /// The digest of its first credential.
         #[serde(with = "digest_hex")]
         credential: Digest,
+        /// Which digest key made the digest. Absent in entries of before 2026-11-24.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest_key_id: Option<u32>,
     },
     /// A member got a role.
     RoleGranted {
@@ -149,6 +168,8 @@ pub enum Change {
         /// Its digest.
         #[serde(with = "digest_hex")]
         credential: Digest,
+        /// Which digest key made the digest.
+        digest_key_id: u32,
     },
     /// A credential was revoked.
     CredentialRevoked {
@@ -176,6 +197,57 @@ impl Change {
             Self::MemberCreated { member, .. } => member.id.name(),
             Self::RoleGranted { after, .. } | Self::RoleRevoked { after, .. } => after.id.name(),
             Self::CredentialIssued { member, .. } | Self::CredentialRevoked { member, .. } => member.name(),
+        }
+    }
+
+    /// Every kind of change, as the log names them.
+    pub const KINDS: [&'static str; 13] = [
+        "project_created",
+        "key_created",
+        "key_updated",
+        "key_rotated",
+        "token_rotated",
+        "token_revealed",
+        "key_activated",
+        "key_deactivated",
+        "member_created",
+        "role_granted",
+        "role_revoked",
+        "credential_issued",
+        "credential_revoked",
+    ];
+
+    /// What kind of change it is, as the log names it.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::ProjectCreated { .. } => "project_created",
+            Self::KeyCreated { .. } => "key_created",
+            Self::KeyUpdated { .. } => "key_updated",
+            Self::KeyRotated { .. } => "key_rotated",
+            Self::TokenRotated { .. } => "token_rotated",
+            Self::TokenRevealed { .. } => "token_revealed",
+            Self::KeyActivated { .. } => "key_activated",
+            Self::KeyDeactivated { .. } => "key_deactivated",
+            Self::MemberCreated { .. } => "member_created",
+            Self::RoleGranted { .. } => "role_granted",
+            Self::RoleRevoked { .. } => "role_revoked",
+            Self::CredentialIssued { .. } => "credential_issued",
+            Self::CredentialRevoked { .. } => "credential_revoked",
+        }
+    }
+
+    /// The project in whose history it belongs, if in one's.
+    pub fn project(&self) -> Option<&ProjectId> {
+        match self {
+            Self::ProjectCreated { project, .. } => Some(&project.id),
+            Self::KeyRotated { key, .. } | Self::KeyCreated { key } => Some(&key.key.name.project),
+            Self::KeyUpdated { after, .. }
+            | Self::TokenRotated { after, .. }
+            | Self::KeyActivated { after, .. }
+            | Self::KeyDeactivated { after, .. } => Some(&after.key.name.project),
+            Self::TokenRevealed { name, .. } => Some(&name.project),
+            Self::RoleGranted { role, .. } | Self::RoleRevoked { role, .. } => role.project.as_ref(),
+            Self::MemberCreated { .. } | Self::CredentialIssued { .. } | Self::CredentialRevoked { .. } => None,
         }
     }
 
@@ -214,6 +286,38 @@ pub struct LoggedChange {
     pub change: Change,
 }
 
+/// One entry of the change log as it is, readable or not.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Event {
+    /// Its position.
+    pub revision: Revision,
+    /// When it was committed, by the database's clock.
+    pub time: Timestamp,
+    /// Who did it.
+    pub actor: MemberId,
+    /// What it was done to.
+    pub resource: String,
+    /// What was done; `None`: of a kind that this version does not know.
+    pub change: Option<Change>,
+}
+
+/// Which entries of the change log a list is to have: those that satisfy every part that is there.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct EventFilter {
+    /// Only those of this project's history.
+    pub project: Option<ProjectId>,
+    /// Only what this member did.
+    pub actor: Option<MemberId>,
+    /// Only this kind, as [`Change::kind`] names it.
+    pub kind: Option<&'static str>,
+    /// Only what was done to such resources.
+    pub resource: Option<TextMatch>,
+    /// Only from this instant on.
+    pub from: Option<Timestamp>,
+    /// Only before this instant.
+    pub before: Option<Timestamp>,
+}
+
 mod digest_hex {
     use keyward_token::Digest;
     use serde::{Deserialize, Deserializer, Serializer, de};
@@ -234,7 +338,7 @@ mod digest_hex {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::id::{KeyId, ProjectId};
+    use crate::id::KeyId;
 
     #[test]
     fn a_change_survives_the_log_unaltered() {
@@ -262,14 +366,28 @@ mod tests {
             create_revision: Revision(4),
             revision: Revision(5),
         };
-        let token = TokenEntry {
+        let entry = TokenEntry {
             digest: Digest::from_bytes([7; 32]),
             digest_key_id: 1,
             generation: 1,
             not_after: Some(Timestamp::from_micros(9)),
         };
+        let token =
+            TokenRecord { entry, create_time: Some(Timestamp::from_micros(1)), sealed: Some("00ff".to_owned()) };
         let change = Change::KeyCreated { key: Box::new(KeyRecord { key, tokens: vec![token] }) };
         let text = serde_json::to_string(&change).unwrap();
         assert_eq!(serde_json::from_str::<Change>(&text).unwrap(), change);
+        // The list of entries finds the kind of a change by how its text begins.
+        assert!(text.starts_with(&format!("{{\"change\":\"{}\",", change.kind())), "{text}");
+    }
+
+    #[test]
+    fn an_entry_of_before_the_details_of_tokens_is_still_read() {
+        let digest = "07".repeat(32);
+        let text = format!(r#"{{"digest":"{digest}","digest_key_id":1,"generation":1,"not_after":null}}"#);
+        let token: TokenRecord = serde_json::from_str(&text).unwrap();
+        assert_eq!(token.entry.digest, Digest::from_bytes([7; 32]));
+        assert_eq!((token.create_time, token.sealed.as_deref()), (None, None));
+        assert_eq!(serde_json::to_string(&token).unwrap(), text);
     }
 }

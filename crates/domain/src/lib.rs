@@ -15,7 +15,7 @@ mod time;
 mod verdict;
 
 pub use admin_node::AdminNode;
-pub use change::{Change, KeyEntry, KeyRecord, LoggedChange, TokenEntry};
+pub use change::{Change, Event, EventFilter, KeyEntry, KeyRecord, LoggedChange, TokenEntry, TokenRecord};
 pub use credential::{Credential, CredentialId, CredentialName};
 pub use error::{Error, Kind, Reason, Resource, Violation};
 pub use id::{KeyId, KeyName, MemberId, ProjectId, RequestId, Revision, Uid};

@@ -56,7 +56,7 @@ impl Role {
     const fn gives(self, permission: Permission) -> bool {
         use Permission as P;
         match self {
-            Self::Viewer => matches!(permission, P::ProjectGet | P::KeyGet),
+            Self::Viewer => matches!(permission, P::ProjectGet | P::KeyGet | P::AuditGet),
             Self::Editor => matches!(
                 permission,
                 P::ProjectGet
@@ -67,8 +67,11 @@ impl Role {
                     | P::KeyDeactivate
                     | P::KeyActivate
                     | P::KeyReveal
+                    | P::AuditGet
             ),
-            Self::Support => matches!(permission, P::ProjectGet | P::KeyGet | P::KeyLookup | P::DefaultKeyRotate),
+            Self::Support => {
+                matches!(permission, P::ProjectGet | P::KeyGet | P::KeyLookup | P::DefaultKeyRotate | P::AuditGet)
+            }
             Self::Owner => !matches!(permission, P::Peer | P::KeyLookup | P::DefaultKeyRotate),
             Self::Validator => matches!(permission, P::Sync),
             Self::AdminNode => matches!(permission, P::Peer),
@@ -113,6 +116,10 @@ pub enum Permission {
     MemberCreate,
     /// Give members roles and credentials, and take them away.
     MemberUpdate,
+    /// See who did what.
+    AuditGet,
+    /// Check the change log and all rows against it.
+    AuditVerify,
     /// Keep a replica.
     Sync,
     /// Speak as an admin to an admin.
@@ -121,7 +128,7 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::ProjectGet,
         Self::ProjectCreate,
         Self::KeyGet,
@@ -136,6 +143,8 @@ impl Permission {
         Self::MemberGet,
         Self::MemberCreate,
         Self::MemberUpdate,
+        Self::AuditGet,
+        Self::AuditVerify,
         Self::Sync,
         Self::Peer,
     ];
@@ -157,6 +166,8 @@ impl Permission {
             Self::MemberGet => "member.get",
             Self::MemberCreate => "member.create",
             Self::MemberUpdate => "member.update",
+            Self::AuditGet => "audit.get",
+            Self::AuditVerify => "audit.verify",
             Self::Sync => "replica.sync",
             Self::Peer => "peer",
         }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use keyward_domain::{
-    Change, Credential, CredentialId, CredentialName, Error, Key, KeyEntry, KeyId, KeyName, KeyState, LoggedChange,
-    Member, MemberId, Platform, Project, ProjectId, Revision, Role, RoleBinding, Schedule, Timestamp, TokenEntry,
+    Change, Credential, CredentialId, CredentialName, Error, Event, Key, KeyEntry, KeyId, KeyName, KeyState,
+    LoggedChange, Member, MemberId, Platform, Project, ProjectId, Revision, Role, RoleBinding, Schedule, Timestamp,
+    TokenEntry, TokenRecord,
 };
 use keyward_token::Digest;
 use sea_orm::ActiveValue::Set;
@@ -52,7 +53,7 @@ pub(crate) fn to_key(row: key::Model) -> Result<Key, Error> {
         deactivator: row.deactivator.map(MemberId::from_store),
         deactivate_time: row.deactivate_time.map(Timestamp::from_micros),
         expire_time: row.expire_time.map(Timestamp::from_micros),
-        schedule: to_schedule(row.scheduled_deactivate_time, row.scheduler),
+        schedule: to_schedule(row.scheduled_deactivate_time, row.scheduler)?,
         replaces: row.replaces.map(KeyId::from_store),
         replaced_by: row.replaced_by.map(KeyId::from_store),
         annotations: to_annotations(&row.annotations)?,
@@ -87,8 +88,14 @@ pub(crate) fn from_key(key: &Key) -> Result<key::ActiveModel, Error> {
     })
 }
 
-fn to_schedule(time: Option<i64>, by: Option<String>) -> Option<Schedule> {
-    Some(Schedule { time: Timestamp::from_micros(time?), by: MemberId::from_store(by?) })
+fn to_schedule(time: Option<i64>, by: Option<String>) -> Result<Option<Schedule>, Error> {
+    match (time, by) {
+        (None, None) => Ok(None),
+        (Some(time), Some(by)) => {
+            Ok(Some(Schedule { time: Timestamp::from_micros(time), by: MemberId::from_store(by) }))
+        }
+        _ => Err(corrupt("half a schedule")),
+    }
 }
 
 /// What validators know of a key, straight from its rows.
@@ -110,6 +117,21 @@ pub(crate) fn to_token(row: &key_token::Model) -> Result<TokenEntry, Error> {
         generation: u32::try_from(row.generation).map_err(corrupt)?,
         not_after: row.not_after.map(Timestamp::from_micros),
     })
+}
+
+/// Everything that a token's row says.
+pub(crate) fn to_token_record(row: &key_token::Model) -> Result<TokenRecord, Error> {
+    let kept = row.sealed.is_some() || row.sealing_key_id.is_some();
+    let sealed = kept.then(|| fingerprint(row.sealing_key_id, row.sealed.as_deref().unwrap_or_default()));
+    let create_time = Some(Timestamp::from_micros(row.create_time));
+    Ok(TokenRecord { entry: to_token(row)?, create_time, sealed })
+}
+
+/// What a sealed token is known by in the log.
+fn fingerprint(sealing_key_id: Option<i32>, bytes: &[u8]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&sealing_key_id.unwrap_or_default().to_be_bytes()).update(bytes);
+    hasher.finalize().to_hex().to_string()
 }
 
 pub(crate) fn to_member(row: member::Model, roles: Vec<role_binding::Model>) -> Result<Member, Error> {
@@ -169,6 +191,16 @@ pub(crate) fn to_change(row: change::Model) -> Result<LoggedChange, Error> {
         actor: MemberId::from_store(row.actor),
         change: serde_json::from_str::<Change>(&row.change).map_err(corrupt)?,
     })
+}
+
+pub(crate) fn to_event(row: change::Model) -> Event {
+    Event {
+        revision: Revision(row.revision),
+        time: Timestamp::from_micros(row.time),
+        actor: MemberId::from_store(row.actor),
+        resource: row.resource,
+        change: serde_json::from_str(&row.change).ok(),
+    }
 }
 
 pub(crate) fn to_chain(bytes: &[u8]) -> Result<[u8; 32], Error> {

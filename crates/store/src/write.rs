@@ -6,17 +6,19 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use keyward_domain::{Change, Error, MemberId, Permission, ProjectId, RequestId, Revision, Timestamp, Uid, allows};
-use keyward_token::Digest;
+use keyward_token::{Digest, DigestKey};
 use sea_orm::ActiveValue::Set;
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseBackend, DatabaseConnection, DatabaseTransaction, DbErr,
     EntityTrait, QueryFilter, QuerySelect, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
 };
+use uuid::Uuid;
 
 use crate::connect::Store;
 use crate::convert::{to_chain, to_change, to_role};
 use crate::entity::{change, counter, request, role_binding};
 use crate::error::{TxError, corrupt};
+use crate::sql::head::Head;
 use crate::sql::hints::announce;
 
 /// How long a request id protects a retry.
@@ -86,7 +88,7 @@ pub(crate) struct Write<'a> {
     call: &'a Call,
     /// Whether the actor must have the right now.
     asked: bool,
-    chain_key: &'a keyward_token::DigestKey,
+    chain_key: &'a DigestKey,
 }
 
 /// A place in the log, taken: the counter row is locked until the transaction ends.
@@ -95,6 +97,7 @@ pub(crate) struct Place {
     /// Read under the lock, so that times are in the order of revisions.
     pub(crate) time: Timestamp,
     previous_chain: [u8; 32],
+    epoch: Uuid,
 }
 
 impl Place {
@@ -242,7 +245,8 @@ impl Write<'_> {
         let row = row.ok_or_else(|| corrupt("no revision counter"))?;
         self.authorize().await?;
         let time = now(&self.tx).await?;
-        Ok(Place { revision: Revision(row.revision).next(), time, previous_chain: to_chain(&row.chain)? })
+        let (revision, previous_chain) = (Revision(row.revision).next(), to_chain(&row.chain)?);
+        Ok(Place { revision, time, previous_chain, epoch: row.epoch })
     }
 
     /// Writes the log entry, remembers the request, moves the counter and commits.
@@ -259,13 +263,15 @@ impl Write<'_> {
             time: place.time,
             actor: &self.call.actor,
             resource: &resource,
+            project: change.project(),
             change: &text,
         };
         let chain = entry.chain(self.chain_key, &place.previous_chain);
         entry.insert(&self.tx, chain).await?;
         self.remember(&resource, &place, sealed).await?;
         announce(&self.tx).await?;
-        move_counter(&self.tx, place.revision, chain).await?;
+        let head = Head { epoch: place.epoch, revision: place.revision, chain };
+        move_counter(&self.tx, self.chain_key, &head).await?;
         Ok(self.tx.commit().await?)
     }
 
@@ -295,13 +301,15 @@ pub(crate) struct Entry<'a> {
     pub(crate) time: Timestamp,
     pub(crate) actor: &'a MemberId,
     pub(crate) resource: &'a str,
+    /// Not in the hash: the change tells it.
+    pub(crate) project: Option<&'a ProjectId>,
     pub(crate) change: &'a str,
 }
 
 impl Entry<'_> {
     /// The chain value: keyed BLAKE3 over the previous one and every column, each text with its length before it so
     /// that no two entries hash alike.
-    pub(crate) fn chain(&self, key: &keyward_token::DigestKey, previous: &[u8; 32]) -> [u8; 32] {
+    pub(crate) fn chain(&self, key: &DigestKey, previous: &[u8; 32]) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_keyed(key.expose());
         hasher.update(previous);
         hasher.update(&self.revision.0.to_be_bytes());
@@ -320,6 +328,7 @@ impl Entry<'_> {
             time: Set(self.time.as_micros()),
             actor: Set(self.actor.to_string()),
             resource: Set(self.resource.to_owned()),
+            project_id: Set(self.project.map(ToString::to_string)),
             change: Set(self.change.to_owned()),
         };
         row.insert(tx).await?;
@@ -327,11 +336,22 @@ impl Entry<'_> {
     }
 }
 
-pub(crate) async fn move_counter(tx: &DatabaseTransaction, revision: Revision, chain: [u8; 32]) -> Result<(), TxError> {
+/// What shows that a head was made by whoever has the keyring. Nothing else in the database tells what an earlier one
+/// was, so whoever cuts the log's end off cannot take the head back with it.
+pub(crate) fn mac(key: &DigestKey, head: &Head) -> [u8; 32] {
+    // Shorter than any entry, so it can be taken for none.
+    let mut hasher = blake3::Hasher::new_keyed(key.expose());
+    hasher.update(head.epoch.as_bytes()).update(&head.revision.0.to_be_bytes()).update(&head.chain);
+    *hasher.finalize().as_bytes()
+}
+
+/// Moves the head of the log.
+pub(crate) async fn move_counter(tx: &DatabaseTransaction, key: &DigestKey, head: &Head) -> Result<(), TxError> {
     let row = counter::ActiveModel {
         id: Set(1),
-        revision: Set(revision.0),
-        chain: Set(chain.to_vec()),
+        revision: Set(head.revision.0),
+        chain: Set(head.chain.to_vec()),
+        mac: Set(Some(mac(key, head).to_vec())),
         ..Default::default()
     };
     row.update(tx).await?;

@@ -57,7 +57,9 @@ async fn a_key_is_as_it_was_asked_for(db: &Database) {
     let Change::KeyCreated { key: record } = last.change else { panic!("{:?}", last.change) };
     assert_eq!(record.key, key);
     let token = TokenEntry { digest: mint.digest, digest_key_id: 1, generation: 1, not_after: None };
-    assert_eq!(record.tokens, [token]);
+    assert_eq!(record.tokens.iter().map(|token| token.entry.clone()).collect::<Vec<_>>(), [token]);
+    assert_eq!(record.tokens[0].create_time, Some(record.key.create_time));
+    assert!(record.tokens[0].sealed.is_some(), "what is kept of the token is in the log as a fingerprint");
 }
 
 async fn a_key_needs_its_project(db: &Database) {
@@ -175,7 +177,11 @@ async fn a_deactivated_key_says_who_and_when_and_the_log_has_both_images(db: &Da
     let Change::KeyDeactivated { before: logged, after } = last.change else { panic!("{:?}", last.change) };
     assert_eq!((*logged, after.key), (before, key));
     let token = TokenEntry { digest: digest(&name.to_string()), digest_key_id: 1, generation: 1, not_after: None };
-    assert_eq!(after.tokens, [token], "validators must know which token to refuse");
+    assert_eq!(
+        after.tokens.iter().map(|token| token.entry.clone()).collect::<Vec<_>>(),
+        [token],
+        "validators must know which token to refuse"
+    );
 }
 
 async fn a_default_key_cannot_be_deactivated(db: &Database) {

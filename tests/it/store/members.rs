@@ -42,7 +42,7 @@ async fn a_member_is_as_it_was_asked_for(db: &Database) {
     assert_eq!(store.member_by_credential(&mint.digest).await.unwrap().as_ref(), Some(&member));
     assert_eq!(store.members(Revision(1), 10).await.unwrap(), std::slice::from_ref(&member));
     let last = all_changes(&store).await.pop().unwrap();
-    assert_eq!(last.change, Change::MemberCreated { member, credential: mint.digest });
+    assert_eq!(last.change, Change::MemberCreated { member, credential: mint.digest, digest_key_id: Some(1) });
 }
 
 async fn a_member_id_is_given_once(db: &Database) {

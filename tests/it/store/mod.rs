@@ -17,6 +17,7 @@ mod projects;
 mod requests;
 mod rotation;
 mod server;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;

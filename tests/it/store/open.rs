@@ -48,7 +48,7 @@ async fn initialize_makes_root_at_revision_1(db: &Database) {
     assert_eq!(member.roles, [on_platform(Role::Owner)]);
     assert_eq!((member.creator.as_ref(), member.create_revision), (None, Revision(1)));
     let [change] = all_changes(&store).await.try_into().unwrap();
-    assert_eq!(change.change, Change::MemberCreated { member, credential: digest("root") });
+    assert_eq!(change.change, Change::MemberCreated { member, credential: digest("root"), digest_key_id: Some(1) });
 }
 
 async fn initialize_again_changes_nothing(db: &Database) {

@@ -41,7 +41,7 @@ async fn a_project_comes_with_its_default_key_in_one_change(db: &Database) {
     let Change::ProjectCreated { project: logged, default_key } = last.change else { panic!("{last:?}") };
     assert_eq!((logged, default_key.key), (project, key));
     assert_eq!(default_key.tokens.len(), 1);
-    assert_eq!((default_key.tokens[0].digest, default_key.tokens[0].generation), (mint.digest, 1));
+    assert_eq!((default_key.tokens[0].entry.digest, default_key.tokens[0].entry.generation), (mint.digest, 1));
 }
 
 async fn a_project_id_is_given_once(db: &Database) {

@@ -136,7 +136,7 @@ async fn a_default_key_gets_a_token_that_supersedes_the_others(db: &Database) {
     assert_eq!(first.key.last4, mint("second").last4);
     store.rotate_default_key(&call, &name, Duration::ZERO, &mint("third")).await.unwrap();
     let Change::TokenRotated { after, .. } = all_changes(&store).await.pop().unwrap().change else { panic!() };
-    let ends: Vec<_> = after.tokens.iter().map(|token| (token.generation, token.not_after)).collect();
+    let ends: Vec<_> = after.tokens.iter().map(|token| (token.entry.generation, token.entry.not_after)).collect();
     // Both older ones at once, by no clock at all; the grace is over with it.
     let at_once = Some(Timestamp::from_micros(1));
     assert_eq!(ends, [(1, at_once), (2, at_once), (3, None)]);

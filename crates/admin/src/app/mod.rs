@@ -11,9 +11,11 @@ pub(crate) mod get_member;
 pub(crate) mod get_project;
 pub(crate) mod grant_role;
 pub(crate) mod issue_credential;
+pub(crate) mod list_events;
 pub(crate) mod list_keys;
 pub(crate) mod list_members;
 pub(crate) mod list_projects;
+mod list_sdks;
 pub(crate) mod lookup_key;
 mod member;
 mod page;
@@ -24,6 +26,7 @@ pub(crate) mod rotate_default_key;
 pub(crate) mod rotate_key;
 mod schedule;
 pub(crate) mod update_key;
+pub(crate) mod verify_log;
 mod visible;
 pub(crate) mod wait_enforced;
 
@@ -33,6 +36,7 @@ use std::time::Duration;
 use keyward_domain::{Error, KeyName, Member, Permission};
 use keyward_store::{Call, SealedSecret, Store};
 use keyward_token::{Keyring, Token, TokenFormat};
+use tokio::sync::Mutex;
 
 pub(crate) use fence::{EnforcedBy, Receipt};
 pub(crate) use member::MemberView;
@@ -40,6 +44,7 @@ pub(crate) use page::{Page, PageRequest};
 
 use crate::grpc::auth::Caller;
 use crate::metrics::Metrics;
+use crate::sdks::PublicUrl;
 use crate::secrets::Secrets;
 use crate::sync::{Principal, Publisher};
 
@@ -50,11 +55,22 @@ pub struct App {
     pub(crate) secrets: Secrets,
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) metrics: Metrics,
+    /// Held by whoever checks the log.
+    pub(crate) verifying: Mutex<()>,
+    pub(crate) public_url: PublicUrl,
+}
+
+/// What an [`App`] is told besides its database and its secrets.
+#[derive(Clone, Debug, Default)]
+pub struct AppOptions {
+    /// The longest lease to agree on from now on; `None`: as the database says, or 10 s.
+    pub lease: Option<Duration>,
+    /// Where the API is that keys open.
+    pub public_url: PublicUrl,
 }
 
 impl App {
-    /// Loads the image that validators are fed from. `lease`: the longest lease to agree on from now on; `None`: as the
-    /// database says, or 10 s. [`crate::listen`] and [`crate::listen_in_process`] serve it;
+    /// Loads the image that validators are fed from. [`crate::listen`] and [`crate::listen_in_process`] serve it;
     /// [`App::publish`] must run beside them.
     ///
     /// # Errors
@@ -64,11 +80,18 @@ impl App {
         keyring: Keyring,
         format: TokenFormat,
         metrics: Metrics,
-        lease: Option<Duration>,
+        options: AppOptions,
     ) -> Result<Arc<Self>, Error> {
         let secrets = Secrets::new(format, keyring);
-        let publisher = Arc::new(Publisher::load(store.clone(), metrics.clone(), lease).await?);
-        Ok(Arc::new(Self { store, secrets, publisher, metrics }))
+        let publisher = Arc::new(Publisher::load(store.clone(), metrics.clone(), options.lease).await?);
+        Ok(Arc::new(Self {
+            store,
+            secrets,
+            publisher,
+            metrics,
+            verifying: Mutex::default(),
+            public_url: options.public_url,
+        }))
     }
 
     /// Feeds validators, and deactivates keys when their time has come, until the future is dropped.

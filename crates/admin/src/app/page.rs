@@ -45,7 +45,22 @@ impl PageRequest {
     }
 }
 
+impl<T> Page<T> {
+    /// Of a list that was not looked through to its end: it goes on there.
+    pub(super) fn or_from(mut self, key: &DigestKey, list: &str, rest: Option<Revision>) -> Self {
+        if let (true, Some(rest)) = (self.next.is_empty(), rest) {
+            self.next = seal(key, list, rest);
+        }
+        self
+    }
+}
+
 impl Window {
+    /// Of a list with the newest first: what it goes on before.
+    pub(super) fn before(self) -> Option<Revision> {
+        (self.after > Revision(0)).then_some(self.after)
+    }
+
     /// How many to read: one more than the page, to know whether there is a next one.
     pub(super) const fn limit(self) -> u64 {
         self.size + 1

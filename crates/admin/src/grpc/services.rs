@@ -1,9 +1,11 @@
 use std::sync::Arc;
 
 use keyward_domain::Error;
+use keyward_proto::admin::audit_service_server::AuditService;
 use keyward_proto::admin::key_service_server::KeyService;
 use keyward_proto::admin::member_service_server::MemberService;
 use keyward_proto::admin::project_service_server::ProjectService;
+use keyward_proto::admin::sdk_service_server::SdkService;
 use keyward_proto::admin::*;
 use keyward_runtime::status;
 use tonic::{Request, Response, Status};
@@ -11,8 +13,9 @@ use tonic::{Request, Response, Status};
 use crate::app::App;
 use crate::grpc::{
     activate_key, create_key, create_member, create_project, deactivate_key, get_key, get_member, get_project,
-    grant_role, issue_credential, list_keys, list_members, list_projects, lookup_key, reveal_token, revoke_credential,
-    revoke_role, rotate_default_key, rotate_key, update_key, wait_enforced, who_am_i,
+    grant_role, issue_credential, list_events, list_keys, list_members, list_projects, list_sdks, lookup_key,
+    reveal_token, revoke_credential, revoke_role, rotate_default_key, rotate_key, update_key, verify_log,
+    wait_enforced, who_am_i,
 };
 
 /// `ProjectService`.
@@ -26,6 +29,14 @@ pub(crate) struct KeyApi(pub(crate) Arc<App>);
 /// `MemberService`.
 #[derive(Clone, Debug)]
 pub(crate) struct MemberApi(pub(crate) Arc<App>);
+
+/// `SdkService`.
+#[derive(Clone, Debug)]
+pub(crate) struct SdkApi(pub(crate) Arc<App>);
+
+/// `AuditService`.
+#[derive(Clone, Debug)]
+pub(crate) struct AuditApi(pub(crate) Arc<App>);
 
 /// Runs a handler in a task of its own: a caller that hangs up cancels neither the commit nor the fence after it.
 async fn detached<T: Send + 'static>(
@@ -81,4 +92,13 @@ service!(MemberService for MemberApi {
     issue_credential: IssueCredentialRequest -> IssueCredentialResponse,
     revoke_credential: RevokeCredentialRequest -> RevokeCredentialResponse,
     who_am_i: WhoAmIRequest -> WhoAmIResponse,
+});
+
+service!(AuditService for AuditApi {
+    list_events: ListEventsRequest -> ListEventsResponse,
+    verify_log: VerifyLogRequest -> VerifyLogResponse,
+});
+
+service!(SdkService for SdkApi {
+    list_sdks: ListSdksRequest -> ListSdksResponse,
 });

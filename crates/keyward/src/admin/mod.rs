@@ -7,7 +7,7 @@ pub(crate) use options::Options;
 use std::sync::Arc;
 use std::time::Instant;
 
-use keyward_admin::{App, Metrics, open_deployment};
+use keyward_admin::{App, AppOptions, Metrics, open_deployment};
 use keyward_runtime::listener::bind;
 use keyward_runtime::shutdown::{self, signalled};
 use keyward_token::TokenFormat;
@@ -26,7 +26,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let (ops, ops_at) = bind("the admin's ops listener", &config.ops_listen).await?;
     tracing::info!(admin = %grpc_at, admin_ops = %ops_at, "listening");
     // After the listeners, so that what fails leaves nothing in the database for others to wait for.
-    let app = App::load(store.clone(), keyring, TokenFormat::default(), metrics, None).await?;
+    let options = AppOptions { public_url: config.public_url, ..Default::default() };
+    let app = App::load(store.clone(), keyring, TokenFormat::default(), metrics, options).await?;
 
     let (trigger, leave) = shutdown::channel();
     let stop = async {

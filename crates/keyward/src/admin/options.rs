@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use keyward_admin::PublicUrl;
 use keyward_runtime::config::{Faults, Listen, SecretText, read_file, secret_or_file};
 use keyward_runtime::merge;
 use serde::Deserialize;
@@ -24,6 +25,9 @@ pub(crate) struct Options {
     /// Where /livez, /readyz and /metrics are served. Default: 127.0.0.1:8519.
     #[arg(long, env = "KEYWARD_OPS_LISTEN", value_name = "ADDRESS")]
     ops_listen: Option<Listen>,
+    /// Where the API is that keys open: what the snippets of the setup grid call. Default: http://127.0.0.1:8521/auth.
+    #[arg(long, env = "KEYWARD_PUBLIC_API_URL", value_name = "URL")]
+    public_api_url: Option<PublicUrl>,
     /// Allows addresses beyond this machine without TLS. For private networks only.
     #[arg(long, env = "KEYWARD_INSECURE_PLAINTEXT", num_args = 0..=1, default_missing_value = "true",
         value_parser = clap::builder::BoolishValueParser::new())]
@@ -41,6 +45,7 @@ pub(crate) struct Config {
     pub(super) keyring: PathBuf,
     pub(super) listen: Listen,
     pub(super) ops_listen: Listen,
+    pub(super) public_url: PublicUrl,
 }
 
 impl Options {
@@ -51,7 +56,7 @@ impl Options {
     pub(crate) fn resolve(mut self) -> anyhow::Result<Config> {
         let file: Self = read_file(self.config.as_deref())?;
         let said = self.database_url.is_some() || self.database_url_file.is_some();
-        merge!(self, file, [keyring, listen, ops_listen, insecure_plaintext]);
+        merge!(self, file, [keyring, listen, ops_listen, public_api_url, insecure_plaintext]);
         if !said {
             // Together: a URL in the file must not clash with the name of one on the command line.
             (self.database_url, self.database_url_file) = (file.database_url, file.database_url_file);
@@ -72,6 +77,7 @@ impl Options {
             keyring,
             listen,
             ops_listen,
+            public_url: self.public_api_url.unwrap_or_default(),
         });
         faults.into_result(config)?.ok_or_else(|| anyhow::anyhow!("the configuration is incomplete"))
     }

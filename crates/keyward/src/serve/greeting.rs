@@ -2,6 +2,7 @@ use std::io::{IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use keyward_admin::PublicUrl;
 use keyward_runtime::config::Listen;
 use keyward_token::Token;
 
@@ -74,12 +75,22 @@ impl Greeting {
 
     fn curl(&self) -> String {
         match &self.hook_at {
-            Listen::Tcp(address) => format!("curl -i -H \"x-api-key: $TOKEN\" http://{}/auth", reachable(*address)),
+            Listen::Tcp(address) => format!("curl -i -H \"x-api-key: $TOKEN\" {}", url_at(*address)),
             Listen::Unix(path) => {
                 format!("curl -i -H \"x-api-key: $TOKEN\" --unix-socket {} http://keyward/auth", path.display())
             }
         }
     }
+}
+
+/// Where this machine reaches the hook; none when it is a Unix socket.
+pub(super) fn hook_url(hook_at: &Listen) -> Option<PublicUrl> {
+    let Listen::Tcp(address) = hook_at else { return None };
+    url_at(*address).parse().ok()
+}
+
+fn url_at(hook: SocketAddr) -> String {
+    format!("http://{}/auth", reachable(hook))
 }
 
 /// Where this machine reaches a listener; one on every address is on loopback too.

@@ -9,7 +9,7 @@ pub(crate) use options::{DEFAULT_DATA_DIR, Options};
 use std::sync::Arc;
 use std::time::Instant;
 
-use keyward_admin::{App, FirstStart, Metrics, prepare_data_dir};
+use keyward_admin::{App, AppOptions, FirstStart, Metrics, prepare_data_dir};
 use keyward_runtime::config::Listen;
 use keyward_runtime::listener::{Listener, bind};
 use keyward_runtime::shutdown::{self, signalled};
@@ -39,8 +39,10 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let FirstStart { store, keyring, new_root, credential_file, lock: _held } =
         prepare_data_dir(&config.data_dir, &format).await?;
     let (metrics, registry) = Metrics::new();
-    let app = App::load(store.clone(), keyring, format, metrics, config.lease).await?;
     let bound = bind_all(&config).await?;
+    let public_url = config.public_url.or_else(|| greeting::hook_url(&bound.hook_at)).unwrap_or_default();
+    let options = AppOptions { lease: config.lease, public_url };
+    let app = App::load(store.clone(), keyring, format, metrics, options).await?;
 
     let (trigger, leave) = shutdown::channel();
     let (to_admin, from_validator) = mpsc::channel(1);

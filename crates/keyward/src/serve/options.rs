@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, FromArgMatches};
-use keyward_admin::check_lease;
+use keyward_admin::{PublicUrl, check_lease};
 use keyward_runtime::config::{Faults, Listen, Span, read_file};
 use keyward_runtime::merge;
 use serde::Deserialize;
@@ -36,6 +36,9 @@ pub(crate) struct Options {
     /// may take while something is broken. Kept in the database once said. Default: 10s.
     #[arg(long, env = "KEYWARD_LEASE", value_name = "DURATION")]
     lease: Option<Span>,
+    /// Where the API is that keys open: what the snippets of the setup grid call. Default: the HTTP hook.
+    #[arg(long, env = "KEYWARD_PUBLIC_API_URL", value_name = "URL")]
+    public_api_url: Option<PublicUrl>,
     /// Allows addresses beyond this machine without TLS. For private networks only.
     #[arg(long, env = "KEYWARD_INSECURE_PLAINTEXT", num_args = 0..=1, default_missing_value = "true",
         value_parser = clap::builder::BoolishValueParser::new())]
@@ -51,6 +54,8 @@ pub(crate) struct Options {
 pub(crate) struct Config {
     pub(super) data_dir: PathBuf,
     pub(super) lease: Option<Duration>,
+    /// None: the hook.
+    pub(super) public_url: Option<PublicUrl>,
     pub(super) admin_listen: Listen,
     pub(super) validator_listen: Listen,
     pub(super) hook_listen: Listen,
@@ -80,6 +85,7 @@ impl Options {
             [
                 data_dir,
                 lease,
+                public_api_url,
                 admin_listen,
                 validator_listen,
                 hook_listen,
@@ -90,6 +96,7 @@ impl Options {
         );
         let config = Config {
             lease: self.lease.map(|span| span.0),
+            public_url: self.public_api_url,
             data_dir: self.data_dir.unwrap_or_else(|| DEFAULT_DATA_DIR.into()),
             admin_listen: self.admin_listen.unwrap_or(Listen::loopback(8510)),
             validator_listen: self.validator_listen.unwrap_or(Listen::loopback(8520)),

@@ -9,6 +9,7 @@ pub struct Model {
     pub time: i64,
     pub actor: String,
     pub resource: String,
+    pub project_id: Option<String>,
     pub change: String,
 }
 

@@ -8,6 +8,7 @@ pub struct Model {
     pub revision: i64,
     pub chain: Vec<u8>,
     pub epoch: Uuid,
+    pub mac: Option<Vec<u8>>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

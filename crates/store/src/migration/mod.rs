@@ -7,6 +7,7 @@ mod m20261123_000001_initial;
 mod m20261123_000002_admin_node;
 mod m20261123_000003_rotation;
 mod m20261124_000004_revocation;
+mod m20261124_000005_audit;
 
 pub(crate) struct Migrator;
 
@@ -18,6 +19,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000002_admin_node::Migration),
             Box::new(m20261123_000003_rotation::Migration),
             Box::new(m20261124_000004_revocation::Migration),
+            Box::new(m20261124_000005_audit::Migration),
         ]
     }
 }

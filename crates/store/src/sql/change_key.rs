@@ -1,8 +1,8 @@
-use keyward_domain::{Change, Error, Key, KeyName, KeyRecord, Revision, TokenEntry};
+use keyward_domain::{Change, Error, Key, KeyName, KeyRecord, Revision, TokenRecord};
 use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
 
 use crate::connect::Store;
-use crate::convert::{from_key, to_token};
+use crate::convert::{from_key, to_token_record};
 use crate::entity::key_token;
 use crate::error::TxError;
 use crate::sql::get::lock_key;
@@ -70,11 +70,11 @@ async fn alter(write: Write<'_>, before: Key, alteration: &Alteration<'_>) -> Re
     Ok(changed)
 }
 
-pub(crate) async fn tokens_of(tx: &impl ConnectionTrait, key: &Key) -> Result<Vec<TokenEntry>, TxError> {
+pub(crate) async fn tokens_of(tx: &impl ConnectionTrait, key: &Key) -> Result<Vec<TokenRecord>, TxError> {
     let rows = key_token::Entity::find()
         .filter(key_token::Column::KeyUid.eq(uuid::Uuid::from(key.uid)))
         .order_by_asc(key_token::Column::Generation)
         .all(tx)
         .await?;
-    Ok(rows.iter().map(to_token).collect::<Result<_, _>>()?)
+    Ok(rows.iter().map(to_token_record).collect::<Result<_, _>>()?)
 }

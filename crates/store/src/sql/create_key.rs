@@ -1,9 +1,9 @@
-use keyward_domain::{Change, Error, Key, KeyDraft, KeyRecord, KeyState, MemberId, Revision, Timestamp, TokenEntry};
+use keyward_domain::{Change, Error, Key, KeyDraft, KeyRecord, KeyState, MemberId, Revision, Timestamp, TokenRecord};
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ActiveModelTrait, DatabaseTransaction};
 
 use crate::connect::Store;
-use crate::convert::from_key;
+use crate::convert::{from_key, to_token_record};
 use crate::entity::key_token;
 use crate::error::{TxError, corrupt};
 use crate::sql::get::{find_key, find_project};
@@ -96,12 +96,11 @@ pub(crate) async fn insert_token(
     mint: &Mint,
     generation: u32,
     time: Timestamp,
-) -> Result<TokenEntry, TxError> {
-    let token = TokenEntry { digest: mint.digest, digest_key_id: mint.digest_key_id, generation, not_after: None };
+) -> Result<TokenRecord, TxError> {
     let sealed = mint.sealed.as_ref();
     let row = key_token::ActiveModel {
-        digest: Set(token.digest.as_bytes().to_vec()),
-        digest_key_id: Set(i32::try_from(token.digest_key_id).map_err(corrupt)?),
+        digest: Set(mint.digest.as_bytes().to_vec()),
+        digest_key_id: Set(i32::try_from(mint.digest_key_id).map_err(corrupt)?),
         key_uid: Set(key.uid.into()),
         generation: Set(i32::try_from(generation).map_err(corrupt)?),
         not_after: Set(None),
@@ -109,6 +108,5 @@ pub(crate) async fn insert_token(
         sealing_key_id: Set(sealed.map(|s| i32::try_from(s.key_id)).transpose().map_err(corrupt)?),
         create_time: Set(time.as_micros()),
     };
-    row.insert(tx).await?;
-    Ok(token)
+    Ok(to_token_record(&row.insert(tx).await?)?)
 }

@@ -47,7 +47,7 @@ impl Store {
         let member = new_member(draft, mint, Some(write.actor().clone()), place.time, place.revision);
         insert_member(&write.tx, &member, mint).await?;
         let created = CreatedMember { member: member.clone(), revision: place.revision, replayed: None };
-        let change = Change::MemberCreated { member, credential: mint.digest };
+        let change = creation(member, mint);
         write.commit(place, &change, mint.sealed.as_ref()).await?;
         Ok(created)
     }
@@ -75,6 +75,11 @@ pub(crate) fn new_member(
         create_time: now,
         create_revision: revision,
     }
+}
+
+/// What the log says of it.
+pub(crate) const fn creation(member: Member, mint: &Mint) -> Change {
+    Change::MemberCreated { member, credential: mint.digest, digest_key_id: Some(mint.digest_key_id) }
 }
 
 /// Writes a member's row, its roles' and its first credential's.

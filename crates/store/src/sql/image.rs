@@ -2,8 +2,8 @@ use std::collections::HashMap;
 
 use keyward_domain::{Error, KeyEntry, TokenEntry};
 use sea_orm::{
-    AccessMode, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, IsolationLevel, QueryFilter, QueryOrder,
-    QuerySelect, TransactionOptions,
+    AccessMode, ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, IsolationLevel, QueryFilter,
+    QueryOrder, QuerySelect, TransactionOptions,
 };
 use uuid::Uuid;
 
@@ -25,12 +25,12 @@ impl Store {
     pub async fn load_image(&self, mut sink: impl FnMut(KeyEntry) + Send) -> Result<Head, Error> {
         let tx = self.snapshot().await.map_err(|e| unavailable(&e))?;
         let head = read_head(&tx).await?;
-        let mut after = Uuid::nil();
+        let mut after = None;
         loop {
             let keys = page_of_keys(&tx, after).await.map_err(|e| unavailable(&e))?;
             let (Some(first), Some(last)) = (keys.first(), keys.last()) else { break };
             let tokens = tokens_between(&tx, first.uid, last.uid).await.map_err(|e| unavailable(&e))?;
-            after = last.uid;
+            after = Some(last.uid);
             let mut tokens = by_key(&tokens)?;
             for row in keys {
                 let own = tokens.remove(&row.uid).unwrap_or_default();
@@ -42,7 +42,7 @@ impl Store {
     }
 
     /// A transaction that sees one state of the database throughout.
-    async fn snapshot(&self) -> Result<DatabaseTransaction, DbErr> {
+    pub(crate) async fn snapshot(&self) -> Result<DatabaseTransaction, DbErr> {
         let options = if self.is_sqlite() {
             // In WAL mode a reading transaction sees the state of its first read.
             TransactionOptions::default()
@@ -57,11 +57,17 @@ impl Store {
     }
 }
 
-async fn page_of_keys(tx: &DatabaseTransaction, after: Uuid) -> Result<Vec<key::Model>, DbErr> {
-    key::Entity::find().filter(key::Column::Uid.gt(after)).order_by_asc(key::Column::Uid).limit(PAGE).all(tx).await
+/// Keys by uid, from the first after `after`.
+pub(crate) async fn page_of_keys(tx: &DatabaseTransaction, after: Option<Uuid>) -> Result<Vec<key::Model>, DbErr> {
+    let after = Condition::all().add_option(after.map(|after| key::Column::Uid.gt(after)));
+    key::Entity::find().filter(after).order_by_asc(key::Column::Uid).limit(PAGE).all(tx).await
 }
 
-async fn tokens_between(tx: &DatabaseTransaction, first: Uuid, last: Uuid) -> Result<Vec<key_token::Model>, DbErr> {
+pub(crate) async fn tokens_between(
+    tx: &DatabaseTransaction,
+    first: Uuid,
+    last: Uuid,
+) -> Result<Vec<key_token::Model>, DbErr> {
     key_token::Entity::find()
         .filter(key_token::Column::KeyUid.between(first, last))
         .order_by_asc(key_token::Column::KeyUid)

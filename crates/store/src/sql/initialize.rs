@@ -1,4 +1,4 @@
-use keyward_domain::{Change, Error, MemberDraft, MemberId, Revision, Role, RoleBinding};
+use keyward_domain::{Error, MemberDraft, MemberId, Revision, Role, RoleBinding};
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ActiveModelTrait, EntityTrait};
 use uuid::Uuid;
@@ -6,7 +6,8 @@ use uuid::Uuid;
 use crate::connect::{OpenError, Store};
 use crate::entity::{counter, setting};
 use crate::error::{TxError, unavailable};
-use crate::sql::create_member::{insert_member, new_member};
+use crate::sql::create_member::{creation, insert_member, new_member};
+use crate::sql::head::Head;
 use crate::write::{Entry, Mint, begin, move_counter, now, retry};
 
 /// The setting that says which keyring the database was made with.
@@ -42,12 +43,13 @@ impl Store {
         if counter::Entity::find_by_id(1).one(&tx).await?.is_some() {
             return Ok(false);
         }
-        let zero = [0; 32];
+        let (zero, epoch) = ([0; 32], Uuid::new_v4());
         let counter = counter::ActiveModel {
             id: Set(1),
             revision: Set(0),
             chain: Set(zero.to_vec()),
-            epoch: Set(Uuid::new_v4()),
+            epoch: Set(epoch),
+            mac: Set(None),
         };
         counter.insert(&tx).await?;
         let bound = setting::ActiveModel { name: Set(FINGERPRINT.to_owned()), value: Set(fingerprint.to_owned()) };
@@ -58,13 +60,15 @@ impl Store {
         let draft = MemberDraft { id: MemberId::root(), display_name: String::new(), roles: vec![owner] };
         let member = new_member(&draft, &root.mint, None, time, Revision(1));
         insert_member(&tx, &member, &root.mint).await?;
-        let change = Change::MemberCreated { member, credential: root.mint.digest };
+        let change = creation(member, &root.mint);
         let text = serde_json::to_string(&change).map_err(crate::error::corrupt)?;
         let (actor, resource) = (MemberId::root(), change.resource());
-        let entry = Entry { revision: Revision(1), time, actor: &actor, resource: &resource, change: &text };
+        let entry =
+            Entry { revision: Revision(1), time, actor: &actor, resource: &resource, project: None, change: &text };
         let chain = entry.chain(&self.chain_key, &zero);
         entry.insert(&tx, chain).await?;
-        move_counter(&tx, Revision(1), chain).await?;
+        let head = Head { epoch, revision: Revision(1), chain };
+        move_counter(&tx, &self.chain_key, &head).await?;
         tx.commit().await?;
         Ok(true)
     }

@@ -44,7 +44,8 @@ impl Store {
         }
         insert_credential(&write.tx, id, mint, place.time).await?;
         let changed = ChangedMember::read(&write.tx, id, place.revision).await?;
-        let change = Change::CredentialIssued { member: id.clone(), credential: mint.digest };
+        let change =
+            Change::CredentialIssued { member: id.clone(), credential: mint.digest, digest_key_id: mint.digest_key_id };
         write.commit(place, &change, mint.sealed.as_ref()).await?;
         let name = CredentialName { member: id.clone(), id: CredentialId::of(&mint.digest) };
         Ok(IssuedCredential { changed, name, replayed: None })

@@ -9,6 +9,7 @@ pub(crate) mod create_key;
 pub(crate) mod create_member;
 pub(crate) mod create_project;
 pub(crate) mod deactivate_key;
+pub(crate) mod events;
 pub(crate) mod get;
 mod grant_role;
 pub(crate) mod head;

@@ -58,7 +58,7 @@ impl Store {
         }
         let place = write.take_place().await?;
         supersede(&write.tx, &before, end_of_old(place.time, grace)).await?;
-        let newest = tokens_of(&write.tx, &before).await?.last().map_or(0, |token| token.generation);
+        let newest = tokens_of(&write.tx, &before).await?.last().map_or(0, |token| token.entry.generation);
         let key =
             Key { last4: mint.last4.clone(), update_time: place.time, revision: place.revision, ..before.clone() };
         insert_token(&write.tx, &key, mint, newest + 1, place.time).await?;
@@ -80,7 +80,8 @@ fn end_of_old(now: Timestamp, grace: Duration) -> Timestamp {
 
 /// Ends every token of the key at `time`, unless it ends before.
 async fn supersede(tx: &DatabaseTransaction, key: &Key, time: Timestamp) -> Result<(), TxError> {
-    for token in tokens_of(tx, key).await?.iter().filter(|token| token.not_after.is_none_or(|end| time < end)) {
+    let tokens = tokens_of(tx, key).await?.into_iter().map(|token| token.entry);
+    for token in tokens.filter(|token| token.not_after.is_none_or(|end| time < end)) {
         let row = key_token::Entity::find_by_id(token.digest.as_bytes().to_vec()).one(tx).await?;
         let mut row: key_token::ActiveModel = row.ok_or_else(|| corrupt("a token is gone"))?.into();
         row.not_after = Set(Some(time.as_micros()));

@@ -1,0 +1,140 @@
+//! An entry of the change log, as people read it.
+
+use std::collections::BTreeMap;
+
+use keyward_domain::{
+    Change, CredentialId, CredentialName, Event, Key, KeyName, KeyState, Member, MemberId, RoleBinding, Timestamp,
+};
+use keyward_proto::admin::{self, FieldChange, event::Type};
+use keyward_runtime::wire;
+use keyward_token::Digest;
+
+use crate::app::App;
+
+/// Fields with their texts, in the order of their names; those without one are left out.
+type Fields = BTreeMap<&'static str, String>;
+
+pub(super) fn event(app: &App, event: &Event) -> admin::Event {
+    let told = event.change.as_ref().map(|change| tell(app, change)).unwrap_or_default();
+    let kind = event.change.as_ref().map(|change| format!("TYPE_{}", change.kind().to_ascii_uppercase()));
+    let kind = kind.and_then(|name| Type::from_str_name(&name)).unwrap_or(Type::Unspecified);
+    admin::Event {
+        revision: event.revision.0,
+        time: Some(wire::timestamp(event.time)),
+        actor: event.actor.name(),
+        r#type: kind.into(),
+        resource: event.resource.clone(),
+        related: told.related,
+        changes: told.changes,
+    }
+}
+
+#[derive(Default)]
+struct Told {
+    related: Vec<String>,
+    changes: Vec<FieldChange>,
+}
+
+impl Told {
+    fn changing(before: &Fields, after: &Fields) -> Self {
+        Self { related: Vec::new(), changes: differences(before, after, "") }
+    }
+
+    fn relating(mut self, name: impl Into<String>) -> Self {
+        self.related.push(name.into());
+        self
+    }
+}
+
+fn tell(app: &App, change: &Change) -> Told {
+    let key = |key: &Key| key_fields(app, key);
+    let none = Fields::new();
+    match change {
+        Change::ProjectCreated { project, default_key } => {
+            let display_name = text(&project.display_name).map(|text| ("display_name", text));
+            Told::changing(&none, &display_name.into_iter().collect()).relating(default_key.key.name.to_string())
+        }
+        Change::KeyCreated { key: record } => Told::changing(&none, &key(&record.key)),
+        Change::KeyRotated { before, after, key: new } => {
+            let mut told = Told::changing(&none, &key(&new.key)).relating(before.name.to_string());
+            // Of the key that is replaced, which is the related one.
+            told.changes.extend(differences(&key(before), &key(&after.key), "related."));
+            told
+        }
+        Change::KeyUpdated { before, after }
+        | Change::TokenRotated { before, after }
+        | Change::KeyActivated { before, after }
+        | Change::KeyDeactivated { before, after } => Told::changing(&key(before), &key(&after.key)),
+        Change::TokenRevealed { .. } => Told::default(),
+        Change::MemberCreated { member, credential, .. } => {
+            Told::changing(&none, &member_fields(member)).relating(credential_name(&member.id, credential))
+        }
+        Change::RoleGranted { role, .. } => Told::changing(&none, &role_field(role)),
+        Change::RoleRevoked { role, .. } => Told::changing(&role_field(role), &none),
+        Change::CredentialIssued { member, credential, .. } | Change::CredentialRevoked { member, credential } => {
+            Told::default().relating(credential_name(member, credential))
+        }
+    }
+}
+
+fn differences(before: &Fields, after: &Fields, prefix: &str) -> Vec<FieldChange> {
+    let names: std::collections::BTreeSet<_> = before.keys().chain(after.keys()).collect();
+    let of = |fields: &Fields, name: &str| fields.get(name).cloned().unwrap_or_default();
+    let change = |name: &&str| FieldChange {
+        field: format!("{prefix}{name}"),
+        before: of(before, name),
+        after: of(after, name),
+    };
+    names.into_iter().map(change).filter(|change| change.before != change.after).collect()
+}
+
+fn key_fields(app: &App, key: &Key) -> Fields {
+    let state = match key.state {
+        KeyState::Active => "ACTIVE",
+        KeyState::Deactivated => "DEACTIVATED",
+    };
+    let sibling = |id| KeyName { project: key.name.project.clone(), key: id }.to_string();
+    let annotations: Vec<_> = key.annotations.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let fields = [
+        ("state", Some(state.to_owned())),
+        ("description", text(&key.description)),
+        ("platform", Some(key.platform.as_str().to_owned())),
+        ("masked_token", Some(app.secrets.format().mask(key.platform.token_kind(), &key.last4))),
+        ("expire_time", key.expire_time.map(time)),
+        ("scheduled_deactivate_time", key.schedule.as_ref().map(|schedule| time(schedule.time))),
+        ("replaces", key.replaces.clone().map(sibling)),
+        ("replaced_by", key.replaced_by.clone().map(sibling)),
+        ("annotations", text(&annotations.join(", "))),
+    ];
+    fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+fn member_fields(member: &Member) -> Fields {
+    let roles: Vec<_> = member.roles.iter().map(role).collect();
+    let fields = [("display_name", text(&member.display_name)), ("roles", text(&roles.join(", ")))];
+    fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+fn role_field(binding: &RoleBinding) -> Fields {
+    [("role", role(binding))].into()
+}
+
+/// As `editor on projects/6666`.
+fn role(binding: &RoleBinding) -> String {
+    match &binding.project {
+        Some(project) => format!("{} on {}", binding.role, project.name()),
+        None => binding.role.to_string(),
+    }
+}
+
+fn credential_name(member: &MemberId, digest: &Digest) -> String {
+    CredentialName { member: member.clone(), id: CredentialId::of(digest) }.to_string()
+}
+
+fn text(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn time(time: Timestamp) -> String {
+    wire::timestamp(time).to_string()
+}

@@ -1,0 +1,62 @@
+use keyward_domain::filter::TextMatch;
+use keyward_domain::{Error, Event, EventFilter, Revision};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+
+use crate::connect::Store;
+use crate::convert::to_event;
+use crate::entity::change;
+use crate::error::unavailable;
+use crate::sql::matching::matching;
+use crate::sql::rows;
+
+/// How much of the log one question looks through when no index leads to what it wants.
+const SCAN: i64 = 20_000;
+
+/// Some of the log, newest first.
+#[derive(Clone, Debug)]
+pub struct Events {
+    /// What was found.
+    pub events: Vec<Event>,
+    /// Where to go on when fewer were found than asked for: nothing from there on has been looked at. `None`: the
+    /// beginning was reached.
+    pub unsearched_before: Option<Revision>,
+}
+
+impl Store {
+    /// Up to `limit` entries of the log that `filter` lets through, the newest first, from the last before `before`
+    /// (`None`: from the end).
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE`.
+    pub async fn events(&self, filter: &EventFilter, before: Option<Revision>, limit: u64) -> Result<Events, Error> {
+        let begin = match before {
+            Some(revision) => revision,
+            None => self.head().await?.revision.next(),
+        };
+        let indexed = filter.project.is_some() || filter.actor.is_some() || *filter == EventFilter::default();
+        let end = if indexed { 1 } else { begin.0.saturating_sub(SCAN).max(1) };
+        let found = change::Entity::find()
+            .filter(change::Column::Revision.lt(begin.0))
+            .filter(change::Column::Revision.gte(end))
+            .filter(passing(filter))
+            .order_by_desc(change::Column::Revision)
+            .limit(rows(limit))
+            .all(&self.reader())
+            .await
+            .map_err(|e| unavailable(&e))?;
+        let unsearched_before = (end > 1).then_some(Revision(end));
+        Ok(Events { events: found.into_iter().map(to_event).collect(), unsearched_before })
+    }
+}
+
+fn passing(filter: &EventFilter) -> Condition {
+    // The tag comes first in the text of a change; a test of the domain holds that.
+    let kind = filter.kind.map(|kind| format!("{{\"change\":\"{kind}\","));
+    Condition::all()
+        .add_option(filter.project.as_ref().map(|project| change::Column::ProjectId.eq(project.as_str())))
+        .add_option(filter.actor.as_ref().map(|actor| change::Column::Actor.eq(actor.as_str())))
+        .add_option(kind.map(|tag| matching(change::Column::Change, &TextMatch::Prefix(tag))))
+        .add_option(filter.resource.as_ref().map(|resource| matching(change::Column::Resource, resource)))
+        .add_option(filter.from.map(|time| change::Column::Time.gte(time.as_micros())))
+        .add_option(filter.before.map(|time| change::Column::Time.lt(time.as_micros())))
+}

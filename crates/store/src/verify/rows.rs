@@ -1,0 +1,121 @@
+use std::collections::HashMap;
+
+use keyward_domain::{KeyRecord, MemberId, Timestamp};
+use sea_orm::{DatabaseTransaction, EntityTrait, PaginatorTrait, QueryOrder};
+use uuid::Uuid;
+
+use crate::convert::{to_digest, to_key, to_member, to_project, to_token_record};
+use crate::entity::{credential, key, key_token, member, project, role_binding};
+use crate::error::TxError;
+use crate::sql::image::{page_of_keys, tokens_between};
+use crate::verify::Findings;
+use crate::verify::expected::{Credential, Expected};
+
+const OTHER: &str = "its row is not what the log says";
+const MISSING: &str = "rows that the log has are missing";
+const OWNERLESS: &str = "has rows that belong to nothing";
+
+/// Compares every row with the log, and returns how many there were.
+pub(super) async fn check(
+    tx: &DatabaseTransaction,
+    mut expected: Expected,
+    findings: &mut Findings,
+) -> Result<u64, TxError> {
+    let mut rows = projects(tx, &mut expected, findings).await?;
+    rows += keys(tx, &mut expected, findings).await?;
+    rows += members(tx, &mut expected, findings).await?;
+    rows += credentials(tx, &mut expected, findings).await?;
+    for (table, left) in expected.left() {
+        if left > 0 {
+            findings.add(format!("table {table}"), MISSING);
+        }
+    }
+    Ok(rows)
+}
+
+async fn projects(tx: &DatabaseTransaction, expected: &mut Expected, findings: &mut Findings) -> Result<u64, TxError> {
+    let rows = project::Entity::find().order_by_asc(project::Column::CreateRevision).all(tx).await?;
+    let count = rows.len();
+    for row in rows {
+        let project = to_project(row);
+        if !expected.take_project(&project) {
+            findings.add(project.id.name(), OTHER);
+        }
+    }
+    Ok(count as u64)
+}
+
+async fn keys(tx: &DatabaseTransaction, expected: &mut Expected, findings: &mut Findings) -> Result<u64, TxError> {
+    let (mut count, mut tokens_seen, mut after) = (0, 0, None);
+    loop {
+        let keys = page_of_keys(tx, after).await?;
+        let (Some(first), Some(last)) = (keys.first(), keys.last()) else { break };
+        let tokens = tokens_between(tx, first.uid, last.uid).await?;
+        after = Some(last.uid);
+        count += keys.len();
+        let mut by_key: HashMap<Uuid, Vec<key_token::Model>> = HashMap::new();
+        for token in tokens {
+            by_key.entry(token.key_uid).or_default().push(token);
+        }
+        for row in keys {
+            let own = by_key.remove(&row.uid).unwrap_or_default();
+            tokens_seen += own.len();
+            let name = format!("projects/{}/keys/{}", row.project_id, row.key_id);
+            if !expected.take_key(row.uid.into(), read(row, &own)) {
+                findings.add(name, OTHER);
+            }
+        }
+    }
+    if key_token::Entity::find().count(tx).await? != tokens_seen as u64 {
+        findings.add("table key_token", OWNERLESS);
+    }
+    Ok((count + tokens_seen) as u64)
+}
+
+/// What the rows of a key say; `None`: they cannot be read, so they are not what was written.
+fn read(row: key::Model, tokens: &[key_token::Model]) -> Option<KeyRecord> {
+    let tokens = tokens.iter().map(to_token_record).collect::<Result<Vec<_>, _>>().ok()?;
+    Some(KeyRecord { key: to_key(row).ok()?, tokens })
+}
+
+async fn members(tx: &DatabaseTransaction, expected: &mut Expected, findings: &mut Findings) -> Result<u64, TxError> {
+    let rows = member::Entity::find().order_by_asc(member::Column::CreateRevision).all(tx).await?;
+    let bindings = role_binding::Entity::find().all(tx).await?;
+    let count = rows.len() + bindings.len();
+    let mut roles: HashMap<String, Vec<role_binding::Model>> = HashMap::new();
+    for binding in bindings {
+        roles.entry(binding.member_id.clone()).or_default().push(binding);
+    }
+    for row in rows {
+        let (id, own) = (row.member_id.clone(), roles.remove(&row.member_id).unwrap_or_default());
+        if !expected.take_member(&id, to_member(row, own).ok().as_ref()) {
+            findings.add(format!("members/{id}"), OTHER);
+        }
+    }
+    if !roles.is_empty() {
+        findings.add("table role_binding", OWNERLESS);
+    }
+    Ok(count as u64)
+}
+
+async fn credentials(
+    tx: &DatabaseTransaction,
+    expected: &mut Expected,
+    findings: &mut Findings,
+) -> Result<u64, TxError> {
+    let rows = credential::Entity::find().order_by_asc(credential::Column::Digest).all(tx).await?;
+    let count = rows.len();
+    for row in rows {
+        let place = format!("a credential of members/{}", row.member_id);
+        let read = Credential {
+            member: MemberId::from_store(row.member_id),
+            create_time: Timestamp::from_micros(row.create_time),
+            revoke_time: row.revoke_time.map(Timestamp::from_micros),
+            digest_key_id: Some(row.digest_key_id.into()),
+        };
+        if !to_digest(&row.digest).is_ok_and(|digest| expected.take_credential(&digest, read)) {
+            findings.add(place, OTHER);
+        }
+    }
+    Ok(count as u64)
+}

@@ -1,0 +1,414 @@
+//! VerifyLog: whatever is changed past the store shows.
+
+use keyward_domain::{EventFilter, Permission, Revision, Role};
+use keyward_store::{Call, LogHead, Store, Verification};
+use keyward_tests::report;
+
+use super::database::{Database, Plain};
+use super::{
+    create_key, create_member, create_project, deactivate_key, digest, head, key_name, member_id, mint, on_all,
+    on_durable, on_platform, on_project, to_create_key, to_create_member,
+};
+
+on_all! {
+    what_the_store_writes_is_what_the_log_says,
+    a_history_that_was_noted_must_still_be_there,
+}
+
+on_durable! {
+    each_of_a_thousand_tamperings_shows,
+    a_rewind_of_log_and_rows_together_shows_by_a_noted_head_only,
+}
+
+/// How many tamperings.
+const TAMPERINGS: usize = 1_000;
+
+/// Everything that the log covers, with what kind of value each column has.
+const COVERED: &[(&str, &[(&str, Kind)])] = &[
+    (
+        "change_log",
+        &[
+            ("revision", Kind::Number),
+            ("chain", Kind::Bytes),
+            ("time", Kind::Number),
+            ("actor", Kind::Text),
+            ("resource", Kind::Text),
+            ("change", Kind::Text),
+            ("project_id", Kind::Text),
+        ],
+    ),
+    ("rev_counter", &[("revision", Kind::Number), ("chain", Kind::Bytes), ("epoch", Kind::Uuid), ("mac", Kind::Bytes)]),
+    (
+        "project",
+        &[
+            ("project_id", Kind::Text),
+            ("uid", Kind::Uuid),
+            ("display_name", Kind::Text),
+            ("creator", Kind::Text),
+            ("create_time", Kind::Number),
+            ("create_revision", Kind::Number),
+        ],
+    ),
+    (
+        "api_key",
+        &[
+            ("uid", Kind::Uuid),
+            ("project_id", Kind::Text),
+            ("key_id", Kind::Text),
+            ("state", Kind::State),
+            ("default_key", Kind::Boolean),
+            ("description", Kind::Text),
+            ("platform", Kind::Text),
+            ("last4", Kind::Text),
+            ("creator", Kind::Text),
+            ("create_time", Kind::Number),
+            ("update_time", Kind::Number),
+            ("deactivator", Kind::Text),
+            ("deactivate_time", Kind::Number),
+            ("expire_time", Kind::Number),
+            ("scheduled_deactivate_time", Kind::Number),
+            ("scheduler", Kind::Text),
+            ("replaces", Kind::Text),
+            ("replaced_by", Kind::Text),
+            ("annotations", Kind::Text),
+            ("create_revision", Kind::Number),
+            ("revision", Kind::Number),
+        ],
+    ),
+    (
+        "key_token",
+        &[
+            ("digest", Kind::Bytes),
+            ("digest_key_id", Kind::Number),
+            ("key_uid", Kind::Uuid),
+            ("generation", Kind::Number),
+            ("not_after", Kind::Number),
+            ("sealed", Kind::Bytes),
+            ("sealing_key_id", Kind::Number),
+            ("create_time", Kind::Number),
+        ],
+    ),
+    (
+        "member",
+        &[
+            ("member_id", Kind::Text),
+            ("uid", Kind::Uuid),
+            ("display_name", Kind::Text),
+            ("creator", Kind::Text),
+            ("create_time", Kind::Number),
+            ("create_revision", Kind::Number),
+        ],
+    ),
+    ("role_binding", &[("member_id", Kind::Text), ("role", Kind::Role), ("project_id", Kind::Text)]),
+    (
+        "credential",
+        &[
+            ("digest", Kind::Bytes),
+            ("digest_key_id", Kind::Number),
+            ("member_id", Kind::Text),
+            ("create_time", Kind::Number),
+            ("revoke_time", Kind::Number),
+        ],
+    ),
+];
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Number,
+    Text,
+    Bytes,
+    Uuid,
+    Boolean,
+    State,
+    Role,
+}
+
+/// Something of everything.
+async fn life(db: &Database) -> Store {
+    let store = db.started().await;
+    create_project(&store, "7777").await;
+    let change = |permission| Call { permission, ..to_create_member("root") };
+    create_member(&store, "alice", &[on_project(Role::Editor, "6666"), on_platform(Role::Support)]).await;
+    create_member(&store, "bob", &[]).await;
+    let update = change(Permission::MemberUpdate);
+    store.grant_role(&update, &member_id("bob"), &on_project(Role::Viewer, "7777")).await.unwrap();
+    store.revoke_role(&update, &member_id("alice"), &on_platform(Role::Support)).await.unwrap();
+    let issued = store.issue_credential(&update, &member_id("bob"), &mint("bob 2")).await.unwrap();
+    store.issue_credential(&update, &member_id("bob"), &mint("bob 3")).await.unwrap();
+    store.revoke_credential(&update, &issued.name).await.unwrap();
+    for name in ["a", "b", "c", "d"] {
+        create_key(&store, &key_name(name)).await;
+    }
+    deactivate_key(&store, &key_name("a")).await;
+    deactivate_key(&store, &key_name("b")).await;
+    let on_key = |permission| Call { permission, ..to_create_key("root", "6666") };
+    store.activate_key(&on_key(Permission::KeyActivate), &key_name("b"), "").await.unwrap();
+    store.reveal_token(&on_key(Permission::KeyReveal), &key_name("b")).await.unwrap();
+    store
+}
+
+async fn verified(store: &Store) -> Verification {
+    store.verify_log(None).await.unwrap()
+}
+
+#[track_caller]
+fn intact(found: &Verification) {
+    assert_eq!((found.finding_count, &found.findings[..]), (0, &[][..]));
+}
+
+async fn what_the_store_writes_is_what_the_log_says(db: &Database) {
+    let store = life(db).await;
+    let found = verified(&store).await;
+    intact(&found);
+    assert_eq!((found.head.revision, found.entries), (head(&store).await, head(&store).await.0.unsigned_abs()));
+    // Projects 2, keys 6, their tokens 6, members 3, roles 3, credentials 5.
+    assert_eq!(found.rows, 25);
+}
+
+async fn a_history_that_was_noted_must_still_be_there(db: &Database) {
+    let store = life(db).await;
+    let noted = verified(&store).await.head;
+    deactivate_key(&store, &key_name("c")).await;
+    intact(&store.verify_log(Some(noted)).await.unwrap());
+    for wrong in [
+        LogHead { chain: [7; 32], ..noted },
+        LogHead { revision: Revision(1), ..noted },
+        LogHead { revision: Revision(1_000), ..noted },
+    ] {
+        let found = store.verify_log(Some(wrong)).await.unwrap();
+        assert_eq!(found.finding_count, 1, "{:?}", found.findings);
+    }
+}
+
+/// Numbers that look like chance, the same in each run.
+struct Dice(u64);
+
+impl Dice {
+    /// SplitMix64.
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ (z >> 31)) % sides as u64).unwrap()
+    }
+
+    fn of<'a, T>(&mut self, things: &'a [T]) -> &'a T {
+        &things[self.roll(things.len())]
+    }
+}
+
+/// Whoever writes to the database past the store, and knows all about it but the keyring.
+struct Tamperer<'a> {
+    plain: Plain,
+    sqlite: bool,
+    dice: &'a mut Dice,
+}
+
+impl<'a> Tamperer<'a> {
+    /// Keeps a copy of every table.
+    async fn new(db: &Database, dice: &'a mut Dice) -> Self {
+        let mut plain = db.plain().await;
+        let sqlite = matches!(plain, Plain::Sqlite(_));
+        let free = if sqlite { "PRAGMA foreign_keys = OFF" } else { "SET session_replication_role = replica" };
+        plain.run(free).await;
+        for (table, _) in COVERED {
+            plain.run(&format!("CREATE TABLE kept_{table} AS SELECT * FROM {table}")).await;
+        }
+        Self { plain, sqlite, dice }
+    }
+
+    async fn restore(&mut self) {
+        for (table, _) in COVERED {
+            self.plain.run(&format!("DELETE FROM {table}")).await;
+            self.plain.run(&format!("INSERT INTO {table} SELECT * FROM kept_{table}")).await;
+        }
+    }
+
+    /// Does something that the database lets it do and that makes a difference, and returns what it was.
+    async fn tamper(&mut self) -> String {
+        loop {
+            let sql = match self.dice.roll(10) {
+                0..=4 => self.another_value(),
+                5 => self.deletion(),
+                6 => self.swap(),
+                7 => self.insertion(),
+                8 => self.truncation().await,
+                _ => self.value_of_another_row(),
+            };
+            // What breaks a rule of the database is not done, and what changes nothing does not count.
+            let done = self.plain.try_run(&sql).await;
+            if done.is_err() {
+                let _ = self.plain.try_run("ROLLBACK").await;
+                self.restore().await;
+            } else if self.differs().await {
+                return sql;
+            }
+        }
+    }
+
+    /// Whether any table is another than the one that was kept.
+    async fn differs(&mut self) -> bool {
+        for (table, columns) in COVERED {
+            let columns: Vec<_> = columns.iter().map(|(column, _)| *column).collect();
+            let columns = columns.join(", ");
+            let one_way = format!("SELECT {columns} FROM {table} EXCEPT SELECT {columns} FROM kept_{table}");
+            let other_way = format!("SELECT {columns} FROM kept_{table} EXCEPT SELECT {columns} FROM {table}");
+            for difference in [one_way, other_way] {
+                if self.plain.number(&format!("SELECT count(*) FROM ({difference}) AS difference")).await > 0 {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn table(&mut self) -> (&'static str, &'static [(&'static str, Kind)]) {
+        *self.dice.of(COVERED)
+    }
+
+    /// One row, by its place.
+    fn row(&mut self, table: &str) -> String {
+        let place = if self.sqlite { "rowid" } else { "ctid" };
+        let n = self.dice.roll(30);
+        let count = format!("(SELECT count(*) FROM {table})");
+        format!("{place} = (SELECT {place} FROM {table} ORDER BY {place} LIMIT 1 OFFSET {n} % {count})")
+    }
+
+    fn another_value(&mut self) -> String {
+        let (table, columns) = self.table();
+        let (column, kind) = *self.dice.of(columns);
+        let n = self.dice.roll(1_000) + 1;
+        let value = match kind {
+            Kind::Number => format!("coalesce({column}, 0) + {n}"),
+            Kind::Text => format!("coalesce({column}, '') || 'x'"),
+            Kind::Bytes if self.sqlite => format!("randomblob({})", 32 + n % 2),
+            Kind::Bytes => format!("decode(md5('{n}') || md5('{n}x'), 'hex')"),
+            Kind::Uuid if self.sqlite => "randomblob(16)".to_owned(),
+            Kind::Uuid => "gen_random_uuid()".to_owned(),
+            Kind::Boolean => format!("NOT {column}"),
+            Kind::State => format!("CASE {column} WHEN 'active' THEN 'deactivated' ELSE 'active' END"),
+            Kind::Role => format!("CASE {column} WHEN 'editor' THEN 'viewer' ELSE 'editor' END"),
+        };
+        // A value taken away, where there may be none.
+        let value = if self.dice.roll(5) == 0 { "NULL".to_owned() } else { value };
+        format!("UPDATE {table} SET {column} = {value} WHERE {}", self.row(table))
+    }
+
+    fn value_of_another_row(&mut self) -> String {
+        let (table, columns) = self.table();
+        let (column, _) = *self.dice.of(columns);
+        let (one, other) = (self.row(table), self.row(table));
+        format!("UPDATE {table} SET {column} = (SELECT {column} FROM {table} WHERE {other}) WHERE {one}")
+    }
+
+    fn deletion(&mut self) -> String {
+        let (table, _) = self.table();
+        // Without a head there is nothing to compare with, and nothing that Keyward does.
+        let table = if table == "rev_counter" { "change_log" } else { table };
+        format!("DELETE FROM {table} WHERE {}", self.row(table))
+    }
+
+    /// Two entries of the log change places, chain values and all.
+    fn swap(&mut self) -> String {
+        let (one, other) = (self.dice.roll(15) + 2, self.dice.roll(15) + 2);
+        format!(
+            "UPDATE change_log SET revision = -1 WHERE revision = {one}; \
+             UPDATE change_log SET revision = {one} WHERE revision = {other}; \
+             UPDATE change_log SET revision = {other} WHERE revision = -1"
+        )
+    }
+
+    /// The log's end is cut off; the head is taken back with it, or is not.
+    async fn truncation(&mut self) -> String {
+        let newest = self.plain.number("SELECT revision FROM rev_counter").await;
+        let last = newest - 1 - i64::try_from(self.dice.roll(5)).unwrap();
+        let cut = format!("DELETE FROM change_log WHERE revision > {last}");
+        if self.dice.roll(2) == 0 {
+            return cut;
+        }
+        let chain = format!("(SELECT chain FROM change_log WHERE revision = {last})");
+        format!("{cut}; UPDATE rev_counter SET revision = {last}, chain = {chain}")
+    }
+
+    /// Something new that looks like something old.
+    fn insertion(&mut self) -> String {
+        let uid = if self.sqlite { "randomblob(16)" } else { "gen_random_uuid()" };
+        let bytes = if self.sqlite { "randomblob(32)" } else { "decode(md5('a') || md5('b'), 'hex')" };
+        let copy = |table: &str, columns: &str, values: &str, row: String| {
+            format!("INSERT INTO {table} ({columns}) SELECT {values} FROM {table} WHERE {row}")
+        };
+        match self.dice.roll(5) {
+            0 => {
+                let columns = "revision, chain, time, actor, resource, change, project_id";
+                let values =
+                    "(SELECT max(revision) + 1 FROM change_log), chain, time, actor, resource, change, project_id";
+                copy("change_log", columns, values, self.row("change_log"))
+            }
+            1 => {
+                let columns = "project_id, uid, display_name, creator, create_time, create_revision";
+                let values = format!("project_id || '9', {uid}, display_name, creator, create_time, create_revision");
+                copy("project", columns, &values, self.row("project"))
+            }
+            2 => {
+                let columns = "digest, digest_key_id, member_id, create_time, revoke_time";
+                let values = format!("{bytes}, digest_key_id, member_id, create_time, revoke_time");
+                copy("credential", columns, &values, self.row("credential"))
+            }
+            3 => {
+                let role = *self.dice.of(&["owner", "support", "validator"]);
+                copy(
+                    "role_binding",
+                    "member_id, role, project_id",
+                    &format!("member_id, '{role}', ''"),
+                    self.row("role_binding"),
+                )
+            }
+            _ => {
+                let columns = "digest, digest_key_id, key_uid, generation, create_time";
+                let values = format!("{bytes}, digest_key_id, key_uid, generation + 1, create_time");
+                copy("key_token", columns, &values, self.row("key_token"))
+            }
+        }
+    }
+}
+
+async fn each_of_a_thousand_tamperings_shows(db: &Database) {
+    let store = life(db).await;
+    let mut dice = Dice(20_261_124);
+    let mut tamperer = Tamperer::new(db, &mut dice).await;
+    let begun = std::time::Instant::now();
+    for n in 0..TAMPERINGS {
+        let sql = tamperer.tamper().await;
+        let found = verified(&store).await;
+        assert!(found.finding_count > 0, "tampering {n} does not show: {sql}");
+        assert!(!found.findings.is_empty());
+        tamperer.restore().await;
+        if n % 100 == 0 {
+            intact(&verified(&store).await);
+        }
+    }
+    intact(&verified(&store).await);
+    report::line(&format!("{TAMPERINGS} tamperings on {}, all found, in {:?}", db.name(), begun.elapsed()));
+}
+
+/// The limit: as the restore of a backup does, head and all. Whoever noted a later head sees it all the same.
+async fn a_rewind_of_log_and_rows_together_shows_by_a_noted_head_only(db: &Database) {
+    let store = life(db).await;
+    let mut dice = Dice(1);
+    let mut tamperer = Tamperer::new(db, &mut dice).await;
+    deactivate_key(&store, &key_name("c")).await;
+    let noted = verified(&store).await.head;
+    tamperer.restore().await;
+    assert!(store.key(&key_name("c")).await.unwrap().unwrap().deactivate_time.is_none());
+    intact(&verified(&store).await);
+    let found = store.verify_log(Some(noted)).await.unwrap();
+    assert_eq!(found.finding_count, 1);
+    assert!(found.findings[0].problem.contains("ends before the head"), "{:?}", found.findings);
+    // And one that goes on from there is another history.
+    deactivate_key(&store, &key_name("d")).await;
+    let found = store.verify_log(Some(noted)).await.unwrap();
+    assert!(found.findings[0].problem.contains("another history"), "{:?}", found.findings);
+    assert_eq!(store.member_by_credential(&digest("alice")).await.unwrap().unwrap().id, member_id("alice"));
+    assert!(!store.events(&EventFilter::default(), None, 1).await.unwrap().events.is_empty());
+}
