@@ -11,7 +11,7 @@ use keyward_proto::admin::{
 use keyward_proto::validate::Verdict;
 use keyward_tests::client::{Admin, Asker, reason, request_id, violation};
 use keyward_tests::cluster::Cluster;
-use keyward_tests::keyward::Serve;
+use keyward_tests::keyward::{Serve, keep_no_tokens};
 use prost_types::{FieldMask, Timestamp};
 use tonic::{Code, Status};
 
@@ -197,12 +197,7 @@ async fn a_token_is_revealed_to_editors_and_each_reveal_is_in_the_log() {
 
 #[tokio::test]
 async fn without_a_sealing_key_a_token_is_shown_once_and_never_again() {
-    let serve = Serve::start_on(|data_dir| {
-        let keyring = keyward_token::Keyring::generate().unwrap().render();
-        let digests: Vec<_> = keyring.lines().filter(|line| !line.starts_with("sealing")).collect();
-        assert!(digests.len() < keyring.lines().count());
-        std::fs::write(data_dir.join("keyring"), digests.join("\n") + "\n").unwrap();
-    });
+    let serve = Serve::start_on(keep_no_tokens);
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     admin.create_project("6666").await.unwrap();
     let made = admin.create_key("6666", "once").await.unwrap();

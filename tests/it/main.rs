@@ -3,8 +3,11 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod access;
+mod audit;
+mod by_the_book;
 mod cluster;
 mod crash;
+mod docs;
 mod envoy;
 mod first_start;
 mod grpcurl;
@@ -17,7 +20,10 @@ mod names;
 mod operator;
 mod pauses;
 mod readme;
+mod reasons;
+mod sdks;
 mod secrecy;
 mod store;
 mod validate;
 mod validators;
+mod walk;

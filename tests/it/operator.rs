@@ -5,6 +5,7 @@ use std::process::Command;
 use keyward_proto::validate::Verdict;
 use keyward_tests::client::Asker;
 use keyward_tests::keyward::Serve;
+use serde_json::Value;
 
 /// Runs a command: whether it ended well, its stdout, its stderr.
 fn run(command: &mut Command) -> (bool, String, String) {
@@ -74,4 +75,137 @@ async fn a_found_token_is_looked_up_from_stdin() {
     let (ok, out, told) = run(&mut lookup);
     assert!(ok && out.starts_with("projects/6666/keys/6666_default_"), "{told}");
     assert!(told.contains("active, created by members/root") && !told.contains(&token), "{told}");
+}
+
+/// The command line with `--json`, and what it answers.
+fn json(command: &mut Command) -> Value {
+    let (ok, out, told) = run(command.arg("--json"));
+    assert!(ok, "{told}");
+    assert!(!told.contains("next:"), "scripts want no hints: {told}");
+    serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}"))
+}
+
+#[tokio::test]
+async fn every_command_answers_scripts_in_json() {
+    let serve = Serve::start();
+    let project = |arguments: &[&str]| {
+        let mut command = serve.operator(arguments);
+        command.args(["--project", "6666"]);
+        command
+    };
+    let created = json(&mut serve.operator(&["projects", "create", "6666"]));
+    assert_eq!(created["project"]["name"], "projects/6666");
+    let default_key = created["defaultKey"]["name"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
+    assert_eq!(json(&mut serve.operator(&["projects", "list"]))[0]["name"], "projects/6666");
+    assert_eq!(json(&mut serve.operator(&["projects", "get", "6666"]))["creator"], "members/root");
+
+    let created = json(&mut project(&["keys", "create", "a", "--platform", "ios", "--expire-after", "90d"]));
+    let token = created["token"].as_str().unwrap().to_owned();
+    assert!(token.starts_with("kwc_") && created["key"]["expireTime"].is_string(), "{created}");
+    let listed = json(&mut project(&["keys", "list", "--filter", "platform = ios"]));
+    assert_eq!((listed.as_array().unwrap().len(), &listed[0]["state"]), (1, &Value::from("STATE_ACTIVE")));
+    assert_eq!(json(&mut project(&["keys", "get", "a"]))["name"], "projects/6666/keys/a");
+    assert_eq!(json(&mut project(&["keys", "reveal", "a"]))["token"], token.as_str());
+    assert_eq!(json(&mut project(&["keys", "describe", "a", "x"]))["key"]["description"], "x");
+    assert!(json(&mut project(&["keys", "expire", "a", "--never"]))["key"]["expireTime"].is_null());
+    let rotated = json(&mut project(&["keys", "rotate", "a", "--to", "b", "--deactivate-old-after", "1h"]));
+    assert!(rotated["oldKey"]["scheduledDeactivateTime"].is_string(), "{rotated}");
+    assert!(json(&mut project(&["keys", "keep", "a"]))["key"]["scheduledDeactivateTime"].is_null());
+    let deactivated = json(&mut project(&["keys", "deactivate", "a"]));
+    assert_eq!(deactivated["receipt"]["enforcedBy"], "ENFORCED_BY_ACKS");
+    assert_eq!(json(&mut project(&["keys", "activate", "a"]))["key"]["state"], "STATE_ACTIVE");
+
+    let created = json(&mut serve.operator(&["members", "create", "help", "--role", "support"]));
+    let credential = serve.data_dir().join("help.credential");
+    std::fs::write(&credential, created["credential"].as_str().unwrap()).unwrap();
+    let as_support = |arguments: &[&str]| {
+        let mut command = keyward_tests::keyward::command("keyward");
+        command.args(arguments).args(["--admin", &format!("http://{}", serve.admin)]);
+        command.arg("--credential-file").arg(&credential);
+        command
+    };
+    assert_eq!(json(&mut as_support(&["members", "whoami"]))["roles"][0]["role"], "ROLE_SUPPORT");
+    let token_file = serve.data_dir().join("found");
+    std::fs::write(&token_file, &token).unwrap();
+    let found = json(as_support(&["keys", "lookup"]).arg("--token-file").arg(&token_file));
+    assert_eq!(found["name"], "projects/6666/keys/a");
+    let rotated =
+        json(as_support(&["keys", "rotate-default", &default_key, "--grace", "1h"]).args(["--project", "6666"]));
+    assert!(rotated["token"].is_null() && rotated["key"]["defaultKey"] == true, "{rotated}");
+
+    let role = ["--role", "viewer", "--project", "6666"];
+    let granted = json(serve.operator(&["members", "grant", "help"]).args(role));
+    assert_eq!(granted["member"]["roles"].as_array().unwrap().len(), 2);
+    assert_eq!(json(serve.operator(&["members", "revoke", "help"]).args(role))["member"]["name"], "members/help");
+    let issued = json(&mut serve.operator(&["members", "issue-credential", "help"]));
+    let name = issued["credentialName"].as_str().unwrap();
+    assert_eq!(json(&mut serve.operator(&["members", "get", "help"]))["credentials"].as_array().unwrap().len(), 2);
+    let revoked = json(&mut serve.operator(&["members", "revoke-credential", name]));
+    assert_eq!(revoked["member"]["credentials"].as_array().unwrap().len(), 1);
+    assert_eq!(json(&mut serve.operator(&["members", "list"])).as_array().unwrap().len(), 2);
+
+    let events = json(serve.operator(&["audit", "list", "--limit", "3"]).args(["--filter", "type = KEY_CREATED"]));
+    assert_eq!((events.as_array().unwrap().len(), &events[0]["type"]), (1, &Value::from("TYPE_KEY_CREATED")));
+    assert_eq!(json(&mut serve.operator(&["audit", "verify"]))["intact"], true);
+    assert_eq!(json(&mut serve.operator(&["sdks", "list"])).as_array().unwrap().len(), 6);
+    assert_eq!(json(&mut serve.operator(&["sdks", "show", "http"]))["state"], "STATE_READY");
+}
+
+#[tokio::test]
+async fn exit_codes_tell_scripts_what_went_wrong() {
+    let serve = Serve::start();
+    run(&mut serve.operator(&["projects", "create", "6666"]));
+    let code = |command: &mut Command| command.output().unwrap().status.code().unwrap();
+    let nobody = serve.data_dir().join("nobody");
+    std::fs::write(&nobody, "hunter2").unwrap();
+    for (arguments, expected) in [
+        (&["keys", "list", "--project", "6666"][..], 0),
+        (&["keys", "create", "a-b", "--project", "6666"], 2),
+        (&["keys", "create"], 2),
+        (&["keys", "get", "nonesuch", "--project", "6666"], 3),
+        (&["keys", "list", "--project", "7777"], 3),
+        (&["projects", "create", "6666"], 5),
+        (&["sdks", "show", "android"], 1),
+        (&["members", "create", "e", "--role", "editor"], 2),
+    ] {
+        assert_eq!(code(&mut serve.operator(arguments)), expected, "{arguments:?}");
+    }
+    assert_eq!(code(serve.operator(&["keys", "lookup"]).arg("--token-file").arg(&nobody)), 4, "root is not support");
+    let mut stranger = keyward_tests::keyward::command("keyward");
+    stranger.args(["members", "whoami", "--admin", &format!("http://{}", serve.admin), "--credential-file"]);
+    assert_eq!(code(stranger.arg(&nobody)), 4);
+    let mut gone = serve.operator(&["members", "whoami"]);
+    drop(serve);
+    std::fs::create_dir_all(nobody.parent().unwrap()).unwrap();
+    std::fs::write(nobody.parent().unwrap().join("root.credential"), "kwm_x").unwrap();
+    assert_eq!(code(&mut gone), 6, "nobody listens there any more");
+}
+
+#[test]
+fn completions_and_help_know_every_noun() {
+    let output = keyward_tests::keyward::command("keyward").args(["completions", "bash"]).output().unwrap();
+    let help = keyward_tests::keyward::command("keyward").arg("--help").output().unwrap();
+    for text in [output.stdout, help.stdout] {
+        let text = String::from_utf8(text).unwrap();
+        for noun in ["projects", "keys", "members", "audit", "sdks"] {
+            assert!(text.contains(noun), "no {noun}");
+        }
+    }
+}
+
+/// People see columns, however wide their cells.
+#[tokio::test]
+async fn tables_line_up_and_the_next_step_is_told() {
+    let serve = Serve::start();
+    let (_, _, told) = run(&mut serve.operator(&["projects", "create", "6666", "--display-name", "The shop"]));
+    assert!(told.contains("next: keyward keys create server_prod --project 6666"), "{told}");
+    let (_, list, _) = run(&mut serve.operator(&["projects", "list"]));
+    let lines: Vec<_> = list.lines().collect();
+    let column = |line: &str, text: &str| line.find(text).unwrap_or_else(|| panic!("no {text} in {line}"));
+    assert_eq!(column(lines[0], "CREATOR"), column(lines[1], "members/root"));
+    assert_eq!(column(lines[0], "DISPLAY NAME"), column(lines[1], "The shop"));
+    let (_, member, _) = run(&mut serve.operator(&["members", "get", "root"]));
+    assert!(member.contains("roles         owner") && member.contains("members/root/credentials/"), "{member}");
+    let (_, audit, _) = run(&mut serve.operator(&["audit", "list"]));
+    assert!(audit.lines().nth(1).unwrap().contains("project_created"), "{audit}");
 }

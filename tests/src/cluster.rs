@@ -34,7 +34,12 @@ pub struct AdminProcess {
 impl Cluster {
     /// Starts a database server and sets up a database. `arguments`: more of them for `keyward init`.
     pub fn start(arguments: &[&str]) -> Self {
-        let postgres = Postgres::start().unwrap();
+        Self::start_on(&[], arguments)
+    }
+
+    /// The same with settings of the database server.
+    pub fn start_on(settings: &[(&str, &str)], arguments: &[&str]) -> Self {
+        let postgres = Postgres::start_with(settings).unwrap();
         let url = postgres.database("keyward").unwrap();
         let cluster = Self { postgres, url, dir: tempfile::tempdir().unwrap() };
         let made = cluster.init(arguments);

@@ -47,6 +47,14 @@ pub fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace").to_owned()
 }
 
+/// Puts a keyring without a sealing key into a data directory that is to be.
+pub fn keep_no_tokens(data_dir: &Path) {
+    let keyring = keyward_token::Keyring::generate().unwrap().render();
+    let digests: Vec<_> = keyring.lines().filter(|line| !line.starts_with("sealing")).collect();
+    assert!(digests.len() < keyring.lines().count());
+    std::fs::write(data_dir.join("keyring"), digests.join("\n") + "\n").unwrap();
+}
+
 /// A command for one of the binaries, without any `KEYWARD_*` setting of whoever runs the tests.
 pub fn command(binary: &str) -> Command {
     let mut command = Command::new(binaries().join(binary));

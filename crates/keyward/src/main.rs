@@ -11,7 +11,7 @@ use keyward_runtime::telemetry::{self, LogFormat};
 
 /// API keys that work the moment they are created and stop working the moment you say so.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, after_help = cli::exit::HELP)]
 struct Keyward {
     #[command(subcommand)]
     command: Option<Command>,
@@ -42,6 +42,14 @@ enum Command {
     /// Members: the people and services that call the admin API.
     #[command(subcommand)]
     Members(cli::members::Members),
+    /// The change log: who did what.
+    #[command(subcommand)]
+    Audit(cli::audit::Audit),
+    /// The setup grid: how to begin.
+    #[command(subcommand)]
+    Sdks(cli::sdks::Sdks),
+    /// Prints completions for a shell.
+    Completions(cli::completions::Completions),
 }
 
 #[tokio::main]
@@ -50,7 +58,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            cli::exit::code(&error)
         }
     }
 }
@@ -74,5 +82,11 @@ async fn run(keyward: Keyward) -> anyhow::Result<()> {
         Command::Projects(command) => command.run().await,
         Command::Keys(command) => command.run().await,
         Command::Members(command) => command.run().await,
+        Command::Audit(command) => command.run().await,
+        Command::Sdks(command) => command.run().await,
+        Command::Completions(command) => {
+            command.run::<Keyward>();
+            Ok(())
+        }
     }
 }

@@ -53,6 +53,9 @@ impl ReplicaService for ReplicaApi {
         let principal = self.principal(&request)?;
         let mut incoming = request.into_inner();
         let hello = hello(&mut incoming).await?;
+        if self.shutdown.is_leaving() {
+            return Err(status::from_error(&Error::shutting_down()));
+        }
         if self.external {
             self.app.publisher.expect_external_leases().await.map_err(|e| status::from_error(&e))?;
         }

@@ -3,14 +3,20 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use keyward_proto::admin::audit_service_client::AuditServiceClient;
+use keyward_proto::admin::key_service_client::KeyServiceClient;
+use keyward_proto::admin::member_service_client::MemberServiceClient;
+use keyward_proto::admin::project_service_client::ProjectServiceClient;
+use keyward_proto::admin::sdk_service_client::SdkServiceClient;
 use keyward_runtime::config::is_local;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Status};
-use tonic_types::StatusExt;
 
+use crate::cli::exit::Refused;
+use crate::cli::output::Output;
 use crate::serve::DEFAULT_DATA_DIR;
 
 /// Where `keyward serve` and `keyward admin` listen unless told otherwise.
@@ -28,6 +34,16 @@ pub(crate) struct ClientOptions {
     /// Allows an admin beyond this machine, to which the credential travels in plaintext.
     #[arg(long, env = "KEYWARD_INSECURE_PLAINTEXT", value_parser = clap::builder::BoolishValueParser::new())]
     insecure_plaintext: bool,
+    /// Answers in JSON on stdout: messages as the API has them, lists as arrays.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A connection as a member, and how to answer.
+#[derive(Clone)]
+pub(crate) struct Session {
+    transport: Transport,
+    pub(super) output: Output,
 }
 
 /// Adds the credential to each call.
@@ -46,7 +62,7 @@ pub(crate) type Transport = InterceptedService<Channel, Credential>;
 
 impl ClientOptions {
     /// Connects.
-    pub(crate) async fn connect(&self) -> anyhow::Result<Transport> {
+    pub(crate) async fn connect(&self) -> anyhow::Result<Session> {
         let uri: Uri =
             self.admin.parse().with_context(|| format!("{}: an admin's address is http://host:port", self.admin))?;
         if !self.insecure_plaintext && !is_local(uri.host()) {
@@ -61,8 +77,15 @@ impl ClientOptions {
             .connect_timeout(Duration::from_secs(5))
             .connect()
             .await
-            .with_context(|| format!("cannot reach the admin at {}; is `keyward serve` running?", self.admin))?;
-        Ok(InterceptedService::new(channel, credential))
+            .map_err(|error| self.unreachable(&error))?;
+        let transport = InterceptedService::new(channel, credential);
+        Ok(Session { transport, output: Output { json: self.json } })
+    }
+
+    fn unreachable(&self, error: &tonic::transport::Error) -> Refused {
+        let why = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
+        let address = &self.admin;
+        Refused(Status::unavailable(format!("cannot reach the admin at {address}{why}; is `keyward serve` running?")))
     }
 
     fn credential(&self) -> anyhow::Result<Credential> {
@@ -81,10 +104,39 @@ impl ClientOptions {
     }
 }
 
-/// A refusal, as a person wants to read it.
-pub(crate) fn explain(status: &Status) -> anyhow::Error {
-    let reason = status.get_details_error_info().map(|info| format!(" ({})", info.reason)).unwrap_or_default();
-    anyhow::anyhow!("{}{reason}", status.message())
+impl Session {
+    /// The answer to a call.
+    pub(super) async fn call<T>(
+        &self,
+        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> Result<T, Refused> {
+        call.await.map(tonic::Response::into_inner).map_err(Refused)
+    }
+
+    pub(super) fn projects(&self) -> ProjectServiceClient<Transport> {
+        ProjectServiceClient::new(self.transport.clone())
+    }
+
+    pub(super) fn keys(&self) -> KeyServiceClient<Transport> {
+        KeyServiceClient::new(self.transport.clone())
+    }
+
+    pub(super) fn members(&self) -> MemberServiceClient<Transport> {
+        MemberServiceClient::new(self.transport.clone())
+    }
+
+    pub(super) fn audit(&self) -> AuditServiceClient<Transport> {
+        AuditServiceClient::new(self.transport.clone())
+    }
+
+    pub(super) fn sdks(&self) -> SdkServiceClient<Transport> {
+        SdkServiceClient::new(self.transport.clone())
+    }
+}
+
+/// An id that makes a retry of a create safe.
+pub(super) fn request_id() -> String {
+    uuid::Uuid::new_v4().to_string()
 }
 
 /// The resource name for a project given as `6666` or `projects/6666`.

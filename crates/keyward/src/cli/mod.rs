@@ -1,7 +1,13 @@
 //! The operator's commands: what is wanted on stdout, everything else on stderr.
 
+pub(crate) mod audit;
 pub(crate) mod client;
+pub(crate) mod completions;
+pub(crate) mod exit;
 pub(crate) mod init;
 pub(crate) mod keys;
 pub(crate) mod members;
+mod output;
 pub(crate) mod projects;
+mod prompt;
+pub(crate) mod sdks;

@@ -1,0 +1,118 @@
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Subcommand;
+use keyward_proto::admin::{Event, FieldChange, ListEventsRequest, LogHead, VerifyLogRequest, VerifyLogResponse};
+
+use crate::cli::client::{ClientOptions, Session, project_name};
+use crate::cli::exit::NotIntact;
+use crate::cli::output::{instant, line};
+
+/// Commands about the change log.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Audit {
+    /// Lists who did what, newest first.
+    List {
+        /// Only what happened in this project. Default: everywhere.
+        #[arg(long)]
+        project: Option<String>,
+        /// Only what satisfies this, as 'type = KEY_DEACTIVATED AND actor = members/alice'.
+        #[arg(long, default_value = "")]
+        filter: String,
+        /// How many at most.
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+        #[command(flatten)]
+        client: ClientOptions,
+    },
+    /// Checks that neither the log nor any row was changed past Keyward.
+    Verify {
+        /// File with the head that an earlier check told, which the log must still contain; kept up to date when all is
+        /// well. Keep it where whoever can write to the database cannot.
+        #[arg(long, value_name = "FILE")]
+        head_file: Option<PathBuf>,
+        #[command(flatten)]
+        client: ClientOptions,
+    },
+}
+
+impl Audit {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::List { project, filter, limit, client } => {
+                let parent = project.as_deref().map(project_name).unwrap_or_default();
+                list(&client.connect().await?, parent, filter, limit).await
+            }
+            Self::Verify { head_file, client } => verify(&client.connect().await?, head_file.as_deref()).await,
+        }
+    }
+}
+
+async fn list(session: &Session, parent: String, filter: String, limit: usize) -> anyhow::Result<()> {
+    let mut request = ListEventsRequest { parent, filter, ..Default::default() };
+    let mut events = Vec::new();
+    while events.len() < limit {
+        request.page_size = i32::try_from(limit - events.len()).unwrap_or(i32::MAX);
+        let page = session.call(session.audit().list_events(request.clone())).await?;
+        events.extend(page.events);
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = page.next_page_token;
+    }
+    session.output.list(&events, ["REVISION", "TIME", "ACTOR", "WHAT", "RESOURCE", "CHANGES"], |event| {
+        let what = event.r#type().as_str_name().trim_start_matches("TYPE_").to_lowercase();
+        let (revision, time) = (event.revision.to_string(), instant(event.time));
+        [revision, time, event.actor.clone(), what, event.resource.clone(), changes(event)]
+    })
+}
+
+/// What an entry changed, in one line.
+fn changes(event: &Event) -> String {
+    let told = event.changes.iter().map(|FieldChange { field, before, after }| match (&**before, &**after) {
+        ("", after) => format!("{field}: {after}"),
+        (before, "") => format!("{field}: {before} -> none"),
+        (before, after) => format!("{field}: {before} -> {after}"),
+    });
+    told.collect::<Vec<_>>().join("; ")
+}
+
+async fn verify(session: &Session, head_file: Option<&Path>) -> anyhow::Result<()> {
+    let known_head = head_file.map(read_head).transpose()?.flatten();
+    let found = session.call(session.audit().verify_log(VerifyLogRequest { known_head })).await?;
+    session.output.answer(&found, told)?;
+    if !found.intact {
+        return Err(NotIntact(found.finding_count).into());
+    }
+    if let (Some(file), Some(head)) = (head_file, &found.head) {
+        let text = format!("{} {}\n", head.revision, head.chain);
+        std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(())
+}
+
+fn told(found: &VerifyLogResponse) -> anyhow::Result<()> {
+    for finding in &found.findings {
+        line(&format!("{}: {}", finding.place, finding.problem))?;
+    }
+    let head = found.head.clone().unwrap_or_default();
+    if found.intact {
+        line(&format!("intact: {} entries up to revision {}, {} rows", found.entries, head.revision, found.rows))?;
+    }
+    Ok(())
+}
+
+/// `None`: there is no such file yet.
+fn read_head(file: &Path) -> anyhow::Result<Option<LogHead>> {
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
+    };
+    let mut words = text.split_whitespace();
+    let revision = words.next().and_then(|word| word.parse().ok());
+    let (Some(revision), Some(chain)) = (revision, words.next()) else {
+        anyhow::bail!("{} does not hold a head: a revision and a chain value", file.display());
+    };
+    Ok(Some(LogHead { revision, chain: chain.to_owned() }))
+}

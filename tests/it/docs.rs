@@ -1,0 +1,159 @@
+//! Every command in the README and in docs/ works as it is pasted, and says what is printed beneath it.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use keyward_tests::keyward::{Serve, workspace};
+use keyward_tests::{keyward, postgres};
+
+/// A fenced block: what its fence says after the backticks, and its text, unindented.
+struct Block {
+    kind: String,
+    text: String,
+}
+
+fn pages() -> Vec<PathBuf> {
+    let docs = std::fs::read_dir(workspace().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let mut pages: Vec<_> = docs.filter(|path| path.extension().is_some_and(|e| e == "md")).collect();
+    pages.push(workspace().join("README.md"));
+    pages.sort();
+    pages
+}
+
+fn blocks(page: &PathBuf) -> Vec<Block> {
+    let text = std::fs::read_to_string(page).unwrap();
+    let (mut blocks, mut open): (Vec<Block>, Option<(usize, Block)>) = (Vec::new(), None);
+    for line in text.lines() {
+        let indent = line.len() - line.trim_start().len();
+        match (line.trim().strip_prefix("```"), &mut open) {
+            (Some(kind), None) => open = Some((indent, Block { kind: kind.to_owned(), text: String::new() })),
+            (Some(_), Some(_)) => blocks.extend(open.take().map(|(_, block)| block)),
+            (None, Some((indent, block))) => {
+                block.text.push_str(line.get(*indent..).unwrap_or_default());
+                block.text.push('\n');
+            }
+            (None, None) => {}
+        }
+    }
+    blocks
+}
+
+/// Servers run beside what follows, as in another terminal; everything ends with the shell.
+const SHELL: &str = r#"
+trap 'kill $(jobs -p) 2>/dev/null || true; wait || true' EXIT
+start() {
+  echo "$@" >> started
+  command keyward "$@" > "log.$2" 2>&1 &
+  for _ in $(seq 600); do
+    if grep -q '"message":"ready"\|"message":"the validator is ready"' "log.$2"; then return 0; fi
+    if ! kill -0 $! 2>/dev/null; then cat "log.$2"; return 1; fi
+    sleep 0.1
+  done
+  cat "log.$2"; return 1
+}
+keyward() {
+  case "$1" in
+    admin) KEYWARD_LISTEN="$ADMIN_LISTEN" start "$@" ;;
+    validator) KEYWARD_LISTEN=127.0.0.1:0 KEYWARD_HOOK_LISTEN=127.0.0.1:0 start "$@" ;;
+    *) command keyward "$@" ;;
+  esac
+}
+default_key() {
+  command keyward keys list --project 6666 --filter 'default_key = true' | sed -n 's/^\(6666_default_[0-9]*\) .*/\1/p'
+}
+"#;
+
+/// Runs a script as somebody who pastes it, with the admin at `admin`, and returns all that it printed.
+fn paste(script: &str, admin: &str, credential: &std::path::Path) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let bin = PathBuf::from(keyward::command("keyward").get_program()).parent().unwrap().display().to_string();
+    let path = format!("{bin}:{}", std::env::var("PATH").unwrap_or_default());
+    let mut bash = Command::new("bash");
+    bash.args(["-euo", "pipefail", "-c", &format!("{SHELL}{script}")]).current_dir(dir.path()).env("PATH", path);
+    bash.env("KEYWARD_ADMIN", format!("http://{admin}")).env("KEYWARD_CREDENTIAL_FILE", credential);
+    bash.env("KEYWARD_OPS_LISTEN", "127.0.0.1:0").env("KEYWARD_LOG_FORMAT", "json").env("ADMIN_LISTEN", admin);
+    let output = bash.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{script}\n{said}{}", String::from_utf8_lossy(&output.stderr));
+    said
+}
+
+/// Whether `said` has all these lines, in order; `…` stands for anything.
+fn check(page: &std::path::Path, printed: &[&str], said: &str) {
+    let mut lines = said.lines();
+    for wanted in printed {
+        let fits = |line: &str| {
+            let mut rest = line;
+            wanted.split('…').all(|piece| match rest.find(piece) {
+                Some(at) => {
+                    rest = &rest[at + piece.len()..];
+                    true
+                }
+                None => false,
+            })
+        };
+        assert!(lines.any(fits), "{}: no line like\n{wanted}\nin\n{said}", page.display());
+    }
+}
+
+#[test]
+fn every_command_on_every_page_works_as_it_is_pasted() {
+    let mut run = 0;
+    for page in pages() {
+        let blocks = blocks(&page);
+        let (mut script, mut printed) = (String::new(), Vec::new());
+        for block in &blocks {
+            match block.kind.as_str() {
+                "sh serve" => script.push_str(&block.text),
+                "text output" => printed.extend(block.text.lines()),
+                _ => {}
+            }
+        }
+        if script.is_empty() {
+            continue;
+        }
+        let serve = Serve::start();
+        let script =
+            script.replace("6666_default_193444", "$(default_key)").replace("127.0.0.1:8510", &serve.admin.to_string());
+        check(&page, &printed, &paste(&script, &serve.admin.to_string(), &serve.credential_file()));
+        run += 1;
+    }
+    assert_eq!(run, 3, "the README, rotation, members");
+}
+
+#[test]
+fn the_commands_for_several_machines_work_as_they_are_pasted() {
+    let page = workspace().join("README.md");
+    let script: String = blocks(&page).into_iter().filter(|b| b.kind == "sh cluster").map(|b| b.text).collect();
+    let server = postgres::Postgres::start().unwrap();
+    let url = server.database("keyward").unwrap();
+    let admin = format!("127.0.0.1:{}", postgres::free_port().unwrap());
+    let mut real = script;
+    for (documented, real_one) in
+        [("postgres://keyward:…@db/keyward", url.as_str()), ("10.0.0.1:8510", &admin), ("10.0.0.2:8510", &admin)]
+    {
+        assert!(real.contains(documented), "the page does not mention {documented}");
+        real = real.replace(documented, real_one);
+    }
+    // All of it ran, to its end.
+    let said = paste(&format!("{real}\ncat started\n"), &admin, std::path::Path::new("root.credential"));
+    assert!(said.contains("The database is set up.") && said.contains("validator --admin"), "{said}");
+}
+
+/// So that no command goes untried.
+#[test]
+fn every_block_of_commands_is_of_a_kind_that_is_run() {
+    for page in pages() {
+        for block in blocks(&page) {
+            let readme = page.ends_with("README.md");
+            match block.kind.as_str() {
+                "sh serve" => {}
+                "sh walk" | "sh cluster" if readme => {}
+                "sh" if readme => assert!(["cargo run\n", "cargo test --workspace\n"].contains(&block.text.as_str())),
+                kind => {
+                    assert!(!kind.starts_with("sh"), "{}: a block that nothing runs:\n{}", page.display(), block.text);
+                }
+            }
+        }
+    }
+}

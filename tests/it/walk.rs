@@ -1,0 +1,247 @@
+//! Every method × every role × own and foreign project, against the table of DESIGN §5 as this file writes it down.
+
+use std::collections::BTreeSet;
+
+use keyward_proto::admin::*;
+use keyward_proto::replica::replica_service_client::ReplicaServiceClient;
+use keyward_proto::replica::{Hello, SyncRequest, sync_request};
+use keyward_tests::client::{Admin, on_platform, on_project, reason, transport};
+use keyward_tests::keyward::Serve;
+use keyward_tests::report;
+use prost::Message;
+use tonic::{Code, Status};
+
+/// On what a method is called.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum On {
+    /// On a project, or a key of it: hidden from project roles elsewhere.
+    Project,
+    /// On the platform, or on nothing.
+    Platform,
+}
+
+/// The roles that may, by their letters: viewer, editor, support, owner, validator d, admin_node a, no role n.
+const EVERYONE: &str = "vesodan";
+
+/// Who may call what.
+const TABLE: &[(&str, On, &str)] = &[
+    ("ProjectService/CreateProject", On::Platform, "o"),
+    ("ProjectService/GetProject", On::Project, "veso"),
+    ("ProjectService/ListProjects", On::Platform, "veso"),
+    ("KeyService/CreateKey", On::Project, "eo"),
+    ("KeyService/GetKey", On::Project, "veso"),
+    ("KeyService/ListKeys", On::Project, "veso"),
+    ("KeyService/UpdateKey", On::Project, "eo"),
+    ("KeyService/RotateKey", On::Project, "eo"),
+    ("KeyService/RotateDefaultKey", On::Project, "s"),
+    ("KeyService/DeactivateKey", On::Project, "eo"),
+    ("KeyService/ActivateKey", On::Project, "eo"),
+    ("KeyService/RevealToken", On::Project, "eo"),
+    ("KeyService/LookupKey", On::Platform, "s"),
+    ("KeyService/WaitEnforced", On::Platform, "veso"),
+    ("SdkService/ListSdks", On::Platform, "veso"),
+    ("MemberService/CreateMember", On::Platform, "o"),
+    ("MemberService/GetMember", On::Platform, "o"),
+    ("MemberService/ListMembers", On::Platform, "o"),
+    ("MemberService/GrantRole", On::Platform, "o"),
+    ("MemberService/RevokeRole", On::Platform, "o"),
+    ("MemberService/IssueCredential", On::Platform, "o"),
+    ("MemberService/RevokeCredential", On::Platform, "o"),
+    ("MemberService/WhoAmI", On::Platform, EVERYONE),
+    ("AuditService/ListEvents", On::Project, "veso"),
+    ("AuditService/VerifyLog", On::Platform, "o"),
+    ("ReplicaService/Sync", On::Platform, "od"),
+];
+
+/// What a call comes to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Outcome {
+    Allowed,
+    Denied,
+    /// As if it were not there.
+    Hidden,
+}
+
+/// What must come of a call.
+fn expected(on: On, allowed: &str, role: char, own: bool) -> Outcome {
+    let project_role = matches!(role, 'v' | 'e');
+    match (allowed.contains(role), on) {
+        (false, _) => Outcome::Denied,
+        (true, On::Project) if project_role && !own => Outcome::Hidden,
+        (true, _) => Outcome::Allowed,
+    }
+}
+
+/// What a caller acts on: made anew for each call, so that no call stands in another's way.
+struct Target {
+    project: String,
+    /// A key of it that is active, and one that is not.
+    key: String,
+    default_key: String,
+    token: String,
+    /// A member with a role on the project, and its credential's name.
+    member: String,
+    credential: String,
+    /// Nobody else's.
+    unique: String,
+}
+
+/// Who calls.
+struct Caller {
+    letter: char,
+    at: std::net::SocketAddr,
+    credential: String,
+    admin: Admin,
+}
+
+async fn target(root: &Admin, project: &str, n: usize) -> Target {
+    let unique = format!("n{n}");
+    let created = root.create_key(project, &unique).await.unwrap();
+    root.create_member(&unique, &[on_project(Role::Viewer, project)]).await.unwrap();
+    let member = format!("members/{unique}");
+    let got = root.members.clone().get_member(GetMemberRequest { name: member.clone() }).await.unwrap();
+    let credential = got.into_inner().member.unwrap().credentials.remove(0).name;
+    let filter = "default_key = true".to_owned();
+    let list = ListKeysRequest { parent: format!("projects/{project}"), filter, ..Default::default() };
+    let default_key = root.keys.clone().list_keys(list).await.unwrap().into_inner().keys.remove(0).name;
+    let key = created.key.unwrap().name;
+    Target { project: project.to_owned(), key, default_key, token: created.token, member, credential, unique }
+}
+
+/// Calls a method as whoever has the right would; another role must be refused for want of it alone.
+async fn call(caller: &Caller, method: &str, target: &Target) -> Result<(), Status> {
+    let Admin { mut projects, mut keys, mut members, mut audit, mut sdks } = caller.admin.clone();
+    let (parent, name) = (format!("projects/{}", target.project), target.key.clone());
+    let role = Some(on_project(Role::Viewer, &target.project));
+    let new_id = format!("{}_new", target.unique);
+    match method {
+        "ProjectService/CreateProject" => {
+            let project_id = format!("{}{}{}", target.unique, target.project, caller.letter);
+            projects.create_project(CreateProjectRequest { project_id, ..Default::default() }).await.map(drop)
+        }
+        "ProjectService/GetProject" => projects.get_project(GetProjectRequest { name: parent }).await.map(drop),
+        "ProjectService/ListProjects" => projects.list_projects(ListProjectsRequest::default()).await.map(drop),
+        "KeyService/CreateKey" => {
+            keys.create_key(CreateKeyRequest { parent, key_id: new_id, ..Default::default() }).await.map(drop)
+        }
+        "KeyService/GetKey" => keys.get_key(GetKeyRequest { name }).await.map(drop),
+        "KeyService/ListKeys" => keys.list_keys(ListKeysRequest { parent, ..Default::default() }).await.map(drop),
+        "KeyService/UpdateKey" => {
+            let key = Some(Key { name, description: "new".to_owned(), ..Default::default() });
+            keys.update_key(UpdateKeyRequest { key, update_mask: None }).await.map(drop)
+        }
+        "KeyService/RotateKey" => {
+            keys.rotate_key(RotateKeyRequest { name, new_key_id: new_id, ..Default::default() }).await.map(drop)
+        }
+        "KeyService/RotateDefaultKey" => {
+            let request = RotateDefaultKeyRequest { name: target.default_key.clone(), ..Default::default() };
+            keys.rotate_default_key(request).await.map(drop)
+        }
+        "KeyService/DeactivateKey" => {
+            keys.deactivate_key(DeactivateKeyRequest { name, etag: String::new() }).await.map(drop)
+        }
+        "KeyService/ActivateKey" => keys.activate_key(ActivateKeyRequest { name, etag: String::new() }).await.map(drop),
+        "KeyService/RevealToken" => keys.reveal_token(RevealTokenRequest { name }).await.map(drop),
+        "KeyService/LookupKey" => keys.lookup_key(LookupKeyRequest { token: target.token.clone() }).await.map(drop),
+        "KeyService/WaitEnforced" => keys.wait_enforced(WaitEnforcedRequest { revision: 1 }).await.map(drop),
+        "SdkService/ListSdks" => sdks.list_sdks(ListSdksRequest {}).await.map(drop),
+        "MemberService/CreateMember" => {
+            let request = CreateMemberRequest { member_id: new_id, ..Default::default() };
+            members.create_member(request).await.map(drop)
+        }
+        "MemberService/GetMember" => {
+            members.get_member(GetMemberRequest { name: target.member.clone() }).await.map(drop)
+        }
+        "MemberService/ListMembers" => members.list_members(ListMembersRequest::default()).await.map(drop),
+        "MemberService/GrantRole" => {
+            let role = Some(on_platform(Role::Support));
+            members.grant_role(GrantRoleRequest { name: target.member.clone(), role }).await.map(drop)
+        }
+        "MemberService/RevokeRole" => {
+            members.revoke_role(RevokeRoleRequest { name: target.member.clone(), role }).await.map(drop)
+        }
+        "MemberService/IssueCredential" => {
+            let request = IssueCredentialRequest { name: target.member.clone(), ..Default::default() };
+            members.issue_credential(request).await.map(drop)
+        }
+        "MemberService/RevokeCredential" => {
+            let request = RevokeCredentialRequest { name: target.credential.clone() };
+            members.revoke_credential(request).await.map(drop)
+        }
+        "MemberService/WhoAmI" => members.who_am_i(WhoAmIRequest {}).await.map(drop),
+        "AuditService/ListEvents" => {
+            audit.list_events(ListEventsRequest { parent, ..Default::default() }).await.map(drop)
+        }
+        "AuditService/VerifyLog" => audit.verify_log(VerifyLogRequest::default()).await.map(drop),
+        "ReplicaService/Sync" => {
+            let hello = Hello { protocol: 1, validator_id: "walk".to_owned(), ..Default::default() };
+            let hello = SyncRequest { message: Some(sync_request::Message::Hello(hello)) };
+            let mut client = ReplicaServiceClient::new(transport(caller.at, Some(&caller.credential)).await);
+            client.sync(tokio_stream::iter([hello])).await.map(drop)
+        }
+        other => panic!("this walk does not know {other}: add it here and to the table"),
+    }
+}
+
+fn outcome(result: Result<(), Status>) -> Outcome {
+    match result {
+        Ok(()) => Outcome::Allowed,
+        Err(status) if status.code() == Code::PermissionDenied => {
+            assert_eq!(reason(&status), "PERMISSION_DENIED");
+            Outcome::Denied
+        }
+        Err(status) if matches!(reason(&status).as_str(), "PROJECT_NOT_FOUND" | "KEY_NOT_FOUND") => Outcome::Hidden,
+        Err(status) => panic!("neither done nor refused: {status:?}"),
+    }
+}
+
+/// `Service/Method` of all that the admin serves, from the contract's own descriptors.
+fn methods() -> BTreeSet<String> {
+    let set = prost_types::FileDescriptorSet::decode(keyward_proto::DESCRIPTOR_SET).unwrap();
+    let files = set.file.into_iter().filter(|file| file.package() != "keyward.validate.v1");
+    let services = files.flat_map(|file| file.service);
+    services
+        .flat_map(|service| {
+            let name = service.name().to_owned();
+            service.method.into_iter().map(move |method| format!("{name}/{}", method.name()))
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn every_method_does_for_every_role_what_the_table_says_in_its_own_project_and_in_others() {
+    let walked: BTreeSet<_> = TABLE.iter().map(|(method, ..)| (*method).to_owned()).collect();
+    assert_eq!(walked, methods(), "a method of the contract without a rule, or a rule without a method");
+    let serve = Serve::start();
+    let root = Admin::connect(serve.admin, &serve.root()).await;
+    for project in ["6666", "7777"] {
+        root.create_project(project).await.unwrap();
+    }
+    let mut callers = Vec::new();
+    for (letter, roles) in [
+        ('v', vec![on_project(Role::Viewer, "6666")]),
+        ('e', vec![on_project(Role::Editor, "6666")]),
+        ('s', vec![on_platform(Role::Support)]),
+        ('o', vec![on_platform(Role::Owner)]),
+        ('d', vec![on_platform(Role::Validator)]),
+        ('a', vec![on_platform(Role::AdminNode)]),
+        ('n', vec![]),
+    ] {
+        let credential = root.create_member(&format!("caller-{letter}"), &roles).await.unwrap();
+        let admin = Admin::connect(serve.admin, &credential).await;
+        callers.push(Caller { letter, at: serve.admin, credential, admin });
+    }
+    let mut calls = 0;
+    for (method, on, allowed) in TABLE {
+        for caller in &callers {
+            for (project, own) in [("6666", true), ("7777", false)] {
+                let target = target(&root, project, calls).await;
+                let got = outcome(call(caller, method, &target).await);
+                let wanted = expected(*on, allowed, caller.letter, own);
+                assert_eq!(got, wanted, "{method} by {} on {project}", caller.letter);
+                calls += 1;
+            }
+        }
+    }
+    report::line(&format!("{} methods × 7 roles × 2 projects: {calls} calls, each as the table says", TABLE.len()));
+}
