@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use keyward_proto::admin::receipt::EnforcedBy;
 use keyward_proto::admin::{
-    GetMemberRequest, GrantRoleRequest, IssueCredentialRequest, IssueCredentialResponse, Receipt,
-    RevokeCredentialRequest, RevokeRoleRequest, Role, RoleBinding, WhoAmIRequest,
+    GetMemberRequest, GrantRoleRequest, IssueCredentialRequest, IssueCredentialResponse, ListKeysRequest,
+    ListKeysResponse, Receipt, RevokeCredentialRequest, RevokeRoleRequest, Role, RoleBinding, WhoAmIRequest,
 };
+use keyward_proto::replica::{Hello, SyncRequest, SyncResponse, sync_request};
 use keyward_proto::validate::Verdict;
-use keyward_tests::client::{Admin, Asker, on_platform, on_project, reason, request_id};
+use keyward_tests::client::{Admin, Asker, on_platform, on_project, reason, request_id, transport};
 use keyward_tests::cluster::Cluster;
 use keyward_tests::keyward::Serve;
 use keyward_tests::report::line as report;
@@ -210,4 +211,72 @@ async fn a_validator_of_another_admin_loses_its_right_too() {
     let edge = cluster.validator("edge", &admins[0], &[admins[1].at]);
     let asker = Asker::connect(edge.grpc).await;
     silenced(&asker, &token, revoke(&root, "edge", on_platform(Role::Validator)), EnforcedBy::WaitOut).await;
+}
+
+/// A call whose head came before a revocation, and whose message comes after it: as somebody would prepare who knows that
+/// a credential is about to be revoked.
+async fn late<Q, R>(
+    at: SocketAddr,
+    credential: &str,
+    path: &'static str,
+    message: Q,
+    meanwhile: impl Future,
+) -> Result<R, Status>
+where
+    Q: prost::Message + Default + Send + Sync + 'static,
+    R: prost::Message + Default + Send + Sync + 'static,
+{
+    let (send, held_back) = tokio::sync::mpsc::channel(1);
+    let mut client = tonic::client::Grpc::new(transport(at, Some(credential)).await);
+    client.ready().await.unwrap();
+    let codec = tonic_prost::ProstCodec::<Q, R>::default();
+    let stream = tokio_stream::wrappers::ReceiverStream::new(held_back);
+    let path = path.parse().unwrap();
+    let call = tokio::spawn(async move { client.client_streaming(tonic::Request::new(stream), path, codec).await });
+    // Until the head is there for sure; a call that is later is refused at the door, which is as good.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    meanwhile.await;
+    // The server may have refused it already.
+    let _ = send.send(message).await;
+    drop(send);
+    call.await.unwrap().map(tonic::Response::into_inner)
+}
+
+#[tokio::test]
+async fn a_call_under_way_does_nothing_by_what_was_revoked_before_its_message_came() {
+    let serve = Serve::start();
+    let root = Admin::connect(serve.admin, &serve.root()).await;
+    root.create_project("6666").await.unwrap();
+    let thief = root.create_member("thief", &[on_platform(Role::Owner)]).await.unwrap();
+    let name = credentials_of(&root, "thief").await.remove(0);
+    let request = IssueCredentialRequest { name: "members/thief".to_owned(), request_id: String::new() };
+    let path = "/keyward.admin.v1.MemberService/IssueCredential";
+    let revoked = async { revoke_credential(&root, &name).await.unwrap() };
+    let status = late::<_, IssueCredentialResponse>(serve.admin, &thief, path, request, revoked).await.unwrap_err();
+    assert_eq!(reason(&status), "CREDENTIAL_INVALID");
+    assert_eq!(credentials_of(&root, "thief").await, [] as [&str; 0]);
+
+    let viewer = on_project(Role::Viewer, "6666");
+    let credential = root.create_member("viewer", std::slice::from_ref(&viewer)).await.unwrap();
+    let list = ListKeysRequest { parent: "projects/6666".to_owned(), ..Default::default() };
+    let path = "/keyward.admin.v1.KeyService/ListKeys";
+    let nothing = async {};
+    let seen = late::<_, ListKeysResponse>(serve.admin, &credential, path, list.clone(), nothing).await.unwrap();
+    assert_eq!(seen.keys.len(), 1, "a slow caller is no thief");
+    let taken = async { revoke(&root, "viewer", viewer).await.unwrap() };
+    let status = late::<_, ListKeysResponse>(serve.admin, &credential, path, list, taken).await.unwrap_err();
+    assert_eq!(reason(&status), "PERMISSION_DENIED");
+}
+
+#[tokio::test]
+async fn a_validator_that_says_hello_after_its_right_was_revoked_gets_no_session() {
+    let serve = Serve::start();
+    let root = Admin::connect(serve.admin, &serve.root()).await;
+    let credential = root.create_member("edge", &[on_platform(Role::Validator)]).await.unwrap();
+    let hello = Hello { protocol: 1, validator_id: "edge".to_owned(), ..Default::default() };
+    let hello = SyncRequest { message: Some(sync_request::Message::Hello(hello)) };
+    let taken = async { revoke(&root, "edge", on_platform(Role::Validator)).await.unwrap() };
+    let path = "/keyward.replica.v1.ReplicaService/Sync";
+    let status = late::<_, SyncResponse>(serve.admin, &credential, path, hello, taken).await.unwrap_err();
+    assert_eq!(reason(&status), "PERMISSION_DENIED");
 }

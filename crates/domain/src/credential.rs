@@ -21,6 +21,15 @@ impl CredentialId {
         id.copy_from_slice(&digest.as_bytes()[..LEN]);
         Self(id)
     }
+
+    /// The first and the last digest that goes by it.
+    pub fn digests(&self) -> [[u8; 32]; 2] {
+        [0x00, 0xff].map(|fill| {
+            let mut digest = [fill; 32];
+            digest[..LEN].copy_from_slice(&self.0);
+            digest
+        })
+    }
 }
 
 impl Display for CredentialId {

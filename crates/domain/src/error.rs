@@ -329,6 +329,11 @@ impl Error {
         Self::new(Reason::MemberNotFound, format!("no member {member}")).about("keyward/Member", member.name())
     }
 
+    /// The database is busy with something that is done once at a time.
+    pub fn store_busy(what: &str) -> Self {
+        Self::new(Reason::StoreUnavailable, format!("{what}; try again later")).retry_after(Duration::from_secs(5))
+    }
+
     /// No such credential of that member.
     pub fn credential_not_found(name: &CredentialName) -> Self {
         Self::new(Reason::CredentialNotFound, format!("no credential {name}"))

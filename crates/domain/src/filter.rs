@@ -70,6 +70,10 @@ pub fn parse(filter: &str) -> Result<Vec<Restriction>, Error> {
     if filter.len() > MAX_LEN {
         return Err(invalid("at most 512 bytes"));
     }
+    // The databases disagree on what a NUL in a text is.
+    if filter.chars().any(char::is_control) {
+        return Err(invalid("without control characters"));
+    }
     let mut rest = filter.chars().peekable();
     let mut restrictions: Vec<Restriction> = Vec::new();
     skip_spaces(&mut rest);
@@ -183,6 +187,7 @@ mod tests {
             "NOT state = ACTIVE",
             "(state = ACTIVE)",
             "ключ = a",
+            "name = \"a\0\"",
             long.as_str(),
         ] {
             assert!(parse(bad).is_err(), "{bad}");

@@ -45,8 +45,8 @@ impl KeyFilter {
 
 fn state(value: &str) -> Result<KeyState, Error> {
     match value {
-        "ACTIVE" => Ok(KeyState::Active),
-        "DEACTIVATED" => Ok(KeyState::Deactivated),
+        "ACTIVE" | "STATE_ACTIVE" => Ok(KeyState::Active),
+        "DEACTIVATED" | "STATE_DEACTIVATED" => Ok(KeyState::Deactivated),
         _ => Err(invalid("with state = ACTIVE or state = DEACTIVATED")),
     }
 }
@@ -66,7 +66,8 @@ mod tests {
 
     #[test]
     fn each_field_has_its_values() {
-        let text = "state = DEACTIVATED AND platform = ios AND name = \"a_*\" AND creator = members/bob AND default_key = false";
+        let text = "state = STATE_DEACTIVATED AND platform = ios AND name = \"a_*\" AND creator = members/bob \
+                    AND default_key = false";
         let expected = KeyFilter {
             state: Some(KeyState::Deactivated),
             platform: Some(Platform::Ios),

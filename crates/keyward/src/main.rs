@@ -84,9 +84,6 @@ async fn run(keyward: Keyward) -> anyhow::Result<()> {
         Command::Members(command) => command.run().await,
         Command::Audit(command) => command.run().await,
         Command::Sdks(command) => command.run().await,
-        Command::Completions(command) => {
-            command.run::<Keyward>();
-            Ok(())
-        }
+        Command::Completions(command) => command.run::<Keyward>(),
     }
 }

@@ -12,7 +12,8 @@ use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseBackend, Databa
 use sea_orm_migration::MigratorTrait;
 
 use crate::error::unavailable;
-use crate::migration::Migrator;
+use crate::migration::{Migrator, SIGNED_SINCE};
+use crate::sql::sign_head::sign_head;
 use crate::write::begin;
 
 /// What a PostgreSQL session must be like, whatever the defaults of its database and role are:
@@ -207,11 +208,14 @@ impl Store {
             tx.execute_unprepared(&format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")).await?;
         }
         let applied = Migrator::get_migration_models(&tx).await?;
-        let pending = |name| applied.iter().all(|migration| migration.version != name);
+        let pending = |name: &str| applied.iter().all(|migration| migration.version != name);
         // Migrator::up refuses migrations that it does not know. Those of a newer version leave a schema that this one
         // runs on, as long as they are additions to its own.
         if Migrator::migrations().iter().any(|migration| pending(migration.name())) {
             Migrator::up(&tx, None).await?;
+        }
+        if pending(SIGNED_SINCE) {
+            sign_head(&tx, &self.chain_key).await?;
         }
         tx.commit().await
     }

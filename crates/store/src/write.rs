@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::connect::Store;
 use crate::convert::{to_chain, to_change, to_role};
-use crate::entity::{change, counter, request, role_binding};
+use crate::entity::{change, counter, credential, request, role_binding};
 use crate::error::{TxError, corrupt};
 use crate::sql::head::Head;
 use crate::sql::hints::announce;
@@ -32,6 +32,8 @@ const ATTEMPTS: u32 = 5;
 pub struct Call {
     /// The member that calls.
     pub actor: MemberId,
+    /// What it proved itself with, which must not be revoked; `None`: the platform acts in its name.
+    pub credential: Option<Digest>,
     /// What the method needs.
     pub permission: Permission,
     /// On which project; `None`: on the platform.
@@ -183,10 +185,16 @@ pub(crate) async fn now(connection: &impl ConnectionTrait) -> Result<Timestamp, 
 // === impl Write ===
 
 impl Write<'_> {
-    /// Checks the actor's roles as they are now.
+    /// Checks the actor's credential and its roles as they are now.
     async fn authorize(&self) -> Result<(), TxError> {
         if !self.asked {
             return Ok(());
+        }
+        if let Some(digest) = &self.call.credential {
+            let row = credential::Entity::find_by_id(digest.as_bytes().to_vec()).one(&self.tx).await?;
+            if row.is_none_or(|row| row.revoke_time.is_some() || row.member_id != self.call.actor.as_str()) {
+                return Err(Error::credential_invalid().into());
+            }
         }
         let rows = role_binding::Entity::find()
             .filter(role_binding::Column::MemberId.eq(self.call.actor.as_str()))
@@ -243,10 +251,15 @@ impl Write<'_> {
     pub(crate) async fn take_place(&self) -> Result<Place, TxError> {
         let row = counter::Entity::find_by_id(1).lock_exclusive().one(&self.tx).await?;
         let row = row.ok_or_else(|| corrupt("no revision counter"))?;
+        let head = Head { epoch: row.epoch, revision: Revision(row.revision), chain: to_chain(&row.chain)? };
+        // Nothing is built on a head that somebody else has made: it would be covered up for good.
+        if row.mac.is_none_or(|found| found != mac(self.chain_key, &head)) {
+            return Err(corrupt("the head of the change log was changed past Keyward").into());
+        }
         self.authorize().await?;
         let time = now(&self.tx).await?;
-        let (revision, previous_chain) = (Revision(row.revision).next(), to_chain(&row.chain)?);
-        Ok(Place { revision, time, previous_chain, epoch: row.epoch })
+        let Head { epoch, revision, chain: previous_chain } = head;
+        Ok(Place { revision: revision.next(), time, previous_chain, epoch })
     }
 
     /// Writes the log entry, remembers the request, moves the counter and commits.
@@ -336,8 +349,21 @@ impl Entry<'_> {
     }
 }
 
+/// The chain value that a row must have.
+pub(crate) fn chain_of(row: &change::Model, key: &DigestKey, previous: &[u8; 32]) -> [u8; 32] {
+    let entry = Entry {
+        revision: Revision(row.revision),
+        time: Timestamp::from_micros(row.time),
+        actor: &MemberId::from_store(row.actor.clone()),
+        resource: &row.resource,
+        project: None,
+        change: &row.change,
+    };
+    entry.chain(key, previous)
+}
+
 /// What shows that a head was made by whoever has the keyring. Nothing else in the database tells what an earlier one
-/// was, so whoever cuts the log's end off cannot take the head back with it.
+/// was, so whoever cuts the log's end off cannot take the head back with it; and nothing is written on another head.
 pub(crate) fn mac(key: &DigestKey, head: &Head) -> [u8; 32] {
     // Shorter than any entry, so it can be taken for none.
     let mut hasher = blake3::Hasher::new_keyed(key.expose());

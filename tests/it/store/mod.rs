@@ -135,15 +135,27 @@ fn on_project(role: Role, project: &str) -> RoleBinding {
 // === Calls ===
 
 fn to_create_project(actor: &str) -> Call {
-    Call { actor: member_id(actor), permission: Permission::ProjectCreate, scope: None, request: None }
+    Call {
+        actor: member_id(actor),
+        credential: None,
+        permission: Permission::ProjectCreate,
+        scope: None,
+        request: None,
+    }
 }
 
 fn to_create_member(actor: &str) -> Call {
-    Call { actor: member_id(actor), permission: Permission::MemberCreate, scope: None, request: None }
+    Call { actor: member_id(actor), credential: None, permission: Permission::MemberCreate, scope: None, request: None }
 }
 
 fn to_create_key(actor: &str, project: &str) -> Call {
-    Call { actor: member_id(actor), permission: Permission::KeyCreate, scope: Some(project_id(project)), request: None }
+    Call {
+        actor: member_id(actor),
+        credential: None,
+        permission: Permission::KeyCreate,
+        scope: Some(project_id(project)),
+        request: None,
+    }
 }
 
 fn to_deactivate_key(actor: &str, project: &str) -> Call {

@@ -1,13 +1,16 @@
 //! VerifyLog: whatever is changed past the store shows.
 
-use keyward_domain::{EventFilter, Permission, Revision, Role};
+use std::time::Duration;
+
+use keyward_domain::{EventFilter, KeyFilter, Permission, Reason, Revision, Role};
 use keyward_store::{Call, LogHead, Store, Verification};
 use keyward_tests::report;
+use keyward_token::DigestKey;
 
-use super::database::{Database, Plain};
+use super::database::{Database, FINGERPRINT, Plain};
 use super::{
-    create_key, create_member, create_project, deactivate_key, digest, head, key_name, member_id, mint, on_all,
-    on_durable, on_platform, on_project, to_create_key, to_create_member,
+    create_key, create_member, create_project, deactivate_key, digest, head, key_draft, key_name, member_id, mint,
+    on_all, on_durable, on_platform, on_project, refused, to_create_key, to_create_member,
 };
 
 on_all! {
@@ -17,7 +20,11 @@ on_all! {
 
 on_durable! {
     each_of_a_thousand_tamperings_shows,
+    a_search_for_little_looks_through_some_of_the_log_at_a_time_and_misses_nothing,
     a_rewind_of_log_and_rows_together_shows_by_a_noted_head_only,
+    what_was_tampered_with_shows_when_keyward_has_changed_it_again_too,
+    nothing_is_written_on_a_head_that_somebody_else_has_made,
+    a_database_of_before_the_heads_hash_gets_one_with_the_right_keyring_only,
 }
 
 /// How many tamperings.
@@ -228,7 +235,8 @@ impl<'a> Tamperer<'a> {
     /// Does something that the database lets it do and that makes a difference, and returns what it was.
     async fn tamper(&mut self) -> String {
         loop {
-            let sql = match self.dice.roll(10) {
+            let sql = match self.dice.roll(11) {
+                10 if self.sqlite => self.other_type(),
                 0..=4 => self.another_value(),
                 5 => self.deletion(),
                 6 => self.swap(),
@@ -300,6 +308,19 @@ impl<'a> Tamperer<'a> {
         let (column, _) = *self.dice.of(columns);
         let (one, other) = (self.row(table), self.row(table));
         format!("UPDATE {table} SET {column} = (SELECT {column} FROM {table} WHERE {other}) WHERE {one}")
+    }
+
+    /// The same value, of another type: SQLite lets that be, and looks it up no more.
+    fn other_type(&mut self) -> String {
+        let (table, columns) = self.table();
+        let (column, kind) = *self.dice.of(columns);
+        let value = match kind {
+            Kind::Number => format!("CAST({column} AS BLOB)"),
+            Kind::Bytes | Kind::Uuid => format!("CAST({column} AS TEXT)"),
+            Kind::Boolean => "2".to_owned(),
+            Kind::Text | Kind::State | Kind::Role => format!("CAST({column} AS BLOB)"),
+        };
+        format!("UPDATE {table} SET {column} = {value} WHERE {}", self.row(table))
     }
 
     fn deletion(&mut self) -> String {
@@ -411,4 +432,142 @@ async fn a_rewind_of_log_and_rows_together_shows_by_a_noted_head_only(db: &Datab
     assert!(found.findings[0].problem.contains("another history"), "{:?}", found.findings);
     assert_eq!(store.member_by_credential(&digest("alice")).await.unwrap().unwrap().id, member_id("alice"));
     assert!(!store.events(&EventFilter::default(), None, 1).await.unwrap().events.is_empty());
+}
+
+/// The platform builds on the rows that it finds: what it then writes must not cover up what was done to them.
+async fn what_was_tampered_with_shows_when_keyward_has_changed_it_again_too(db: &Database) {
+    let store = life(db).await;
+    let update = Call { permission: Permission::MemberUpdate, ..to_create_member("root") };
+    let on_key = |permission| Call { permission, ..to_create_key("root", "6666") };
+    let key = |id: &str| format!("(SELECT uid FROM api_key WHERE project_id = '6666' AND key_id = '{id}')");
+    let default_key = "(SELECT uid FROM api_key WHERE project_id = '6666' AND default_key)".to_owned();
+    let default_name = {
+        let filter = KeyFilter { default_key: Some(true), ..Default::default() };
+        store.keys(&key_name("a").project, &filter, Revision(0), 1).await.unwrap().remove(0).name
+    };
+    let rotate = async |of: &str| {
+        let call = on_key(Permission::DefaultKeyRotate);
+        store.rotate_default_key(&call, &default_name, Duration::from_secs(3_600), &mint(of)).await.unwrap();
+    };
+    create_member(&store, "support", &[on_platform(Role::Support)]).await;
+    store.grant_role(&update, &member_id("root"), &on_platform(Role::Support)).await.unwrap();
+    rotate("first").await;
+    intact(&verified(&store).await);
+    for (tampering, place) in [
+        (
+            "INSERT INTO role_binding (member_id, role, project_id) VALUES ('alice', 'owner', '')".to_owned(),
+            "members/alice",
+        ),
+        ("UPDATE api_key SET expire_time = NULL, description = 'x' WHERE key_id = 'b'".to_owned(), "keys/b"),
+        // Another key's token becomes this one's; and an end is put off.
+        (format!("UPDATE key_token SET key_uid = {}, generation = 2 WHERE key_uid = {}", key("c"), key("d")), "keys/c"),
+        (format!("UPDATE key_token SET not_after = NULL WHERE key_uid = {default_key}"), "_default_"),
+    ] {
+        let before = verified(&store).await.finding_count;
+        let mut plain = db.plain().await;
+        if matches!(plain, Plain::Sqlite(_)) {
+            plain.run("PRAGMA foreign_keys = OFF").await;
+        }
+        assert!(plain.run(&tampering).await > 0, "{tampering}");
+        match place {
+            "members/alice" => {
+                store.grant_role(&update, &member_id("alice"), &on_project(Role::Viewer, "7777")).await.unwrap();
+            }
+            "_default_" => rotate(&format!("after {before}")).await,
+            _ => {
+                let name = key_name(place.trim_start_matches("keys/"));
+                deactivate_key(&store, &name).await;
+                store.activate_key(&on_key(Permission::KeyActivate), &name, "").await.unwrap();
+            }
+        }
+        let found = verified(&store).await;
+        assert!(found.finding_count > before, "{tampering} was covered up");
+        let told = found.findings.iter().any(|f| f.place.contains(place) && f.problem.contains("does not follow"));
+        assert!(told, "{tampering}: {:?}", found.findings);
+    }
+}
+
+/// Its end cut off, head and all: the next change would cover that up.
+async fn nothing_is_written_on_a_head_that_somebody_else_has_made(db: &Database) {
+    let store = life(db).await;
+    let mut plain = db.plain().await;
+    let newest = plain.number("SELECT revision FROM rev_counter").await;
+    let chain = format!("(SELECT chain FROM change_log WHERE revision = {})", newest - 1);
+    // The last entry is a reveal, which leaves no row.
+    plain.run(&format!("DELETE FROM change_log WHERE revision = {newest}")).await;
+    plain.run(&format!("UPDATE rev_counter SET revision = {}, chain = {chain}", newest - 1)).await;
+    for mac in ["mac", "NULL"] {
+        plain.run(&format!("UPDATE rev_counter SET mac = {mac}")).await;
+        let draft = key_draft(key_name("later"));
+        let refusal = store.create_key(&to_create_key("root", "6666"), &draft, &mint("later")).await;
+        assert_eq!(refused(refusal), Reason::Internal);
+    }
+    // Nor does a start take it for good.
+    store.close().await;
+    let store = db.open().await;
+    store.check_keyring(FINGERPRINT).await.unwrap();
+    assert_eq!(verified(&store).await.finding_count, 1);
+}
+
+async fn a_database_of_before_the_heads_hash_gets_one_with_the_right_keyring_only(db: &Database) {
+    // What such a one can have: no role was ever granted.
+    let store = db.started().await;
+    create_project(&store, "7777").await;
+    create_member(&store, "alice", &[on_project(Role::Editor, "6666")]).await;
+    create_key(&store, &key_name("a")).await;
+    deactivate_key(&store, &key_name("a")).await;
+    store.close().await;
+    let mut plain = db.plain().await;
+    for undo in [
+        "DROP INDEX change_log_project",
+        "DROP INDEX change_log_actor",
+        "ALTER TABLE change_log DROP COLUMN project_id",
+        "ALTER TABLE rev_counter DROP COLUMN mac",
+        "DELETE FROM seaql_migrations WHERE version = 'm20261124_000005_audit'",
+    ] {
+        plain.run(undo).await;
+    }
+    drop(plain);
+    assert!(Store::open(&db.url(), DigestKey::new(1, [9; 32])).await.is_err(), "not with another keyring");
+    let store = db.open().await;
+    intact(&verified(&store).await);
+    create_key(&store, &key_name("later")).await;
+    intact(&verified(&store).await);
+    let filter = EventFilter { project: Some(key_name("a").project), ..Default::default() };
+    assert!(store.events(&filter, None, 100).await.unwrap().events.len() == 4, "they are in the project's history");
+}
+
+async fn a_search_for_little_looks_through_some_of_the_log_at_a_time_and_misses_nothing(db: &Database) {
+    let store = db.started().await;
+    let mut plain = db.plain().await;
+    let (rows, no_bytes) = match plain {
+        Plain::Sqlite(_) => {
+            ("WITH RECURSIVE n (i) AS (SELECT 3 UNION ALL SELECT i + 1 FROM n WHERE i < 45000) SELECT", "x''")
+        }
+        Plain::Postgres(_) => ("SELECT", "''::bytea"),
+    };
+    let from = if matches!(plain, Plain::Sqlite(_)) { "n" } else { "generate_series(3, 45000) AS n (i)" };
+    // Of a kind that this version does not know; every 9,000th is a reveal by alice.
+    let known = r#"{"change":"token_revealed","name":{"project":"6666","key":"a"},"generation":1}"#;
+    plain
+        .run(&format!(
+            "INSERT INTO change_log (revision, chain, time, actor, resource, change, project_id) {rows} i, {no_bytes}, 1, \
+             'alice', 'projects/6666/keys/a', CASE WHEN i % 9000 = 0 THEN '{known}' ELSE '{{}}' END, '6666' FROM {from}"
+        ))
+        .await;
+    let all = EventFilter { kind: Some("token_revealed"), ..Default::default() };
+    let project = Some(key_name("a").project);
+    for filter in
+        [all.clone(), EventFilter { project, ..all.clone() }, EventFilter { actor: Some(member_id("alice")), ..all }]
+    {
+        let (mut found, mut before, mut questions) = (Vec::new(), Some(Revision(45_001)), 0);
+        while before.is_some() {
+            let page = store.events(&filter, before, 100).await.unwrap();
+            found.extend(page.events.iter().map(|event| event.revision.0));
+            before = page.unsearched_before;
+            questions += 1;
+        }
+        assert_eq!(found, [45_000, 36_000, 27_000, 18_000, 9_000]);
+        assert_eq!(questions, 3, "20,000 entries at a time");
+    }
 }

@@ -1,16 +1,16 @@
-use keyward_domain::{Error, Key, KeyName, Member, Permission};
+use keyward_domain::{Error, Key, KeyName, Permission};
 
-use crate::app::{App, Receipt, visible};
+use crate::app::{App, Caller, Receipt, visible};
 
 impl App {
-    pub(crate) fn may_activate_key(&self, caller: &Member, name: &KeyName) -> Result<(), Error> {
+    pub(crate) fn may_activate_key(&self, caller: &Caller, name: &KeyName) -> Result<(), Error> {
         visible::on_key(caller, Permission::KeyActivate, name)
     }
 
     /// Makes a key active again.
     pub(crate) async fn activate_key(
         &self,
-        caller: &Member,
+        caller: &Caller,
         name: &KeyName,
         etag: &str,
     ) -> Result<(Key, Receipt), Error> {

@@ -1,8 +1,8 @@
-use keyward_domain::{Error, Key, KeyDraft, Member, Permission, ProjectId};
+use keyward_domain::{Error, Key, KeyDraft, Permission, ProjectId};
 use keyward_store::{Call, RequestStamp};
 use keyward_token::Token;
 
-use crate::app::{App, Receipt, visible};
+use crate::app::{App, Caller, Receipt, visible};
 
 /// A key with its token.
 pub(crate) struct Created {
@@ -13,23 +13,18 @@ pub(crate) struct Created {
 }
 
 impl App {
-    pub(crate) fn may_create_key(&self, caller: &Member, project: &ProjectId) -> Result<(), Error> {
+    pub(crate) fn may_create_key(&self, caller: &Caller, project: &ProjectId) -> Result<(), Error> {
         visible::on_project(caller, Permission::KeyCreate, project)
     }
 
     /// Creates a key; it is active and known to every validator when this returns, or soon after.
     pub(crate) async fn create_key(
         &self,
-        caller: &Member,
+        caller: &Caller,
         draft: KeyDraft,
         request: Option<RequestStamp>,
     ) -> Result<Created, Error> {
-        let call = Call {
-            actor: caller.id.clone(),
-            permission: Permission::KeyCreate,
-            scope: Some(draft.name.project.clone()),
-            request,
-        };
+        let call = Call { scope: Some(draft.name.project.clone()), ..caller.to(Permission::KeyCreate, request) };
         let (token, mint) = self.secrets.mint(draft.platform.token_kind())?;
         let created = self.store.create_key(&call, &draft, &mint).await?;
         let token = self.secret_of(token, created.replayed, created.key.uid)?;

@@ -1,8 +1,8 @@
 use keyward_domain::{Error, Member, MemberDraft, Permission};
-use keyward_store::{Call, RequestStamp};
+use keyward_store::RequestStamp;
 use keyward_token::{Token, TokenKind};
 
-use crate::app::{App, Receipt, visible};
+use crate::app::{App, Caller, Receipt, visible};
 
 /// A member with its credential.
 pub(crate) struct Created {
@@ -13,18 +13,18 @@ pub(crate) struct Created {
 }
 
 impl App {
-    pub(crate) fn may_create_member(&self, caller: &Member) -> Result<(), Error> {
+    pub(crate) fn may_create_member(&self, caller: &Caller) -> Result<(), Error> {
         visible::on_platform(caller, Permission::MemberCreate)
     }
 
     /// Creates a member. Admins read members from the database on every call, so it is known at once.
     pub(crate) async fn create_member(
         &self,
-        caller: &Member,
+        caller: &Caller,
         draft: MemberDraft,
         request: Option<RequestStamp>,
     ) -> Result<Created, Error> {
-        let call = Call { actor: caller.id.clone(), permission: Permission::MemberCreate, scope: None, request };
+        let call = caller.to(Permission::MemberCreate, request);
         let (token, mint) = self.secrets.mint(TokenKind::Member)?;
         let created = self.store.create_member(&call, &draft, &mint).await?;
         let credential = self.secret_of(token, created.replayed, created.member.uid)?;

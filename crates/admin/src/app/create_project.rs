@@ -1,8 +1,8 @@
-use keyward_domain::{Error, Key, Member, Permission, Project, ProjectDraft};
-use keyward_store::{Call, RequestStamp};
+use keyward_domain::{Error, Key, Permission, Project, ProjectDraft};
+use keyward_store::RequestStamp;
 use keyward_token::{Token, TokenKind};
 
-use crate::app::{App, Receipt, visible};
+use crate::app::{App, Caller, Receipt, visible};
 
 /// A project with its default key.
 pub(crate) struct Created {
@@ -14,18 +14,18 @@ pub(crate) struct Created {
 }
 
 impl App {
-    pub(crate) fn may_create_project(&self, caller: &Member) -> Result<(), Error> {
+    pub(crate) fn may_create_project(&self, caller: &Caller) -> Result<(), Error> {
         visible::on_platform(caller, Permission::ProjectCreate)
     }
 
     /// Creates a project; its default key is active and known to every validator when this returns, or soon after.
     pub(crate) async fn create_project(
         &self,
-        caller: &Member,
+        caller: &Caller,
         draft: ProjectDraft,
         request: Option<RequestStamp>,
     ) -> Result<Created, Error> {
-        let call = Call { actor: caller.id.clone(), permission: Permission::ProjectCreate, scope: None, request };
+        let call = caller.to(Permission::ProjectCreate, request);
         let (token, mint) = self.secrets.mint(TokenKind::Server)?;
         let created = self.store.create_project(&call, &draft, random_suffix()?, &mint).await?;
         let default_token = self.secret_of(token, created.replayed, created.default_key.uid)?;

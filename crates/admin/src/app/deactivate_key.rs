@@ -1,12 +1,12 @@
 use std::time::Duration;
 
-use keyward_domain::{Error, Key, KeyName, Member, Permission};
+use keyward_domain::{Error, Key, KeyName, Permission};
 
 use crate::app::fence::within;
-use crate::app::{App, Receipt, visible};
+use crate::app::{App, Caller, Receipt, visible};
 
 impl App {
-    pub(crate) fn may_deactivate_key(&self, caller: &Member, name: &KeyName) -> Result<(), Error> {
+    pub(crate) fn may_deactivate_key(&self, caller: &Caller, name: &KeyName) -> Result<(), Error> {
         visible::on_key(caller, Permission::KeyDeactivate, name)
     }
 
@@ -16,7 +16,7 @@ impl App {
     /// `patience`: how long the caller waits at all.
     pub(crate) async fn deactivate_key(
         &self,
-        caller: &Member,
+        caller: &Caller,
         name: &KeyName,
         etag: &str,
         patience: Option<Duration>,

@@ -1,12 +1,12 @@
-use keyward_domain::{Error, Member, MemberId, RoleBinding};
+use keyward_domain::{Error, MemberId, RoleBinding};
 
-use crate::app::{App, MemberView, Receipt, member};
+use crate::app::{App, Caller, MemberView, Receipt, member};
 
 impl App {
     /// Gives a member one more role. Roles are read from the database at each call, so it is in force at once.
     pub(crate) async fn grant_role(
         &self,
-        caller: &Member,
+        caller: &Caller,
         id: &MemberId,
         role: &RoleBinding,
     ) -> Result<(MemberView, Receipt), Error> {

@@ -1,8 +1,8 @@
-use keyward_domain::{CredentialName, Error, Member, MemberId};
+use keyward_domain::{CredentialName, Error, MemberId};
 use keyward_store::RequestStamp;
 use keyward_token::{Token, TokenKind};
 
-use crate::app::{App, MemberView, Receipt, member};
+use crate::app::{App, Caller, MemberView, Receipt, member};
 
 /// A new credential with whose it is.
 pub(crate) struct Issued {
@@ -17,7 +17,7 @@ impl App {
     /// Makes one more credential of a member.
     pub(crate) async fn issue_credential(
         &self,
-        caller: &Member,
+        caller: &Caller,
         id: &MemberId,
         request: Option<RequestStamp>,
     ) -> Result<Issued, Error> {

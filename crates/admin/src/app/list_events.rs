@@ -1,12 +1,12 @@
-use keyward_domain::{Error, Event, EventFilter, Member, Permission};
+use keyward_domain::{Error, Event, EventFilter, Permission};
 
-use crate::app::{App, Page, PageRequest, visible};
+use crate::app::{App, Caller, Page, PageRequest, visible};
 
 impl App {
     /// Who did what, newest first. `text`: the filter as the request says it, which its page tokens are for.
     pub(crate) async fn list_events(
         &self,
-        caller: &Member,
+        caller: &Caller,
         filter: &EventFilter,
         text: &str,
         request: &PageRequest,

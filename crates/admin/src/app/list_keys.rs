@@ -1,11 +1,11 @@
-use keyward_domain::{Error, Key, KeyFilter, Member, Permission, ProjectId};
+use keyward_domain::{Error, Key, KeyFilter, Permission, ProjectId};
 
-use crate::app::{App, Page, PageRequest, visible};
+use crate::app::{App, Caller, Page, PageRequest, visible};
 
 impl App {
     pub(crate) async fn list_keys(
         &self,
-        caller: &Member,
+        caller: &Caller,
         project: &ProjectId,
         filter: &str,
         request: &PageRequest,

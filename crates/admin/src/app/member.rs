@@ -1,7 +1,7 @@
 use keyward_domain::{Credential, Error, Member, Permission};
 use keyward_store::{Call, ChangedMember, RequestStamp};
 
-use crate::app::visible;
+use crate::app::{Caller, visible};
 
 /// A member as whoever manages members sees it.
 pub(crate) struct MemberView {
@@ -17,14 +17,14 @@ impl From<ChangedMember> for MemberView {
 }
 
 /// A call that changes a member.
-pub(super) fn to_change(caller: &Member, request: Option<RequestStamp>) -> Call {
-    Call { actor: caller.id.clone(), permission: Permission::MemberUpdate, scope: None, request }
+pub(super) fn to_change(caller: &Caller, request: Option<RequestStamp>) -> Call {
+    caller.to(Permission::MemberUpdate, request)
 }
 
 /// Lets a caller change members.
 ///
 /// # Errors
 /// `PERMISSION_DENIED`.
-pub(super) fn may_change(caller: &Member) -> Result<(), Error> {
+pub(super) fn may_change(caller: &Caller) -> Result<(), Error> {
     visible::on_platform(caller, Permission::MemberUpdate)
 }

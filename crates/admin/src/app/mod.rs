@@ -1,6 +1,7 @@
 //! The rules of each method, free of transport: one file a method, named as in `grpc` and in the store.
 
 pub(crate) mod activate_key;
+mod caller;
 pub(crate) mod create_key;
 pub(crate) mod create_member;
 pub(crate) mod create_project;
@@ -33,20 +34,20 @@ pub(crate) mod wait_enforced;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward_domain::{Error, KeyName, Member, Permission};
+use keyward_domain::{Error, KeyName, Permission};
 use keyward_store::{Call, SealedSecret, Store};
 use keyward_token::{Keyring, Token, TokenFormat};
 use tokio::sync::Mutex;
 
+pub(crate) use caller::Caller;
 pub(crate) use fence::{EnforcedBy, Receipt};
 pub(crate) use member::MemberView;
 pub(crate) use page::{Page, PageRequest};
 
-use crate::grpc::auth::Caller;
 use crate::metrics::Metrics;
 use crate::sdks::PublicUrl;
 use crate::secrets::Secrets;
-use crate::sync::{Principal, Publisher};
+use crate::sync::Publisher;
 
 /// The key-admin service, whatever it is reached through.
 #[derive(Debug)]
@@ -110,31 +111,9 @@ impl App {
         self.publisher.leave().await;
     }
 
-    /// Who presents this credential.
-    ///
-    /// # Errors
-    /// `CREDENTIAL_INVALID`, `STORE_UNAVAILABLE`.
-    pub(crate) async fn authenticate(&self, credential: &str) -> Result<Caller, Error> {
-        for credential in self.secrets.credential_digests(credential) {
-            if let Some(member) = self.store.member_by_credential(&credential).await? {
-                return Ok(Caller { member: Arc::new(member), credential });
-            }
-        }
-        Err(Error::credential_invalid())
-    }
-
-    /// Whether who began a session may keep it.
-    ///
-    /// # Errors
-    /// `CREDENTIAL_INVALID`, `PERMISSION_DENIED`, `STORE_UNAVAILABLE`.
-    pub(crate) async fn still_may_sync(&self, principal: &Principal) -> Result<(), Error> {
-        let member = self.store.member_by_credential(&principal.credential).await?;
-        visible::on_platform(&member.ok_or_else(Error::credential_invalid)?, Permission::Sync)
-    }
-
     /// A call that changes a key, and has no request id because doing it twice is as good as once.
-    fn call_on(&self, caller: &Member, permission: Permission, name: &KeyName) -> Call {
-        Call { actor: caller.id.clone(), permission, scope: Some(name.project.clone()), request: None }
+    fn call_on(&self, caller: &Caller, permission: Permission, name: &KeyName) -> Call {
+        Call { scope: Some(name.project.clone()), ..caller.to(permission, None) }
     }
 
     /// The secret of a create's answer: the new token, or on a retry the one that the first answer carried.

@@ -1,15 +1,15 @@
 use std::time::{Duration, Instant};
 
-use keyward_domain::{CredentialName, Error, Member};
+use keyward_domain::{CredentialName, Error};
 
 use crate::app::fence::within;
-use crate::app::{App, MemberView, Receipt, member};
+use crate::app::{App, Caller, MemberView, Receipt, member};
 
 impl App {
     /// Revokes a credential. No admin knows it once that is committed; the fence is for validators that run on it.
     pub(crate) async fn revoke_credential(
         &self,
-        caller: &Member,
+        caller: &Caller,
         name: &CredentialName,
         patience: Option<Duration>,
     ) -> Result<(MemberView, Receipt), Error> {

@@ -1,16 +1,16 @@
 use std::time::{Duration, Instant};
 
-use keyward_domain::{Error, Member, MemberId, RoleBinding};
+use keyward_domain::{Error, MemberId, RoleBinding};
 
 use crate::app::fence::within;
-use crate::app::{App, MemberView, Receipt, member};
+use crate::app::{App, Caller, MemberView, Receipt, member};
 
 impl App {
     /// Takes a role from a member. No admin acts by it once it is committed; the fence is for validators that run on it,
     /// whose sessions end with it: they may answer until their leases have run out.
     pub(crate) async fn revoke_role(
         &self,
-        caller: &Member,
+        caller: &Caller,
         id: &MemberId,
         role: &RoleBinding,
         patience: Option<Duration>,

@@ -1,14 +1,14 @@
 use std::time::Duration;
 
-use keyward_domain::{Error, Key, KeyName, Member, Permission, Reason};
+use keyward_domain::{Error, Key, KeyName, Permission, Reason};
 use keyward_store::{Call, RequestStamp};
 use keyward_token::Token;
 
 use crate::app::fence::within;
-use crate::app::{App, Receipt, visible};
+use crate::app::{App, Caller, Receipt, visible};
 
 impl App {
-    pub(crate) fn may_rotate_default_key(&self, caller: &Member, name: &KeyName) -> Result<(), Error> {
+    pub(crate) fn may_rotate_default_key(&self, caller: &Caller, name: &KeyName) -> Result<(), Error> {
         visible::on_key(caller, Permission::DefaultKeyRotate, name)
     }
 
@@ -17,7 +17,7 @@ impl App {
     /// reveal it.
     pub(crate) async fn rotate_default_key(
         &self,
-        caller: &Member,
+        caller: &Caller,
         name: &KeyName,
         grace: Duration,
         request: Option<RequestStamp>,

@@ -1,8 +1,8 @@
-use keyward_domain::{Error, Key, KeyName, Member, Permission};
+use keyward_domain::{Error, Key, KeyName, Permission};
 use keyward_store::{Call, RequestStamp, Rotation};
 use keyward_token::Token;
 
-use crate::app::{App, Receipt, visible};
+use crate::app::{App, Caller, Receipt, visible};
 
 /// A new key with its token, and the key that it replaces.
 pub(crate) struct Rotated {
@@ -14,14 +14,14 @@ pub(crate) struct Rotated {
 }
 
 impl App {
-    pub(crate) fn may_rotate_key(&self, caller: &Member, name: &KeyName) -> Result<(), Error> {
+    pub(crate) fn may_rotate_key(&self, caller: &Caller, name: &KeyName) -> Result<(), Error> {
         visible::on_key(caller, Permission::KeyRotate, name)
     }
 
     /// Makes a key that replaces another one.
     pub(crate) async fn rotate_key(
         &self,
-        caller: &Member,
+        caller: &Caller,
         rotation: Rotation,
         request: Option<RequestStamp>,
     ) -> Result<Rotated, Error> {

@@ -1,12 +1,12 @@
 use std::time::Duration;
 
-use keyward_domain::{Error, Key, KeyName, KeyUpdate, Member, Permission};
+use keyward_domain::{Error, Key, KeyName, KeyUpdate, Permission};
 
 use crate::app::fence::within;
-use crate::app::{App, Receipt, visible};
+use crate::app::{App, Caller, Receipt, visible};
 
 impl App {
-    pub(crate) fn may_update_key(&self, caller: &Member, name: &KeyName) -> Result<(), Error> {
+    pub(crate) fn may_update_key(&self, caller: &Caller, name: &KeyName) -> Result<(), Error> {
         visible::on_key(caller, Permission::KeyUpdate, name)
     }
 
@@ -14,7 +14,7 @@ impl App {
     /// earlier one, also when the caller repeats a call whose answer was lost.
     pub(crate) async fn update_key(
         &self,
-        caller: &Member,
+        caller: &Caller,
         name: &KeyName,
         update: &KeyUpdate,
         etag: &str,

@@ -41,7 +41,8 @@ fn to_filter(text: &str) -> Result<EventFilter, Error> {
 
 /// The log's name of a kind, from that of the enum `Event.Type`.
 fn kind(value: &str) -> Result<&'static str, Error> {
-    let known = Change::KINDS.into_iter().find(|kind| kind.to_ascii_uppercase() == value);
+    let name = value.strip_prefix("TYPE_").unwrap_or(value);
+    let known = Change::KINDS.into_iter().find(|kind| kind.to_ascii_uppercase() == name);
     known.ok_or_else(|| invalid("with a type of Event.Type, as type = KEY_DEACTIVATED"))
 }
 

@@ -11,6 +11,7 @@ use keyward_runtime::status;
 use tonic::{Request, Response, Status};
 
 use crate::app::App;
+use crate::grpc::auth::caller;
 use crate::grpc::{
     activate_key, create_key, create_member, create_project, deactivate_key, get_key, get_member, get_project,
     grant_role, issue_credential, list_events, list_keys, list_members, list_projects, list_sdks, lookup_key,
@@ -39,9 +40,23 @@ pub(crate) struct SdkApi(pub(crate) Arc<App>);
 pub(crate) struct AuditApi(pub(crate) Arc<App>);
 
 /// Runs a handler in a task of its own: a caller that hangs up cancels neither the commit nor the fence after it.
-async fn detached<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Error>> + Send + 'static,
-) -> Result<Response<T>, Status> {
+///
+/// The message is there by now, which may be long after the head: whoever sent it is looked up again first.
+async fn detached<Q, T, F>(
+    app: Arc<App>,
+    mut request: Request<Q>,
+    handle: impl FnOnce(Arc<App>, Request<Q>) -> F + Send + 'static,
+) -> Result<Response<T>, Status>
+where
+    Q: Send + 'static,
+    T: Send + 'static,
+    F: Future<Output = Result<T, Error>> + Send,
+{
+    let work = async move {
+        let caller = app.look_again(&caller(&request)?).await?;
+        request.extensions_mut().insert(caller);
+        handle(app, request).await
+    };
     match tokio::spawn(work).await {
         Ok(Ok(answer)) => Ok(Response::new(answer)),
         Ok(Err(error)) => Err(status::from_error(&error)),
@@ -56,7 +71,7 @@ macro_rules! service {
         impl $service for $api {
             $(
                 async fn $method(&self, request: Request<$request>) -> Result<Response<$response>, Status> {
-                    detached($method::handle(Arc::clone(&self.0), request)).await
+                    detached(Arc::clone(&self.0), request, $method::handle).await
                 }
             )*
         }

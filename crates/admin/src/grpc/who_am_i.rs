@@ -9,5 +9,6 @@ use crate::grpc::auth::caller;
 use crate::grpc::convert;
 
 pub(super) async fn handle(_: Arc<App>, request: Request<WhoAmIRequest>) -> Result<WhoAmIResponse, Error> {
-    Ok(WhoAmIResponse { member: Some(convert::member(&*caller(&request)?)) })
+    let caller = caller(&request)?;
+    Ok(WhoAmIResponse { member: Some(convert::member(&caller)) })
 }

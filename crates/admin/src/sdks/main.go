@@ -34,7 +34,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	// 200 with a good key, 401 with any other.
+	// 200 with a good key, 401 with one that is unknown, deactivated or expired.
 	fmt.Println(response.Status)
 	fmt.Print(string(body))
 	if response.StatusCode >= 400 {

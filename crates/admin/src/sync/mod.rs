@@ -11,5 +11,5 @@ mod session;
 
 pub(crate) use fence::FenceOutcome;
 pub use policy::{check_lease, put_lease};
-pub(crate) use publisher::{Principal, Publisher};
+pub(crate) use publisher::Publisher;
 pub(crate) use session::ReplicaApi;

@@ -9,8 +9,9 @@ use keyward_replica::{BootClock, Clock, Instant, Policy, SessionId, Sessions};
 use keyward_runtime::wire;
 use keyward_store::{Head, Store};
 use keyward_token::Digest;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use crate::app::Caller;
 use crate::metrics::Metrics;
 use crate::sync::heartbeat::Shared;
 use crate::sync::image::{Chunk, Image};
@@ -67,6 +68,8 @@ pub(super) struct State {
 #[derive(Debug)]
 struct StreamTo {
     queue: mpsc::Sender<SyncResponse>,
+    /// Dropped with this.
+    _alive: oneshot::Sender<()>,
     /// `None`: the validator in this process.
     principal: Option<Principal>,
 }
@@ -79,6 +82,11 @@ pub(crate) struct Principal {
 }
 
 impl Principal {
+    /// The right of whoever calls.
+    pub(super) fn of(caller: &Caller) -> Self {
+        Self { member: caller.id.clone(), credential: caller.credential }
+    }
+
     /// Whether this change takes the right away.
     fn loses_by(&self, change: &Change) -> bool {
         match change {
@@ -111,6 +119,8 @@ pub(super) struct Joined {
     /// What the validator lacks, if it must take a snapshot; else the queue begins with the deltas that it lacks.
     pub(super) snapshot: Option<Snapshot>,
     pub(super) queue: mpsc::Receiver<SyncResponse>,
+    /// Ends when the session is ended from here: then nothing more is said.
+    pub(super) ended: oneshot::Receiver<()>,
 }
 
 /// All keys as of one revision.
@@ -326,6 +336,7 @@ impl Publisher {
         let id = SessionId(state.next_session);
         state.next_session += 1;
         let (sender, queue) = mpsc::channel(QUEUE);
+        let (alive, ended) = oneshot::channel();
         let missed = if epoch == self.epoch { state.missed_since(revision, chain) } else { None };
         let snapshot = match missed {
             Some(deltas) => {
@@ -338,9 +349,9 @@ impl Publisher {
             None => Some(Snapshot { chunks: state.image.snapshot(), revision: state.revision, chain: state.chain }),
         };
         state.sessions.join(id);
-        state.streams.insert(id, StreamTo { queue: sender, principal });
+        state.streams.insert(id, StreamTo { queue: sender, _alive: alive, principal });
         self.metrics.connected(&state.sessions);
-        Joined { id, snapshot, queue }
+        Joined { id, snapshot, queue, ended }
     }
 
     /// A session's stream broke; its lease counts on.

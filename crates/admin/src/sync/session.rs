@@ -15,8 +15,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::app::App;
-use crate::grpc::auth::Caller;
+use crate::app::{App, Caller};
+use crate::grpc::auth::caller;
 use crate::sync::publisher::{Joined, Principal, Snapshot, message};
 
 /// The version of the protocol that this admin speaks.
@@ -50,7 +50,7 @@ impl ReplicaService for ReplicaApi {
     type SyncStream = Pin<Box<dyn Stream<Item = Result<SyncResponse, Status>> + Send>>;
 
     async fn sync(&self, request: Request<Streaming<SyncRequest>>) -> Result<Response<Self::SyncStream>, Status> {
-        let principal = self.principal(&request)?;
+        let caller = self.caller(&request)?;
         let mut incoming = request.into_inner();
         let hello = hello(&mut incoming).await?;
         if self.shutdown.is_leaving() {
@@ -64,7 +64,8 @@ impl ReplicaService for ReplicaApi {
         if hello.epoch == publisher.epoch() && !publisher.reach(Revision(hello.revision), REACH).await {
             return Err(Status::unavailable("this admin is behind what the validator knows"));
         }
-        let joined = publisher.join(&hello.epoch, Revision(hello.revision), &hello.chain, principal.clone());
+        let joined =
+            publisher.join(&hello.epoch, Revision(hello.revision), &hello.chain, caller.as_ref().map(Principal::of));
         let session = Session { api: self.clone(), id: joined.id, validator: hello.validator_id };
         tracing::info!(
             session = session.id.0,
@@ -74,8 +75,8 @@ impl ReplicaService for ReplicaApi {
             "a validator joins"
         );
         // What was revoked since the call came in was published before this session was there to be ended by it.
-        if let Some(principal) = &principal {
-            self.app.still_may_sync(principal).await.map_err(|e| status::from_error(&e))?;
+        if let Some(caller) = &caller {
+            self.app.look_again(caller).await.map_err(|e| status::from_error(&e))?;
         }
         let (sender, receiver) = mpsc::channel(OUTGOING);
         tokio::spawn(session.run(incoming, joined, sender));
@@ -85,13 +86,11 @@ impl ReplicaService for ReplicaApi {
 
 impl ReplicaApi {
     /// By whose right a session is to run; the validator of this process needs none.
-    fn principal<T>(&self, request: &Request<T>) -> Result<Option<Principal>, Status> {
+    fn caller<T>(&self, request: &Request<T>) -> Result<Option<Caller>, Status> {
         if !self.external {
             return Ok(None);
         }
-        let caller = request.extensions().get::<Caller>().ok_or_else(Error::credential_missing);
-        let Caller { member, credential } = caller.map_err(|e| status::from_error(&e))?;
-        Ok(Some(Principal { member: member.id.clone(), credential: *credential }))
+        caller(request).map(Some).map_err(|e| status::from_error(&e))
     }
 }
 
@@ -131,9 +130,10 @@ impl Drop for Session {
 impl Session {
     /// Listens and speaks until one side ends.
     async fn run(self, incoming: Streaming<SyncRequest>, joined: Joined, outgoing: Outgoing) {
-        let welcome = self.welcome(joined.snapshot.is_some());
+        let Joined { snapshot, queue, ended, .. } = joined;
+        let welcome = self.welcome(snapshot.is_some());
         let leave = self.api.shutdown.clone();
-        let speak = speak(welcome, joined, &outgoing);
+        let speak = speak(welcome, snapshot, queue, &outgoing);
         let leaving = async {
             leave.wait().await;
             let goodbye = Goodbye { reason: "the admin is shutting down".to_owned() };
@@ -145,6 +145,7 @@ impl Session {
             () = speak => {}
             () = self.listen(incoming) => {}
             () = leaving => {}
+            _ = ended => {}
         }
     }
 
@@ -199,8 +200,12 @@ impl Session {
 }
 
 /// Says Welcome, the snapshot if there is one, and then whatever is queued, in this order.
-async fn speak(welcome: Welcome, joined: Joined, outgoing: &Outgoing) {
-    let Joined { snapshot, mut queue, .. } = joined;
+async fn speak(
+    welcome: Welcome,
+    snapshot: Option<Snapshot>,
+    mut queue: mpsc::Receiver<SyncResponse>,
+    outgoing: &Outgoing,
+) {
     if outgoing.send(Ok(message(Message::Welcome(welcome)))).await.is_err() {
         return;
     }

@@ -79,14 +79,17 @@ fn changes(event: &Event) -> String {
 
 async fn verify(session: &Session, head_file: Option<&Path>) -> anyhow::Result<()> {
     let known_head = head_file.map(read_head).transpose()?.flatten();
+    let known = known_head.is_some();
     let found = session.call(session.audit().verify_log(VerifyLogRequest { known_head })).await?;
     session.output.answer(&found, told)?;
     if !found.intact {
         return Err(NotIntact(found.finding_count).into());
     }
     if let (Some(file), Some(head)) = (head_file, &found.head) {
-        let text = format!("{} {}\n", head.revision, head.chain);
-        std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        if !known {
+            session.output.hint(format!("no head was known; this one is noted in {}", file.display()));
+        }
+        write_head(file, head).with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(())
 }
@@ -100,6 +103,14 @@ fn told(found: &VerifyLogResponse) -> anyhow::Result<()> {
         line(&format!("intact: {} entries up to revision {}, {} rows", found.entries, head.revision, found.rows))?;
     }
     Ok(())
+}
+
+/// Beside it first, so that a crash leaves the old one or the new one.
+fn write_head(file: &Path, head: &LogHead) -> std::io::Result<()> {
+    let mut beside = file.as_os_str().to_owned();
+    beside.push(".new");
+    std::fs::write(&beside, format!("{} {}\n", head.revision, head.chain))?;
+    std::fs::rename(&beside, file)
 }
 
 /// `None`: there is no such file yet.

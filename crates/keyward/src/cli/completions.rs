@@ -1,6 +1,8 @@
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
+use crate::cli::output::line;
+
 /// Prints a shell's completions: `keyward completions bash > /etc/bash_completion.d/keyward`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Completions {
@@ -9,7 +11,10 @@ pub(crate) struct Completions {
 }
 
 impl Completions {
-    pub(crate) fn run<C: CommandFactory>(&self) {
-        clap_complete::generate(self.shell, &mut C::command(), "keyward", &mut std::io::stdout().lock());
+    pub(crate) fn run<C: CommandFactory>(&self) -> anyhow::Result<()> {
+        // Into memory first: clap_complete panics when nobody reads any more.
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut C::command(), "keyward", &mut script);
+        line(String::from_utf8_lossy(&script).trim_end())
     }
 }

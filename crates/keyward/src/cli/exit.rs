@@ -10,12 +10,12 @@ use tonic_types::StatusExt;
 pub(crate) const HELP: &str = "\
 Exit codes:
   0  done
-  1  failed otherwise, as when the admin cannot be reached
+  1  failed otherwise
   2  the command line, or a value in it, is not as it must be
   3  there is no such thing, or none that the member may see
   4  no credential, a wrong one, or one that may not do this
   5  the state of things forbids it: a name is taken, a key is protected
-  6  not possible now: try again
+  6  not possible now, as when the admin cannot be reached: try again
   7  committed, but not known to be enforced everywhere yet: run it again
   8  `audit verify` found something";
 

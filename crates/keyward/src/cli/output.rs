@@ -1,12 +1,16 @@
 //! Tables for people, JSON for scripts.
 
 use std::io::Write;
+use std::sync::LazyLock;
 
 use anyhow::Context;
 use keyward_proto::DESCRIPTOR_SET;
 use prost::{Message, Name};
 use prost_reflect::{DescriptorPool, DynamicMessage};
 use serde_json::Value;
+
+/// Every message of the contract. One that cannot be read is empty, and every look into it fails.
+static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| DescriptorPool::decode(DESCRIPTOR_SET).unwrap_or_default());
 
 /// How a command answers.
 #[derive(Clone, Copy, Debug)]
@@ -56,9 +60,8 @@ pub(super) fn line(text: &str) -> anyhow::Result<()> {
 
 /// The canonical JSON form of a message (proto3), as the JSON API and grpcurl have it.
 fn json<M: Message + Name>(message: &M) -> anyhow::Result<Value> {
-    let pool = DescriptorPool::decode(DESCRIPTOR_SET)?;
     let name = M::full_name();
-    let descriptor = pool.get_message_by_name(&name).with_context(|| format!("no message {name}"))?;
+    let descriptor = POOL.get_message_by_name(&name).with_context(|| format!("no message {name}"))?;
     let message = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())?;
     Ok(serde_json::to_value(message)?)
 }
@@ -79,6 +82,12 @@ fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> Vec<String>
 /// The last part of a resource name, as people say it.
 pub(super) fn last_part(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or_default()
+}
+
+/// What the key's own commands want to be told: `server_prod --project 6666`.
+pub(super) fn arguments(name: &str) -> String {
+    let project = name.split('/').nth(1).unwrap_or_default();
+    format!("{} --project {project}", last_part(name))
 }
 
 /// An instant in RFC 3339, to the second.

@@ -2,8 +2,10 @@ use anyhow::bail;
 use clap::Subcommand;
 use keyward_proto::admin::sdk::State;
 use keyward_proto::admin::{ListSdksRequest, Sdk};
+use tonic::Status;
 
 use crate::cli::client::{ClientOptions, Session};
+use crate::cli::exit::Refused;
 use crate::cli::output::{last_part, line};
 
 /// Commands about the setup grid.
@@ -47,7 +49,7 @@ async fn all(session: &Session) -> anyhow::Result<Vec<Sdk>> {
 async fn show(session: &Session, id: &str) -> anyhow::Result<()> {
     let sdks = all(session).await?;
     let Some(sdk) = sdks.iter().find(|sdk| last_part(&sdk.name) == id) else {
-        bail!("no SDK {id}: `keyward sdks list` names them");
+        return Err(Refused(Status::not_found(format!("no SDK {id}: `keyward sdks list` names them"))).into());
     };
     session.output.answer(sdk, |sdk| {
         if sdk.snippets.is_empty() {

@@ -9,6 +9,9 @@ mod m20261123_000003_rotation;
 mod m20261124_000004_revocation;
 mod m20261124_000005_audit;
 
+/// The migration that made room for the keyed hash of the head.
+pub(crate) const SIGNED_SINCE: &str = "m20261124_000005_audit";
+
 pub(crate) struct Migrator;
 
 #[async_trait::async_trait]

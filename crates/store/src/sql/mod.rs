@@ -26,6 +26,7 @@ pub(crate) mod rotate_default_key;
 pub(crate) mod rotate_key;
 mod scheduled;
 mod setting;
+pub(crate) mod sign_head;
 mod update_key;
 
 /// How many rows a query may return at most: databases count in 63 bits, and sea-query panics beyond.

@@ -1,4 +1,4 @@
-use keyward_domain::{Change, CredentialId, CredentialName, Error, Role};
+use keyward_domain::{Change, CredentialName, Error, Role};
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
 
@@ -40,13 +40,13 @@ impl Store {
     }
 }
 
-/// Of all that the member ever had.
+/// Of all that the member ever had: the name is how the digest begins.
 async fn find_by_name(db: &impl ConnectionTrait, name: &CredentialName) -> Result<Option<credential::Model>, TxError> {
-    let rows = credential::Entity::find().filter(credential::Column::MemberId.eq(name.member.as_str())).all(db).await?;
-    for row in rows {
-        if CredentialId::of(&to_digest(&row.digest)?) == name.id {
-            return Ok(Some(row));
-        }
-    }
-    Ok(None)
+    let [first, last] = name.id.digests();
+    let found = credential::Entity::find()
+        .filter(credential::Column::Digest.between(first.to_vec(), last.to_vec()))
+        .filter(credential::Column::MemberId.eq(name.member.as_str()))
+        .one(db)
+        .await?;
+    Ok(found)
 }

@@ -39,6 +39,7 @@ impl Store {
         let Some(schedule) = &due.schedule else { return Ok(None) };
         let call = Call {
             actor: schedule.by.clone(),
+            credential: None,
             permission: Permission::KeyDeactivate,
             scope: Some(due.name.project.clone()),
             request: None,

@@ -1,8 +1,13 @@
 use std::collections::HashMap;
 
-use keyward_domain::{Change, KeyRecord, Member, MemberId, Project, Timestamp, TokenRecord, Uid};
+use keyward_domain::{
+    Change, CredentialId, CredentialName, Key, KeyRecord, Member, MemberId, Project, RoleBinding, Timestamp,
+    TokenEntry, TokenRecord, Uid,
+};
 use keyward_token::Digest;
 use serde::Serialize;
+
+use crate::convert::in_order;
 
 /// A row's content, as a fingerprint: a million keys are too many to hold.
 type Fingerprint = [u8; 32];
@@ -12,13 +17,16 @@ type Fingerprint = [u8; 32];
 pub(super) struct Expected {
     projects: HashMap<String, Fingerprint>,
     keys: HashMap<Uid, ExpectedKey>,
-    members: HashMap<String, Fingerprint>,
+    /// The tokens of default keys, which alone can get another one.
+    default_tokens: HashMap<Uid, Vec<TokenRecord>>,
+    members: HashMap<String, Member>,
     credentials: HashMap<Digest, Credential>,
 }
 
 #[derive(Debug)]
 struct ExpectedKey {
-    content: Fingerprint,
+    key: Fingerprint,
+    tokens: Fingerprint,
     /// Whether the log has all of its tokens' rows; entries of before 2026-11-24 have not.
     whole: bool,
 }
@@ -34,52 +42,102 @@ pub(super) struct Credential {
 }
 
 impl Expected {
-    /// Takes the next entry of the log in.
-    pub(super) fn apply(&mut self, change: Change, time: Timestamp) {
+    /// Takes the next entry of the log in. Returns the resources for which it is not what must follow: the platform makes
+    /// entries of the rows that it finds, so one that somebody else has changed is in them.
+    pub(super) fn apply(&mut self, change: Change, time: Timestamp) -> Vec<String> {
+        let resource = change.resource();
         match change {
             Change::ProjectCreated { project, default_key } => {
-                self.projects.insert(project.id.to_string(), fingerprint(&project));
-                self.put_key(&default_key);
+                let new = self.projects.insert(project.id.to_string(), fingerprint(&project)).is_none();
+                failing([(resource, new), (default_key.key.name.to_string(), self.create_key(&default_key))])
             }
-            Change::KeyCreated { key: record }
-            | Change::KeyUpdated { after: record, .. }
-            | Change::TokenRotated { after: record, .. }
-            | Change::KeyActivated { after: record, .. }
-            | Change::KeyDeactivated { after: record, .. } => self.put_key(&record),
-            Change::KeyRotated { after, key, .. } => {
-                self.put_key(&after);
-                self.put_key(&key);
-            }
-            Change::TokenRevealed { .. } => {}
+            Change::KeyCreated { key } => failing([(resource, self.create_key(&key))]),
+            Change::KeyUpdated { before, after }
+            | Change::KeyActivated { before, after }
+            | Change::KeyDeactivated { before, after } => failing([(resource, self.change_key(&before, &after))]),
+            Change::TokenRotated { before, after } => failing([(resource, self.rotate_token(&before, &after))]),
+            Change::KeyRotated { before, after, key } => failing([
+                (before.name.to_string(), self.change_key(&before, &after)),
+                (resource, self.create_key(&key)),
+            ]),
+            Change::TokenRevealed { .. } => Vec::new(),
             Change::MemberCreated { member, credential, digest_key_id } => {
-                self.put_credential(credential, &member.id, time, digest_key_id);
-                self.put_member(&member);
+                let new = self.put_credential(credential, &member.id, time, digest_key_id);
+                let new = self.members.insert(member.id.to_string(), member).is_none() && new;
+                failing([(resource, new)])
             }
-            Change::RoleGranted { after, .. } | Change::RoleRevoked { after, .. } => self.put_member(&after),
+            Change::RoleGranted { after, role } => failing([(resource, self.change_roles(after, &role, true))]),
+            Change::RoleRevoked { after, role } => failing([(resource, self.change_roles(after, &role, false))]),
             Change::CredentialIssued { member, credential, digest_key_id } => {
-                self.put_credential(credential, &member, time, Some(digest_key_id));
+                failing([(resource, self.put_credential(credential, &member, time, Some(digest_key_id)))])
             }
-            Change::CredentialRevoked { credential, .. } => {
-                if let Some(expected) = self.credentials.get_mut(&credential) {
-                    expected.revoke_time = Some(time);
-                }
+            Change::CredentialRevoked { member, credential } => {
+                failing([(resource, self.revoke_credential(&member, &credential, time))])
             }
         }
     }
 
-    fn put_key(&mut self, record: &KeyRecord) {
+    /// Whether the key is new.
+    fn create_key(&mut self, record: &KeyRecord) -> bool {
+        self.put_key(record).is_none()
+    }
+
+    /// Whether the key was as the log had it, and its tokens are still.
+    fn change_key(&mut self, before: &Key, after: &KeyRecord) -> bool {
+        let held = self.put_key(after);
+        held.is_some_and(|held| held.key == fingerprint(before) && held.tokens == held.of_tokens(&after.tokens))
+            && before.uid == after.key.uid
+    }
+
+    /// Whether the key was as the log had it, and got one token more: the others end sooner, or as before.
+    fn rotate_token(&mut self, before: &Key, after: &KeyRecord) -> bool {
+        let tokens = self.default_tokens.get(&before.uid).cloned().unwrap_or_default();
+        let held = self.put_key(after);
+        let Some((_, old)) = after.tokens.split_last() else { return false };
+        let follow = tokens.len() == old.len() && tokens.iter().zip(old).all(|(then, now)| follows(then, now));
+        held.is_some_and(|held| held.key == fingerprint(before)) && follow && before.uid == after.key.uid
+    }
+
+    fn put_key(&mut self, record: &KeyRecord) -> Option<ExpectedKey> {
+        if record.key.default_key {
+            self.default_tokens.insert(record.key.uid, record.tokens.clone());
+        }
         let whole = record.tokens.iter().all(|token| token.create_time.is_some());
-        self.keys.insert(record.key.uid, ExpectedKey { content: fingerprint(record), whole });
+        let (key, tokens) = (fingerprint(&record.key), fingerprint(&record.tokens));
+        self.keys.insert(record.key.uid, ExpectedKey { key, tokens, whole })
     }
 
-    fn put_member(&mut self, member: &Member) {
-        self.members.insert(member.id.to_string(), fingerprint(member));
+    /// Whether the member was as the log had it but for the one role.
+    fn change_roles(&mut self, after: Member, role: &RoleBinding, granted: bool) -> bool {
+        let follows = self.members.get(after.id.as_str()).is_some_and(|held| {
+            let mut roles: Vec<_> = held.roles.iter().filter(|own| *own != role).cloned().collect();
+            let had = roles.len() < held.roles.len();
+            if granted {
+                roles.push(role.clone());
+            }
+            had != granted && Member { roles: in_order(roles), ..held.clone() } == after
+        });
+        self.members.insert(after.id.to_string(), after);
+        follows
     }
 
-    fn put_credential(&mut self, digest: Digest, member: &MemberId, time: Timestamp, digest_key_id: Option<u32>) {
+    /// Whether the credential is new.
+    fn put_credential(
+        &mut self,
+        digest: Digest,
+        member: &MemberId,
+        time: Timestamp,
+        digest_key_id: Option<u32>,
+    ) -> bool {
         let digest_key_id = digest_key_id.map(i64::from);
         let credential = Credential { member: member.clone(), create_time: time, revoke_time: None, digest_key_id };
-        self.credentials.insert(digest, credential);
+        self.credentials.insert(digest, credential).is_none()
+    }
+
+    /// Whether the credential was that member's, and not revoked.
+    fn revoke_credential(&mut self, member: &MemberId, digest: &Digest, time: Timestamp) -> bool {
+        let Some(held) = self.credentials.get_mut(digest) else { return false };
+        held.member == *member && held.revoke_time.replace(time).is_none()
     }
 
     /// Whether this is the project that the log has; it must come once.
@@ -89,17 +147,14 @@ impl Expected {
 
     /// The same for a key with its tokens; `None`: its rows are there, but cannot be read.
     pub(super) fn take_key(&mut self, uid: Uid, record: Option<KeyRecord>) -> bool {
-        let (Some(expected), Some(mut record)) = (self.keys.remove(&uid), record) else { return false };
-        if !expected.whole {
-            record.tokens = record.tokens.into_iter().map(as_before).collect();
-        }
-        expected.content == fingerprint(&record)
+        let (Some(held), Some(record)) = (self.keys.remove(&uid), record) else { return false };
+        held.key == fingerprint(&record.key) && held.tokens == held.of_tokens(&record.tokens)
     }
 
     /// The same for a member with its roles.
     pub(super) fn take_member(&mut self, id: &str, member: Option<&Member>) -> bool {
-        let expected = self.members.remove(id);
-        expected.is_some() && expected == member.map(fingerprint)
+        let held = self.members.remove(id);
+        held.is_some() && held.as_ref() == member
     }
 
     /// The same for a credential.
@@ -111,20 +166,42 @@ impl Expected {
         expected == credential
     }
 
-    /// For how many of each table's rows the log has, no row came.
-    pub(super) fn left(&self) -> [(&'static str, usize); 4] {
-        [
-            ("project", self.projects.len()),
-            ("api_key", self.keys.len()),
-            ("member", self.members.len()),
-            ("credential", self.credentials.len()),
-        ]
+    /// What no row came for.
+    pub(super) fn left(self) -> Vec<String> {
+        let projects = self.projects.into_keys().map(|id| format!("projects/{id}"));
+        let keys = self.keys.into_keys().map(|uid| format!("the key with uid {uid}"));
+        let members = self.members.into_keys().map(|id| format!("members/{id}"));
+        let credentials = self
+            .credentials
+            .into_iter()
+            .map(|(digest, held)| CredentialName { member: held.member, id: CredentialId::of(&digest) }.to_string());
+        projects.chain(keys).chain(members).chain(credentials).collect()
     }
 }
 
+impl ExpectedKey {
+    /// The fingerprint of tokens, as far as the log has them.
+    fn of_tokens(&self, tokens: &[TokenRecord]) -> Fingerprint {
+        if self.whole { fingerprint(&tokens) } else { fingerprint(&tokens.iter().map(as_before).collect::<Vec<_>>()) }
+    }
+}
+
+/// Whether a token is the one that it was, and ends sooner, or as before.
+fn follows(then: &TokenRecord, now: &TokenRecord) -> bool {
+    let end = |token: &TokenRecord| token.entry.not_after.unwrap_or(Timestamp::from_micros(i64::MAX));
+    let now_known = if then.create_time.is_some() { now.clone() } else { as_before(now) };
+    let as_then = TokenEntry { not_after: then.entry.not_after, ..now_known.entry };
+    end(now) <= end(then) && TokenRecord { entry: as_then, ..now_known } == *then
+}
+
+/// The resources for which something does not hold.
+fn failing<const N: usize>(checks: [(String, bool); N]) -> Vec<String> {
+    checks.into_iter().filter(|(_, holds)| !holds).map(|(resource, _)| resource).collect()
+}
+
 /// A token as entries of before 2026-11-24 have it.
-fn as_before(token: TokenRecord) -> TokenRecord {
-    TokenRecord { create_time: None, sealed: None, ..token }
+fn as_before(token: &TokenRecord) -> TokenRecord {
+    TokenRecord { create_time: None, sealed: None, ..token.clone() }
 }
 
 /// Equal for what is equal only: the text has every field, in order.

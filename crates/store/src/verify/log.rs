@@ -1,4 +1,4 @@
-use keyward_domain::{Change, MemberId, ProjectId, Revision, Timestamp};
+use keyward_domain::{Change, ProjectId, Revision, Timestamp};
 use keyward_token::DigestKey;
 use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
@@ -8,10 +8,13 @@ use crate::error::{TxError, corrupt};
 use crate::sql::head::Head;
 use crate::verify::expected::Expected;
 use crate::verify::{Findings, LogHead};
-use crate::write::{Entry, mac};
+use crate::write::{chain_of, mac};
 
 /// Entries read at once.
 const PAGE: u64 = 2_000;
+
+/// What is wrong with an entry that the platform made of rows which were not what it had written.
+const FORGED: &str = "the entry does not follow from the ones before: its rows had been changed past Keyward";
 
 /// What the log is.
 pub(super) struct Log {
@@ -89,7 +92,9 @@ impl Walk<'_> {
                 if row.project_id.as_deref() != change.project().map(ProjectId::as_str) {
                     self.findings.add(&place, "its column project_id is not what the entry says");
                 }
-                self.expected.apply(change, Timestamp::from_micros(row.time));
+                for resource in self.expected.apply(change, Timestamp::from_micros(row.time)) {
+                    self.findings.add(format!("{place}, {resource}"), FORGED);
+                }
             }
             Err(_) => self.findings.add(&place, "the entry cannot be read"),
         }
@@ -103,17 +108,4 @@ impl Walk<'_> {
             self.findings.add(format!("revision {}", self.at.revision), "the log ends before the head that is known");
         }
     }
-}
-
-/// The chain value that a row must have.
-fn chain_of(row: &change::Model, key: &DigestKey, previous: &[u8; 32]) -> [u8; 32] {
-    let entry = Entry {
-        revision: Revision(row.revision),
-        time: Timestamp::from_micros(row.time),
-        actor: &MemberId::from_store(row.actor.clone()),
-        resource: &row.resource,
-        project: None,
-        change: &row.change,
-    };
-    entry.chain(key, previous)
 }

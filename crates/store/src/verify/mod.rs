@@ -1,7 +1,8 @@
 //! Checks the change log by its chain, and every row by the log.
 //!
 //! Whoever can write to the database but does not have the keyring cannot make an entry, so every change of an entry or
-//! of a row shows, the cutting off of the log's end too: the head carries a keyed hash. But for one: taking the log's
+//! of a row shows; also once Keyward has changed the same row again, for each entry must follow from the ones before. The
+//! cutting off of the log's end shows too: the head carries a keyed hash, and no writer goes on from another one. But for one: taking the log's
 //! end, the head as it once was and all rows back together, as the restore of a backup does, or as somebody with the
 //! keyring can. That one shows to whoever has kept a later head outside the database. Not covered are the tables that the
 //! log says nothing about: settings, remembered requests, lives of admins.
@@ -9,6 +10,7 @@
 mod expected;
 mod log;
 mod rows;
+mod types;
 
 use keyward_domain::{Error, Revision};
 
@@ -82,6 +84,12 @@ impl Store {
     async fn verify_once(&self, known: Option<LogHead>) -> Result<Verification, TxError> {
         let tx = self.snapshot().await?;
         let mut findings = Findings::default();
+        if !types::check(&tx, &mut findings).await? {
+            tx.commit().await?;
+            let head = LogHead { revision: Revision(0), chain: [0; 32] };
+            let Findings { kept, count } = findings;
+            return Ok(Verification { head, entries: 0, rows: 0, findings: kept, finding_count: count });
+        }
         let log = log::check(&tx, &self.chain_key, known, &mut findings).await?;
         let rows = rows::check(&tx, log.expected, &mut findings).await?;
         tx.commit().await?;

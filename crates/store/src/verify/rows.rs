@@ -4,7 +4,7 @@ use keyward_domain::{KeyRecord, MemberId, Timestamp};
 use sea_orm::{DatabaseTransaction, EntityTrait, PaginatorTrait, QueryOrder};
 use uuid::Uuid;
 
-use crate::convert::{to_digest, to_key, to_member, to_project, to_token_record};
+use crate::convert::{to_credential, to_digest, to_key, to_member, to_project, to_token_record};
 use crate::entity::{credential, key, key_token, member, project, role_binding};
 use crate::error::TxError;
 use crate::sql::image::{page_of_keys, tokens_between};
@@ -12,7 +12,7 @@ use crate::verify::Findings;
 use crate::verify::expected::{Credential, Expected};
 
 const OTHER: &str = "its row is not what the log says";
-const MISSING: &str = "rows that the log has are missing";
+const MISSING: &str = "its row is missing";
 const OWNERLESS: &str = "has rows that belong to nothing";
 
 /// Compares every row with the log, and returns how many there were.
@@ -25,10 +25,8 @@ pub(super) async fn check(
     rows += keys(tx, &mut expected, findings).await?;
     rows += members(tx, &mut expected, findings).await?;
     rows += credentials(tx, &mut expected, findings).await?;
-    for (table, left) in expected.left() {
-        if left > 0 {
-            findings.add(format!("table {table}"), MISSING);
-        }
+    for missing in expected.left() {
+        findings.add(missing, MISSING);
     }
     Ok(rows)
 }
@@ -106,7 +104,7 @@ async fn credentials(
     let rows = credential::Entity::find().order_by_asc(credential::Column::Digest).all(tx).await?;
     let count = rows.len();
     for row in rows {
-        let place = format!("a credential of members/{}", row.member_id);
+        let place = to_credential(row.clone()).map_or_else(|_| "table credential".to_owned(), |c| c.name.to_string());
         let read = Credential {
             member: MemberId::from_store(row.member_id),
             create_time: Timestamp::from_micros(row.create_time),

@@ -3,14 +3,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{HeaderMap, Request, Response, header};
-use keyward_domain::{Error, allows_somewhere};
+use keyward_domain::Error;
 use keyward_runtime::status;
 use tonic::{Code, Status};
 use tower::Service;
 
-use crate::app::App;
+use crate::app::{App, Caller};
 use crate::grpc::access::{self, Access};
-use crate::grpc::auth::Caller;
 
 /// Authenticates each call, refuses what the table refuses, and counts how calls end.
 #[derive(Clone, Debug)]
@@ -62,18 +61,16 @@ where
 
 /// Who calls, if the method may be called by it.
 async fn admit(app: &App, path: &str, headers: &HeaderMap) -> Result<Option<Caller>, Error> {
-    let access = access::of(path);
-    if access == Some(Access::Anyone) {
-        return Ok(None);
+    let needs = match access::of(path) {
+        Some(Access::Anyone) => return Ok(None),
+        Some(Access::Needs(permission)) => Some(permission),
+        Some(Access::AnyMember) | None => None,
+    };
+    let caller = app.authenticate(credential(headers)?, needs).await?;
+    if access::of(path).is_none() {
+        return Err(Error::permission_denied("of a method that is listed"));
     }
-    let caller = app.authenticate(credential(headers)?).await?;
-    match access {
-        Some(Access::Needs(permission)) if !allows_somewhere(&caller.member.roles, permission) => {
-            Err(Error::permission_denied(permission.as_str()))
-        }
-        Some(_) => Ok(Some(caller)),
-        None => Err(Error::permission_denied("of a method that is listed")),
-    }
+    Ok(Some(caller))
 }
 
 /// The credential of `authorization: Bearer …` (RFC 6750 §2.1), given exactly once.

@@ -4,7 +4,7 @@ use keyward_proto::admin::receipt::EnforcedBy;
 use keyward_proto::admin::{ActivateKeyRequest, DeactivateKeyRequest, Key, Receipt, UpdateKeyRequest};
 
 use crate::cli::client::Session;
-use crate::cli::output::{instant, last_part};
+use crate::cli::output::{arguments, instant};
 
 pub(super) async fn keep(session: &Session, name: String) -> anyhow::Result<()> {
     let key = Key { name, ..Default::default() };
@@ -53,8 +53,7 @@ pub(super) async fn deactivate(session: &Session, name: String) -> anyhow::Resul
     session.output.answer(&done, |done| {
         let (key, receipt) = (done.key.clone().unwrap_or_default(), done.receipt.unwrap_or_default());
         eprintln!("deactivated {} at revision {}: {}", key.name, receipt.revision, enforced(&receipt));
-        let id = last_part(&key.name);
-        session.output.hint(format!("a mistake? keyward keys activate {id} gives its token back"));
+        session.output.hint(format!("a mistake? keyward keys activate {}", arguments(&key.name)));
         Ok(())
     })
 }

@@ -6,7 +6,7 @@ use keyward_runtime::config::Span;
 
 use super::{Platform, Scope};
 use crate::cli::client::{Session, request_id};
-use crate::cli::output::{instant, last_part, line};
+use crate::cli::output::{arguments, instant, line};
 
 /// A key to be.
 #[derive(Args, Clone, Debug)]
@@ -59,15 +59,15 @@ pub(super) async fn rotate(
     session.output.answer(&done, |done| {
         let (new, old) = (done.key.clone().unwrap_or_default(), done.old_key.clone().unwrap_or_default());
         eprintln!("created {}, which replaces {}", new.name, old.name);
-        let old_id = last_part(&old.name);
+        let old_arguments = arguments(&old.name);
         match old.scheduled_deactivate_time {
             Some(time) => {
                 eprintln!(
-                    "the old key is deactivated at {}; `keyward keys keep {old_id}` takes that back",
+                    "the old key is deactivated at {}; `keyward keys keep {old_arguments}` takes that back",
                     instant(Some(time))
                 );
             }
-            None => eprintln!("the old key stays active until `keyward keys deactivate {old_id}`"),
+            None => eprintln!("the old key stays active until `keyward keys deactivate {old_arguments}`"),
         }
         eprintln!("the new key's token is:");
         line(&done.token)
@@ -82,7 +82,7 @@ pub(super) async fn rotate_default(session: &Session, name: String, grace: Optio
         let name = done.key.clone().unwrap_or_default().name;
         eprintln!("{name} has a new token");
         if done.token.is_empty() {
-            session.output.hint("next: an editor of the project gets it with keyward keys reveal");
+            session.output.hint(format!("next: an editor of the project: keyward keys reveal {}", arguments(&name)));
             return Ok(());
         }
         eprintln!("shown this once, it is:");

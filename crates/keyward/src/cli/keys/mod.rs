@@ -114,8 +114,8 @@ pub(crate) struct Expiry {
     #[arg(long, value_name = "DURATION")]
     after: Option<Span>,
     /// At an instant, as 2027-01-31T00:00:00Z.
-    #[arg(long, value_name = "TIME")]
-    at: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = instant_of)]
+    at: Option<prost_types::Timestamp>,
     /// Never.
     #[arg(long)]
     never: bool,
@@ -151,7 +151,7 @@ impl Keys {
                 change::describe(&scope.connect().await?, scope.name(&key), description).await
             }
             Self::Expire { key, when, scope } => {
-                change::expire(&scope.connect().await?, scope.name(&key), when.time()?).await
+                change::expire(&scope.connect().await?, scope.name(&key), when.time()).await
             }
             Self::Reveal(key) => read::reveal(&key.connect().await?, key.name()).await,
             Self::Lookup { token_file, client } => read::lookup(&client.connect().await?, token_file.as_deref()).await,
@@ -187,15 +187,13 @@ impl Scope {
 
 impl Expiry {
     /// `None`: never.
-    fn time(&self) -> anyhow::Result<Option<prost_types::Timestamp>> {
-        if let Some(after) = self.after {
-            return Ok(Some((std::time::SystemTime::now() + after.0).into()));
-        }
-        let at = self.at.as_deref().map(|text| {
-            text.parse().map_err(|_| anyhow::anyhow!("{text}: an instant is written as 2027-01-31T00:00:00Z"))
-        });
-        at.transpose()
+    fn time(&self) -> Option<prost_types::Timestamp> {
+        self.after.map(|after| (std::time::SystemTime::now() + after.0).into()).or(self.at)
     }
+}
+
+fn instant_of(text: &str) -> Result<prost_types::Timestamp, &'static str> {
+    text.parse().map_err(|_| "an instant is written as 2027-01-31T00:00:00Z")
 }
 
 /// What state people see.
