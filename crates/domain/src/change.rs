@@ -382,6 +382,16 @@ mod tests {
     }
 
     #[test]
+    fn the_list_of_kinds_has_what_the_log_knows() {
+        for kind in Change::KINDS {
+            let error = serde_json::from_str::<Change>(&format!("{{\"change\":\"{kind}\"}}")).unwrap_err().to_string();
+            assert!(error.contains("missing field"), "{kind}: {error}");
+        }
+        let error = serde_json::from_str::<Change>("{\"change\":\"nonesuch\"}").unwrap_err().to_string();
+        assert_eq!(error.matches('`').count() / 2 - 1, Change::KINDS.len(), "{error}");
+    }
+
+    #[test]
     fn an_entry_of_before_the_details_of_tokens_is_still_read() {
         let digest = "07".repeat(32);
         let text = format!(r#"{{"digest":"{digest}","digest_key_id":1,"generation":1,"not_after":null}}"#);

@@ -138,3 +138,20 @@ fn text(text: &str) -> Option<String> {
 fn time(time: Timestamp) -> String {
     wire::timestamp(time).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_change_has_its_type_on_the_wire_and_no_other_has() {
+        let named: Vec<_> = Change::KINDS
+            .iter()
+            .map(|kind| Type::from_str_name(&format!("TYPE_{}", kind.to_ascii_uppercase())))
+            .collect();
+        assert!(named.iter().all(Option::is_some), "{named:?}");
+        // They are numbered without a gap, from 1.
+        assert!(Type::try_from(Change::KINDS.len() as i32).is_ok());
+        assert!(Type::try_from(Change::KINDS.len() as i32 + 1).is_err());
+    }
+}

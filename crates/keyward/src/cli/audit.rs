@@ -52,7 +52,8 @@ async fn list(session: &Session, parent: String, filter: String, limit: usize) -
     let mut request = ListEventsRequest { parent, filter, ..Default::default() };
     let mut events = Vec::new();
     while events.len() < limit {
-        request.page_size = i32::try_from(limit - events.len()).unwrap_or(i32::MAX);
+        // Entries can be large, and an answer must not be.
+        request.page_size = i32::try_from((limit - events.len()).min(100)).unwrap_or(100);
         let page = session.call(session.audit().list_events(request.clone())).await?;
         events.extend(page.events);
         if page.next_page_token.is_empty() {

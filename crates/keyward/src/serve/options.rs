@@ -36,7 +36,8 @@ pub(crate) struct Options {
     /// may take while something is broken. Kept in the database once said. Default: 10s.
     #[arg(long, env = "KEYWARD_LEASE", value_name = "DURATION")]
     lease: Option<Span>,
-    /// Where the API is that keys open: what the snippets of the setup grid call. Default: the HTTP hook.
+    /// Where the API is that keys open: what the snippets of the setup grid call. Default: the HTTP hook,
+    /// unless that is a Unix socket: then http://127.0.0.1:8521/auth.
     #[arg(long, env = "KEYWARD_PUBLIC_API_URL", value_name = "URL")]
     public_api_url: Option<PublicUrl>,
     /// Allows addresses beyond this machine without TLS. For private networks only.

@@ -65,7 +65,8 @@ pub(super) async fn reveal(session: &Session, name: String) -> anyhow::Result<()
 }
 
 pub(super) async fn lookup(session: &Session, token_file: Option<&Path>) -> anyhow::Result<()> {
-    let token = prompt::secret("the token that was found", token_file)?.to_string();
+    let mut secret = prompt::secret("the token that was found", token_file)?;
+    let token = std::mem::take(&mut *secret);
     let key = session.call(session.keys().lookup_key(LookupKeyRequest { token })).await?.key.unwrap_or_default();
     session.output.answer(&key, |key| {
         line(&key.name)?;
