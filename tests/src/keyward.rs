@@ -197,6 +197,9 @@ pub fn start_validator(
         validator.args(["--admin", &format!("http://{admin}")]);
     }
     validator.args(arguments).arg("--credential-file").arg(credential).args(["--log-format", "json"]);
+    if !arguments.contains(&"--drain-delay") {
+        validator.args(["--drain-delay", "0ms"]);
+    }
     validator.args(["--listen", "127.0.0.1:0", "--hook-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]);
     let mut process = Process::start(&mut validator, &dir.join(format!("{name}.log")));
     process.wait_for("readiness", |p| last_event(&p.log(), "the validator is ready"));

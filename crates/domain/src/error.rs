@@ -273,6 +273,18 @@ impl Error {
         Self::new(Reason::FieldInvalid, format!("{field} must be {rule}")).violating(field, rule)
     }
 
+    /// The same about a part of a request, as `requests[3]`: the fields that break a rule are that part's.
+    #[must_use]
+    pub fn within(mut self, part: &str) -> Self {
+        if !self.0.violations.is_empty() {
+            self.0.message = format!("{part}.{}", self.0.message);
+        }
+        for violation in &mut self.0.violations {
+            violation.field = format!("{part}.{}", violation.field);
+        }
+        self
+    }
+
     /// The name has the default key's pattern.
     pub fn key_name_reserved(field: &str) -> Self {
         let rule = "not of the default key's pattern, {project_id}_default_{digits}, which only the platform gives out";

@@ -11,22 +11,35 @@ pub const DRAIN: Duration = Duration::from_secs(5);
 
 /// Says when to leave. Cheap to clone; every clone hears it.
 #[derive(Clone, Debug)]
-pub struct Shutdown(watch::Receiver<bool>);
+pub struct Shutdown(watch::Receiver<Phase>);
 
 /// Tells everybody to leave, once.
 #[derive(Debug)]
-pub struct ShutdownTrigger(watch::Sender<bool>);
+pub struct ShutdownTrigger(watch::Sender<Phase>);
+
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Phase {
+    Serving,
+    /// Still serving whoever asks, but telling health checks to send nobody any more.
+    Announced,
+    Leaving,
+}
 
 /// A new pair.
 pub fn channel() -> (ShutdownTrigger, Shutdown) {
-    let (sender, receiver) = watch::channel(false);
+    let (sender, receiver) = watch::channel(Phase::Serving);
     (ShutdownTrigger(sender), Shutdown(receiver))
 }
 
 impl ShutdownTrigger {
-    /// Tells them.
+    /// Tells them that the time will come: who checks health should hear it before connections close.
+    pub fn announce(&self) {
+        self.0.send_replace(Phase::Announced);
+    }
+
+    /// Tells them to leave.
     pub fn leave(&self) {
-        self.0.send_replace(true);
+        self.0.send_replace(Phase::Leaving);
     }
 }
 
@@ -35,12 +48,12 @@ impl Shutdown {
     pub async fn wait(&self) {
         let mut receiver = self.0.clone();
         // An error means that the trigger is gone, and with it whoever could tell.
-        let _ = receiver.wait_for(|leave| *leave).await;
+        let _ = receiver.wait_for(|phase| *phase == Phase::Leaving).await;
     }
 
-    /// Whether it is time to leave.
+    /// Whether it is time to leave, or was announced.
     pub fn is_leaving(&self) -> bool {
-        *self.0.borrow()
+        *self.0.borrow() > Phase::Serving
     }
 }
 

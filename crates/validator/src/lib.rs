@@ -8,7 +8,8 @@ mod server;
 mod sync;
 mod validate;
 
-pub use options::{Config, Options};
+pub use keyward_domain::Places;
+pub use options::{Config, Options, places};
 pub use role::run;
 pub use server::{Listeners, Role};
 pub use sync::Upstream;

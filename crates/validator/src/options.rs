@@ -1,13 +1,20 @@
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
-use keyward_runtime::config::{Faults, Listen, is_local, read_file};
+use keyward_domain::Places;
+use keyward_runtime::config::{Faults, Listen, Span, is_local, read_file};
 use keyward_runtime::merge;
 use serde::Deserialize;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Uri;
 
 use crate::sync::Upstream;
+
+/// Longer than a gateway's health check takes to notice: those in deploy/ look once a second.
+const DRAIN_DELAY: Duration = Duration::from_secs(3);
+
+const LONGEST_DRAIN_DELAY: Duration = Duration::from_secs(300);
 
 /// The validator's settings as they may be written: flags, then environment, then the TOML file.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -28,6 +35,19 @@ pub struct Options {
     /// Where /livez, /readyz and /metrics are served. Default: 127.0.0.1:8529.
     #[arg(long, env = "KEYWARD_OPS_LISTEN", value_name = "ADDRESS")]
     pub ops_listen: Option<Listen>,
+    /// Header that carries Bearer and a token. Default: authorization.
+    #[arg(long, env = "KEYWARD_BEARER_HEADER", value_name = "NAME")]
+    pub bearer_header: Option<String>,
+    /// Header that carries a bare token. Default: x-api-key.
+    #[arg(long, env = "KEYWARD_KEY_HEADER", value_name = "NAME")]
+    pub key_header: Option<String>,
+    /// Parameter of the client's query that may carry a token, as key. Queries end up in logs and histories. Default: none.
+    #[arg(long, env = "KEYWARD_QUERY_PARAMETER", value_name = "NAME")]
+    pub query_parameter: Option<String>,
+    /// How long to go on answering after SIGTERM while health checks hear NOT_SERVING, so that gateways ask another
+    /// validator before this one closes its connections. A second signal ends the wait. Default: 3s.
+    #[arg(long, env = "KEYWARD_DRAIN_DELAY", value_name = "DURATION")]
+    pub drain_delay: Option<Span>,
     /// Allows addresses beyond this machine without TLS. For private networks only.
     #[arg(long, env = "KEYWARD_INSECURE_PLAINTEXT", num_args = 0..=1, default_missing_value = "true",
         value_parser = clap::builder::BoolishValueParser::new())]
@@ -49,6 +69,10 @@ pub struct Config {
     pub hook_listen: Listen,
     /// Where probes and metrics are served.
     pub ops_listen: Listen,
+    /// Where gateways' requests carry tokens.
+    pub places: Places,
+    /// From the signal to leave until it is followed.
+    pub drain_delay: Duration,
 }
 
 impl Options {
@@ -58,7 +82,22 @@ impl Options {
     /// Every fault at once.
     pub fn resolve(mut self) -> anyhow::Result<Config> {
         let file: Self = read_file(self.config.as_deref())?;
-        merge!(self, file, [admin, credential_file, listen, hook_listen, ops_listen, insecure_plaintext]);
+        merge!(
+            self,
+            file,
+            [
+                admin,
+                credential_file,
+                listen,
+                hook_listen,
+                ops_listen,
+                bearer_header,
+                key_header,
+                query_parameter,
+                drain_delay,
+                insecure_plaintext,
+            ]
+        );
         let insecure = self.insecure_plaintext.unwrap_or(false);
         let mut faults = Faults::default();
         let listen = self.listen.unwrap_or(Listen::loopback(8520));
@@ -67,11 +106,26 @@ impl Options {
         faults.check_exposure("the validator", &listen, insecure);
         faults.check_exposure("the HTTP hook", &hook_listen, insecure);
         faults.check_exposure("the ops listener", &ops_listen, insecure);
+        let query = self.query_parameter.as_deref();
+        let places = places(self.bearer_header.as_deref(), self.key_header.as_deref(), query, &mut faults);
+        let drain_delay = self.drain_delay.map_or(DRAIN_DELAY, |span| span.0);
+        if drain_delay > LONGEST_DRAIN_DELAY {
+            faults.add("--drain-delay is at most 5m");
+        }
         let admins = admins(&self.admin.unwrap_or_default(), insecure, &mut faults);
         let authorization = authorization(self.credential_file.as_deref(), &mut faults);
         let upstream = Upstream::Remote { admins, authorization };
-        faults.into_result(Config { upstream, listen, hook_listen, ops_listen })
+        faults.into_result(Config { upstream, listen, hook_listen, ops_listen, places, drain_delay })
     }
+}
+
+/// Where requests carry tokens, as the settings of these names say; the defaults once a fault is noted.
+pub fn places(bearer: Option<&str>, key: Option<&str>, query: Option<&str>, faults: &mut Faults) -> Places {
+    let (bearer, key) = (bearer.unwrap_or(Places::BEARER_HEADER), key.unwrap_or(Places::KEY_HEADER));
+    Places::new(bearer, key, query).unwrap_or_else(|fault| {
+        faults.add(fault);
+        Places::default()
+    })
 }
 
 fn admins(urls: &[String], insecure: bool, faults: &mut Faults) -> Vec<Uri> {

@@ -15,7 +15,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (ops, ops_at) = bind("the ops listener", &config.ops_listen).await?;
     let id = uuid::Uuid::new_v4().to_string();
     tracing::info!(grpc = %grpc_at, hook = %hook_at, ops = %ops_at, id, "the validator listens");
-    let role = Role::new(config.upstream, id);
+    let role = Role::new(config.upstream, config.places, id);
     let ready = role.ready();
     tokio::spawn(async move {
         ready.await;
@@ -24,7 +24,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let serve = role.run(Listeners { grpc, hook, ops }, leave);
     let stop = async {
         signalled().await?;
-        tracing::info!("shutting down");
+        tracing::info!(drain_delay_ms = config.drain_delay.as_millis(), "shutting down");
+        trigger.announce();
+        tokio::select! {
+            () = tokio::time::sleep(config.drain_delay) => {}
+            // Whoever asks twice does not want to wait.
+            again = signalled() => again?,
+        }
         trigger.leave();
         anyhow::Ok(())
     };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use keyward_domain::Places;
 use keyward_proto::envoy::authorization_server::AuthorizationServer;
 use keyward_proto::validate::validate_service_server::ValidateServiceServer;
 use keyward_replica::{BootClock, Follower, Replica};
@@ -15,9 +16,7 @@ use prometheus_client::registry::Registry;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
-use crate::front::ext_authz::ExtAuthzApi;
-use crate::front::http_hook;
-use crate::front::validate_token::ValidateApi;
+use crate::front::{self, ExtAuthzApi, Gate, ValidateApi};
 use crate::metrics::Metrics;
 use crate::sync::{Subscriber, Upstream};
 use crate::validate::Validator;
@@ -47,18 +46,21 @@ pub struct Listeners {
 pub struct Role {
     replica: Arc<Replica<BootClock>>,
     validator: Validator,
+    gate: Gate,
     registry: Arc<Registry>,
     subscriber: Subscriber,
 }
 
 impl Role {
-    /// A validator with an empty memory. `validator_id`: unique to this process, for logs and receipts.
-    pub fn new(upstream: Upstream, validator_id: String) -> Self {
+    /// A validator with an empty memory. `places`: where gateways' requests carry tokens. `validator_id`: unique to this
+    /// process, for logs and receipts.
+    pub fn new(upstream: Upstream, places: Places, validator_id: String) -> Self {
         let replica = Arc::new(Replica::new(BootClock));
         let (metrics, registry) = Metrics::new(Arc::clone(&replica));
         let validator = Validator::new(Arc::clone(&replica), metrics);
         let subscriber = Subscriber::new(upstream, Follower::new(Arc::clone(&replica)), validator_id);
-        Self { replica, validator, registry, subscriber }
+        let gate = Gate::new(validator.clone(), places);
+        Self { replica, validator, gate, registry, subscriber }
     }
 
     /// Waits until it may answer. Cancel safe.
@@ -76,13 +78,13 @@ impl Role {
     /// # Errors
     /// A listener broke.
     pub async fn run(self, listeners: Listeners, shutdown: Shutdown) -> anyhow::Result<()> {
-        let Self { replica, validator, registry, subscriber } = self;
+        let Self { replica, validator, gate, registry, subscriber } = self;
         let ops = ops(&replica, registry, &shutdown);
         let (stop_sync, sync_stops) = shutdown::channel();
         let serve = async {
             let served = tokio::try_join!(
-                serve_grpc(validator.clone(), replica, listeners.grpc, shutdown.clone()),
-                serve_hook(validator, listeners.hook, shutdown.clone()),
+                serve_grpc(validator, gate.clone(), replica, listeners.grpc, shutdown.clone()),
+                serve_hook(gate, listeners.hook, shutdown.clone()),
                 ops::serve(listeners.ops, ops, shutdown.clone()),
             );
             // Only now: what was still being answered needed the lease.
@@ -99,14 +101,16 @@ impl Role {
 
 async fn serve_grpc(
     validator: Validator,
+    gate: Gate,
     replica: Arc<Replica<BootClock>>,
     listener: Listener,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let (health, health_service) = tonic_health::server::health_reporter();
     let limit = VALIDATOR_MESSAGE_LIMIT;
-    let validate = ValidateServiceServer::new(ValidateApi(validator.clone())).max_decoding_message_size(limit);
-    let check = AuthorizationServer::new(ExtAuthzApi(validator)).max_decoding_message_size(limit);
+    let validate = ValidateApi { validator, shutdown: shutdown.clone() };
+    let validate = ValidateServiceServer::new(validate).max_decoding_message_size(limit);
+    let check = AuthorizationServer::new(ExtAuthzApi(gate)).max_decoding_message_size(limit);
     let routes = add_reflection(Routes::new(validate).add_service(check).add_service(health_service), REFLECTED)?;
     let leave = shutdown.clone();
     let server = server(MAX_STREAMS)
@@ -118,10 +122,9 @@ async fn serve_grpc(
     }
 }
 
-async fn serve_hook(validator: Validator, listener: Listener, shutdown: Shutdown) -> anyhow::Result<()> {
+async fn serve_hook(gate: Gate, listener: Listener, shutdown: Shutdown) -> anyhow::Result<()> {
     let leave = shutdown.clone();
-    let server =
-        axum::serve(listener, http_hook::router(validator)).with_graceful_shutdown(async move { leave.wait().await });
+    let server = axum::serve(listener, front::router(gate)).with_graceful_shutdown(async move { leave.wait().await });
     bounded(&shutdown, server.into_future()).await.context("the hook listener")
 }
 

@@ -5,6 +5,7 @@ use clap::{Args, FromArgMatches};
 use keyward_admin::{PublicUrl, check_lease};
 use keyward_runtime::config::{Faults, Listen, Span, read_file};
 use keyward_runtime::merge;
+use keyward_validator::{Places, places};
 use serde::Deserialize;
 
 /// Where `serve` keeps its state, and where the operator's commands look for the root credential, unless told otherwise.
@@ -40,6 +41,15 @@ pub(crate) struct Options {
     /// unless that is a Unix socket: then http://127.0.0.1:8521/auth.
     #[arg(long, env = "KEYWARD_PUBLIC_API_URL", value_name = "URL")]
     public_api_url: Option<PublicUrl>,
+    /// Header that carries Bearer and a token. Default: authorization.
+    #[arg(long, env = "KEYWARD_BEARER_HEADER", value_name = "NAME")]
+    bearer_header: Option<String>,
+    /// Header that carries a bare token. Default: x-api-key.
+    #[arg(long, env = "KEYWARD_KEY_HEADER", value_name = "NAME")]
+    key_header: Option<String>,
+    /// Parameter of the client's query that may carry a token, as key. Queries end up in logs and histories. Default: none.
+    #[arg(long, env = "KEYWARD_QUERY_PARAMETER", value_name = "NAME")]
+    query_parameter: Option<String>,
     /// Allows addresses beyond this machine without TLS. For private networks only.
     #[arg(long, env = "KEYWARD_INSECURE_PLAINTEXT", num_args = 0..=1, default_missing_value = "true",
         value_parser = clap::builder::BoolishValueParser::new())]
@@ -62,6 +72,7 @@ pub(crate) struct Config {
     pub(super) hook_listen: Listen,
     pub(super) admin_ops_listen: Listen,
     pub(super) validator_ops_listen: Listen,
+    pub(super) places: Places,
 }
 
 impl Options {
@@ -92,10 +103,17 @@ impl Options {
                 hook_listen,
                 admin_ops_listen,
                 validator_ops_listen,
+                bearer_header,
+                key_header,
+                query_parameter,
                 insecure_plaintext,
             ]
         );
+        let mut faults = Faults::default();
+        let query = self.query_parameter.as_deref();
+        let places = places(self.bearer_header.as_deref(), self.key_header.as_deref(), query, &mut faults);
         let config = Config {
+            places,
             lease: self.lease.map(|span| span.0),
             public_url: self.public_api_url,
             data_dir: self.data_dir.unwrap_or_else(|| DEFAULT_DATA_DIR.into()),
@@ -106,7 +124,6 @@ impl Options {
             validator_ops_listen: self.validator_ops_listen.unwrap_or(Listen::loopback(8529)),
         };
         let insecure = self.insecure_plaintext.unwrap_or(false);
-        let mut faults = Faults::default();
         if let Some(Err(fault)) = config.lease.map(check_lease) {
             faults.add(fault);
         }

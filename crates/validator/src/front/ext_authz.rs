@@ -1,4 +1,6 @@
-use keyward_domain::Error;
+use std::collections::BTreeMap;
+
+use keyward_domain::{Error, Refusal};
 use keyward_proto::envoy::attribute_context::HttpRequest;
 use keyward_proto::envoy::authorization_server::Authorization;
 use keyward_proto::envoy::check_response::HttpResponse;
@@ -8,15 +10,16 @@ use keyward_proto::envoy::{
 };
 use keyward_replica::Facts;
 use keyward_runtime::status;
+use prost_types::value::Kind;
+use prost_types::{Struct, Value};
 use tonic::{Code, Request, Response, Status};
 
-use crate::front::answer::{KEY_HEADER, PROJECT_HEADER, Refusal, decide};
-use crate::front::{credential, route};
-use crate::validate::Validator;
+use crate::front::gate::{Decided, Decision, Gate, KEY_HEADER, PROJECT_HEADER};
+use crate::front::route;
 
 /// Envoy's `Authorization`.
 #[derive(Clone, Debug)]
-pub(crate) struct ExtAuthzApi(pub(crate) Validator);
+pub(crate) struct ExtAuthzApi(pub(crate) Gate);
 
 #[tonic::async_trait]
 impl Authorization for ExtAuthzApi {
@@ -30,16 +33,22 @@ impl Authorization for ExtAuthzApi {
     }
 }
 
-fn check(validator: &Validator, request: &CheckRequest) -> Result<CheckResponse, Error> {
+fn check(gate: &Gate, request: &CheckRequest) -> Result<CheckResponse, Error> {
     let attributes = request.attributes.as_ref().ok_or_else(|| Error::field("attributes", "present"))?;
     let http = attributes.request.as_ref().and_then(|r| r.http.as_ref());
     let http = http.ok_or_else(|| Error::field("attributes.request.http", "present"))?;
     let settings = attributes.context_extensions.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let expectation = route::expectation(settings)?;
-    let presented = credential::present(headers(http));
-    Ok(match decide(validator, &presented, &expectation)? {
-        Ok(key) => allowed(&key, credential::to_remove(headers(http))),
-        Err(refusal) => denied(&refusal),
+    let route = route::read(settings)?;
+    let presented = gate.places().find(headers(http), std::iter::once(http.path.as_bytes()));
+    let decided = gate.decide(&presented, &route.expectation)?;
+    let (code, response) = match &decided.decision {
+        Decision::Allow(key) => (Code::Ok, HttpResponse::OkResponse(allowed(gate, http, key))),
+        Decision::Deny(refusal) => (denied_code(refusal), HttpResponse::DeniedResponse(denied(refusal))),
+    };
+    Ok(CheckResponse {
+        status: Some(envoy::Status { code: code.into(), message: String::new() }),
+        http_response: Some(response),
+        dynamic_metadata: Some(metadata(&decided)),
     })
 }
 
@@ -53,33 +62,45 @@ fn headers(http: &HttpRequest) -> impl Iterator<Item = (&str, &[u8])> {
     text.chain(raw)
 }
 
-fn allowed(key: &Facts, remove: Vec<&'static str>) -> CheckResponse {
-    let ok = OkHttpResponse {
+fn allowed(gate: &Gate, http: &HttpRequest, key: &Facts) -> OkHttpResponse {
+    OkHttpResponse {
         headers: vec![header(PROJECT_HEADER, key.name.project.as_str()), header(KEY_HEADER, key.name.key.as_str())],
-        headers_to_remove: remove.into_iter().map(str::to_owned).collect(),
+        headers_to_remove: gate.places().to_remove(headers(http)).into_iter().map(str::to_owned).collect(),
+        query_parameters_to_remove: gate.places().query_parameter().map(str::to_owned).into_iter().collect(),
         ..Default::default()
-    };
-    CheckResponse {
-        status: Some(envoy::Status { code: Code::Ok.into(), message: String::new() }),
-        http_response: Some(HttpResponse::OkResponse(ok)),
-        dynamic_metadata: None,
     }
 }
 
-fn denied(refusal: &Refusal) -> CheckResponse {
+const fn denied_code(refusal: &Refusal) -> Code {
+    if refusal.status == 403 { Code::PermissionDenied } else { Code::Unauthenticated }
+}
+
+fn denied(refusal: &Refusal) -> DeniedHttpResponse {
     let mut headers = vec![header("content-type", "application/problem+json"), header("cache-control", "no-store")];
     headers.extend(refusal.www_authenticate.map(|value| header("www-authenticate", value)));
-    let code = if refusal.status == 403 { Code::PermissionDenied } else { Code::Unauthenticated };
-    let denied = DeniedHttpResponse {
+    DeniedHttpResponse {
         status: Some(HttpStatus { code: refusal.status.into() }),
         headers,
         body: refusal.body.to_owned(),
-    };
-    CheckResponse {
-        status: Some(envoy::Status { code: code.into(), message: String::new() }),
-        http_response: Some(HttpResponse::DeniedResponse(denied)),
-        dynamic_metadata: None,
     }
+}
+
+/// For Envoy's access log and later filters, which the client does not see: also why a token was refused, and whose it is.
+fn metadata(decided: &Decided) -> Struct {
+    let mut fields = BTreeMap::from([("verdict".to_owned(), text(decided.verdict))]);
+    if let Some(key) = &decided.key {
+        fields.extend([
+            ("project".to_owned(), text(key.name.project.as_str())),
+            ("key".to_owned(), text(key.name.key.as_str())),
+            ("key_uid".to_owned(), text(&key.uid.to_string())),
+            ("platform".to_owned(), text(key.platform.as_str())),
+        ]);
+    }
+    Struct { fields }
+}
+
+fn text(value: &str) -> Value {
+    Value { kind: Some(Kind::StringValue(value.to_owned())) }
 }
 
 /// Replaces what the client may have sent under that name.

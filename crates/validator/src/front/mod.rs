@@ -1,8 +1,15 @@
 //! What callers speak: each front finds the token, asks [`crate::validate`], and renders the answer.
 
-pub(crate) mod answer;
-pub(crate) mod credential;
-pub(crate) mod ext_authz;
-pub(crate) mod http_hook;
-pub(crate) mod route;
-pub(crate) mod validate_token;
+mod batch_validate_tokens;
+mod ext_authz;
+mod gate;
+mod http_hook;
+mod route;
+mod stream_validate_tokens;
+mod validate_service;
+mod validate_token;
+
+pub(crate) use ext_authz::ExtAuthzApi;
+pub(crate) use gate::Gate;
+pub(crate) use http_hook::router;
+pub(crate) use validate_service::ValidateApi;

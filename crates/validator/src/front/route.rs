@@ -2,23 +2,39 @@
 
 use keyward_domain::{Error, Expectation, ProjectId};
 
-/// A route's settings: `project` (a bare id; absent: any) and `allow_client_keys` (`true` or `false`; absent: false).
+/// A route's settings.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Route<'a> {
+    pub(crate) expectation: Expectation<'a>,
+    /// The gateway understands 2xx, 401 and 403 only.
+    pub(crate) nginx: bool,
+}
+
+/// Reads settings: `project` (a bare id; absent: any), `allow_client_keys` (`true` or `false`; absent: false) and `mode`
+/// (`nginx`; absent: every other gateway).
 ///
 /// # Errors
 /// `FIELD_INVALID`: an unknown setting is refused and not skipped, because a misspelt `project` would let every
-/// project's keys in.
-pub(crate) fn expectation<'a>(settings: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Expectation<'a>, Error> {
-    let mut expectation = Expectation::default();
+/// project's keys in. One that is said twice is refused, because one of the two is not meant.
+pub(crate) fn read<'a>(settings: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Route<'a>, Error> {
+    let (mut route, mut said) = (Route::default(), Vec::new());
     for (name, value) in settings {
+        if said.contains(&name) {
+            return Err(Error::field(name, "said once"));
+        }
+        said.push(name);
         match (name, value) {
-            ("project", id) => expectation.project = Some(ProjectId::check("project", id)?),
-            ("allow_client_keys", "true") => expectation.allow_client_keys = true,
-            ("allow_client_keys", "false") => expectation.allow_client_keys = false,
+            ("project", id) => route.expectation.project = Some(ProjectId::check("project", id)?),
+            ("allow_client_keys", "true") => route.expectation.allow_client_keys = true,
+            ("allow_client_keys", "false") => {}
             ("allow_client_keys", _) => return Err(Error::field("allow_client_keys", "true or false")),
+            ("mode", "nginx") => route.nginx = true,
+            ("mode", _) => return Err(Error::field("mode", "nginx, or absent")),
             (other, _) => {
-                return Err(Error::field(other, "absent: a route's settings are project and allow_client_keys"));
+                let rule = "absent: a route's settings are project, allow_client_keys and mode";
+                return Err(Error::field(other, rule));
             }
         }
     }
-    Ok(expectation)
+    Ok(route)
 }

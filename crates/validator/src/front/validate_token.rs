@@ -1,31 +1,12 @@
 use keyward_domain::{Error, Expectation, ProjectId, Revision, Verdict};
-use keyward_proto::validate::validate_service_server::ValidateService;
 use keyward_proto::validate::validate_token_request::Consistency;
 use keyward_proto::validate::{self, ValidateTokenRequest, ValidateTokenResponse};
 use keyward_replica::Answer;
-use keyward_runtime::status;
-use tonic::{Request, Response, Status};
 
 use crate::validate::Validator;
 
-/// `ValidateService`.
-#[derive(Clone, Debug)]
-pub(crate) struct ValidateApi(pub(crate) Validator);
-
-#[tonic::async_trait]
-impl ValidateService for ValidateApi {
-    async fn validate_token(
-        &self,
-        request: Request<ValidateTokenRequest>,
-    ) -> Result<Response<ValidateTokenResponse>, Status> {
-        match validate(&self.0, request.get_ref()) {
-            Ok(response) => Ok(Response::new(response)),
-            Err(error) => Err(status::from_error(&error)),
-        }
-    }
-}
-
-fn validate(validator: &Validator, request: &ValidateTokenRequest) -> Result<ValidateTokenResponse, Error> {
+/// Answers one request.
+pub(super) fn answer(validator: &Validator, request: &ValidateTokenRequest) -> Result<ValidateTokenResponse, Error> {
     let project = match request.project.as_str() {
         "" => None,
         name => Some(ProjectId::check("project", name.strip_prefix("projects/").unwrap_or(name))?),

@@ -1,0 +1,246 @@
+//! Where a client's token is found in its request, and what else must be read there: never "take the first".
+
+use std::collections::BTreeSet;
+
+/// Where requests carry tokens. Names of headers compare in any case of letters.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Places {
+    bearer_header: String,
+    key_header: String,
+    query_parameter: Option<String>,
+}
+
+/// `authorization: Bearer …` and `x-api-key: …`; no query parameter.
+impl Default for Places {
+    fn default() -> Self {
+        Self {
+            bearer_header: Self::BEARER_HEADER.to_owned(),
+            key_header: Self::KEY_HEADER.to_owned(),
+            query_parameter: None,
+        }
+    }
+}
+
+/// What a request presents.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Presented<'a> {
+    /// No credential of ours.
+    Nothing,
+    /// One, perhaps said twice. It need not be well-formed.
+    One(&'a str),
+    /// Two that differ, or one that hides another.
+    Ambiguous,
+}
+
+struct Unclear;
+
+impl Places {
+    /// The header of a bearer token unless another is named (RFC 6750 §2.1).
+    pub const BEARER_HEADER: &'static str = "authorization";
+    /// The header of a bare token unless another is named.
+    pub const KEY_HEADER: &'static str = "x-api-key";
+
+    /// `bearer_header`: carries `Bearer` and a token. `key_header`: carries a bare token. `query_parameter`: carries one in
+    /// the request's own query, where logs and browsers' histories keep it; `None`: nowhere there.
+    ///
+    /// # Errors
+    /// The rule that a name breaks.
+    pub fn new(bearer_header: &str, key_header: &str, query_parameter: Option<&str>) -> Result<Self, String> {
+        let places = Self {
+            bearer_header: header_name("bearer header", bearer_header)?,
+            key_header: header_name("key header", key_header)?,
+            query_parameter: query_parameter.map(parameter_name).transpose()?,
+        };
+        if places.bearer_header == places.key_header {
+            return Err(format!("{key_header}: the bearer header and the key header must differ"));
+        }
+        Ok(places)
+    }
+
+    /// The query parameter, if one may carry a token.
+    pub fn query_parameter(&self) -> Option<&str> {
+        self.query_parameter.as_deref()
+    }
+
+    /// Finds the token in a request's headers, and in the query of its targets (`/path?query`) where that is allowed. An
+    /// `authorization` of another scheme belongs to the upstream and is left alone.
+    pub fn find<'a>(
+        &self,
+        headers: impl Iterator<Item = (&'a str, &'a [u8])>,
+        targets: impl Iterator<Item = &'a [u8]>,
+    ) -> Presented<'a> {
+        let in_headers = headers.map(|(name, value)| self.in_header(name, value));
+        let in_queries = targets.flat_map(|target| self.in_query(target));
+        let mut found = BTreeSet::new();
+        for candidate in in_headers.chain(in_queries) {
+            match candidate {
+                Ok(None) => {}
+                Ok(Some(token)) => {
+                    found.insert(token);
+                }
+                Err(Unclear) => return Presented::Ambiguous,
+            }
+        }
+        match (found.pop_first(), found.pop_first()) {
+            (None, _) => Presented::Nothing,
+            (Some(token), None) => Presented::One(token),
+            (Some(_), Some(_)) => Presented::Ambiguous,
+        }
+    }
+
+    /// Which of a request's headers its upstream must not see. The key header is always named; the bearer header only if it
+    /// carries a credential of ours.
+    pub fn to_remove<'a>(&self, headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> Vec<&str> {
+        let mut remove = vec![self.key_header.as_str()];
+        let mut ours = headers.filter(|(name, _)| name.eq_ignore_ascii_case(&self.bearer_header));
+        if ours.any(|(name, value)| !matches!(self.in_header(name, value), Ok(None))) {
+            remove.push(&self.bearer_header);
+        }
+        remove
+    }
+
+    /// The credential in one header, if it is one of ours.
+    fn in_header<'a>(&self, name: &str, value: &'a [u8]) -> Result<Option<&'a str>, Unclear> {
+        let is_key = name.eq_ignore_ascii_case(&self.key_header);
+        if !is_key && !name.eq_ignore_ascii_case(&self.bearer_header) {
+            return Ok(None);
+        }
+        let value = std::str::from_utf8(value).map_err(|_| Unclear)?.trim();
+        if is_key {
+            return Ok(Some(value));
+        }
+        match value.split_once(' ') {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(token.trim())),
+            _ if hides_bearer(value) => Err(Unclear),
+            _ => Ok(None),
+        }
+    }
+
+    /// The credentials in a target's query. Nothing is decoded: a token needs no encoding.
+    fn in_query<'a>(&self, target: &'a [u8]) -> Vec<Result<Option<&'a str>, Unclear>> {
+        let Some(parameter) = &self.query_parameter else { return Vec::new() };
+        let Some(at) = target.iter().position(|byte| *byte == b'?') else { return Vec::new() };
+        let query = target.get(at + 1..).unwrap_or_default();
+        let of_ours = |pair: &'a [u8]| match pair.strip_prefix(parameter.as_bytes()) {
+            Some([]) => Some(Ok(Some(""))),
+            Some([b'=', value @ ..]) => Some(std::str::from_utf8(value).map(Some).map_err(|_| Unclear)),
+            _ => None,
+        };
+        query.split(|byte| *byte == b'&').filter_map(of_ours).collect()
+    }
+}
+
+/// Gateways join duplicate headers with a comma: "Basic x,Bearer y" hides one of ours.
+fn hides_bearer(value: &str) -> bool {
+    let is_bearer = |part: &str| part.trim_start().get(..7).is_some_and(|head| head.eq_ignore_ascii_case("bearer "));
+    value.split(',').any(is_bearer) || value.eq_ignore_ascii_case("bearer")
+}
+
+fn header_name(what: &str, name: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
+        return Err(format!("{name}: the {what} must be 1 to 64 letters, digits and hyphens"));
+    }
+    let name = name.to_ascii_lowercase();
+    if name.starts_with("x-keyward-") {
+        return Err(format!(
+            "{name}: the {what} must not begin with x-keyward-, which gateways take from every request"
+        ));
+    }
+    Ok(name)
+}
+
+fn parameter_name(name: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
+        return Err(format!("{name}: the query parameter must be 1 to 64 letters, digits, hyphens and underscores"));
+    }
+    Ok(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn bytes<'a>(headers: &'a [(&'a str, &'a str)]) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        headers.iter().map(|(name, value)| (*name, value.as_bytes()))
+    }
+
+    fn presented(headers: &'static [(&'static str, &'static str)]) -> Presented<'static> {
+        Places::default().find(bytes(headers), std::iter::once(&b"/a?key=q"[..]))
+    }
+
+    #[test]
+    fn one_credential_is_found_in_either_header() {
+        assert_eq!(presented(&[("authorization", "Bearer a")]), Presented::One("a"));
+        assert_eq!(presented(&[("Authorization", "bEARER  a ")]), Presented::One("a"));
+        assert_eq!(presented(&[("x-api-key", "a")]), Presented::One("a"));
+        assert_eq!(presented(&[("x-api-key", "a"), ("authorization", "Bearer a")]), Presented::One("a"));
+        assert_eq!(presented(&[("accept", "a")]), Presented::Nothing);
+        for others in ["Basic dTpw", "Basic AABeaReRAA==", "Digest username=\"forbearer\", realm=\"bearer\""] {
+            let headers = [("authorization", others)];
+            assert_eq!(Places::default().find(bytes(&headers), std::iter::empty()), Presented::Nothing, "{others}");
+        }
+    }
+
+    #[test]
+    fn two_that_differ_are_never_resolved() {
+        assert_eq!(presented(&[("x-api-key", "a"), ("authorization", "Bearer b")]), Presented::Ambiguous);
+        assert_eq!(presented(&[("x-api-key", "a"), ("x-api-key", "b")]), Presented::Ambiguous);
+        assert_eq!(presented(&[("x-api-key", "a"), ("X-API-Key", "b")]), Presented::Ambiguous);
+        assert_eq!(presented(&[("authorization", "Basic x,Bearer b")]), Presented::Ambiguous);
+        assert_eq!(presented(&[("authorization", "Basic x, bearer b")]), Presented::Ambiguous);
+        assert_eq!(presented(&[("authorization", "Bearer")]), Presented::Ambiguous);
+        // Joined by a gateway: no token has a comma, so this is malformed later.
+        assert_eq!(presented(&[("x-api-key", "a,b")]), Presented::One("a,b"));
+        let not_text = [("x-api-key", &b"\xff"[..])];
+        assert_eq!(Places::default().find(not_text.into_iter(), std::iter::empty()), Presented::Ambiguous);
+    }
+
+    #[test]
+    fn a_query_carries_a_token_only_where_that_was_asked_for() {
+        let places = Places::new("authorization", "x-api-key", Some("key")).unwrap();
+        let find = |headers: &'static [(&'static str, &'static str)], target: &'static str| {
+            places.find(bytes(headers), std::iter::once(target.as_bytes()))
+        };
+        assert_eq!(find(&[], "/a?b=c&key=t"), Presented::One("t"));
+        assert_eq!(find(&[("x-api-key", "t")], "/a?key=t"), Presented::One("t"));
+        assert_eq!(find(&[("x-api-key", "u")], "/a?key=t"), Presented::Ambiguous);
+        assert_eq!(find(&[], "/a?key=t&key=u"), Presented::Ambiguous);
+        assert_eq!(find(&[], "/a?key"), Presented::One(""));
+        for none in ["/a", "/key=t", "/a?keys=t", "/a?akey=t", "/a?"] {
+            assert_eq!(find(&[], none), Presented::Nothing, "{none}");
+        }
+        assert_eq!(presented(&[]), Presented::Nothing, "off by default");
+    }
+
+    #[test]
+    fn places_have_names_that_headers_and_queries_can_have() {
+        let places = Places::new("X-Token", "X-Key", None).unwrap();
+        let find = |headers: &'static [(&'static str, &'static str)]| places.find(bytes(headers), std::iter::empty());
+        assert_eq!(
+            find(&[("x-token", "Bearer a"), ("authorization", "Bearer b"), ("x-api-key", "c")]),
+            Presented::One("a")
+        );
+        assert_eq!(find(&[("x-key", "a")]), Presented::One("a"));
+        for (bearer, key, query) in [
+            ("", "x-key", None),
+            ("a b", "x-key", None),
+            ("x-key", "X-Key", None),
+            ("authorization", "x-keyward-project", None),
+            ("authorization", "x-key", Some("")),
+            ("authorization", "x-key", Some("a=b")),
+        ] {
+            assert!(Places::new(bearer, key, query).is_err(), "{bearer} {key} {query:?}");
+        }
+    }
+
+    #[test]
+    fn what_carried_a_credential_of_ours_does_not_go_upstream() {
+        let places = Places::default();
+        let removed = |headers: &[(&str, &str)]| places.to_remove(bytes(headers)).join(" ");
+        assert_eq!(removed(&[("x-api-key", "a"), ("authorization", "Basic dTpw")]), "x-api-key");
+        assert_eq!(removed(&[("Authorization", "Bearer a")]), "x-api-key authorization");
+    }
+}
