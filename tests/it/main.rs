@@ -8,8 +8,9 @@ mod by_the_book;
 mod cluster;
 mod crash;
 mod docs;
-mod envoy;
+
 mod first_start;
+mod gateways;
 mod grpcurl;
 mod hook;
 mod idempotency;
@@ -23,6 +24,7 @@ mod readme;
 mod reasons;
 mod sdks;
 mod secrecy;
+mod soup;
 mod store;
 mod validate;
 mod validators;

@@ -3,8 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use keyward_proto::admin::Key;
+use keyward_proto::validate::stream_validate_tokens_response::Outcome;
 use keyward_proto::validate::validate_token_request::Consistency;
-use keyward_proto::validate::{ValidateTokenRequest, Verdict};
+use keyward_proto::validate::{StreamValidateTokensRequest, ValidateTokenRequest, ValidateTokenResponse, Verdict};
 use keyward_tests::client::{Admin, Asker, reason, violation};
 use keyward_tests::keyward::Serve;
 use keyward_token::{Token, TokenFormat, TokenKind};
@@ -115,4 +116,106 @@ async fn a_project_that_cannot_be_one_is_refused_and_never_ignored() {
         let status = asker.ask_as(request).await.unwrap_err();
         assert_eq!((status.code(), violation(&status).0.as_str()), (Code::InvalidArgument, "project"), "{project}");
     }
+}
+
+fn asking(token: &str) -> ValidateTokenRequest {
+    ValidateTokenRequest { token: token.to_owned(), ..Default::default() }
+}
+
+#[tokio::test]
+async fn a_batch_is_answered_in_order_and_one_bad_request_fails_all_of_it() {
+    let serve = Serve::start();
+    let admin = Admin::connect(serve.admin, &serve.root()).await;
+    let asker = Asker::connect(serve.validator).await;
+    admin.create_project("6666").await.unwrap();
+    let good = admin.create_key("6666", "good").await.unwrap().token;
+    let dead = admin.create_key("6666", "dead").await.unwrap().token;
+    admin.deactivate("6666", "dead").await.unwrap();
+    let elsewhere = ValidateTokenRequest { project: "7777".to_owned(), ..asking(&good) };
+
+    let batch = vec![asking(&good), asking("hunter2"), asking(&dead), elsewhere, asking(&good)];
+    let verdicts: Vec<_> = asker.batch(batch).await.unwrap().iter().map(ValidateTokenResponse::verdict).collect();
+    let wanted = [Verdict::Valid, Verdict::Malformed, Verdict::Deactivated, Verdict::WrongProject, Verdict::Valid];
+    assert_eq!(verdicts, wanted);
+    assert_eq!(asker.batch(Vec::new()).await.unwrap(), []);
+    let most = asker.batch(vec![ValidateTokenRequest { project: "6".repeat(32), ..asking(&good) }; 500]).await.unwrap();
+    assert!(most.len() == 500 && most.iter().all(|answer| answer.verdict() == Verdict::WrongProject));
+
+    let status = asker.batch(vec![asking(&good); 501]).await.unwrap_err();
+    assert_eq!(violation(&status), ("requests".to_owned(), "must be at most 500".to_owned()));
+    let bad = ValidateTokenRequest { project: "a b".to_owned(), ..asking(&good) };
+    let status = asker.batch(vec![asking(&good), bad]).await.unwrap_err();
+    assert_eq!((status.code(), violation(&status).0.as_str()), (Code::InvalidArgument, "requests[1].project"));
+}
+
+#[tokio::test]
+async fn a_stream_answers_each_request_in_order_and_ends_when_the_validator_leaves() {
+    const MANY: u64 = 5_000;
+    let serve = Serve::start();
+    let admin = Admin::connect(serve.admin, &serve.root()).await;
+    let asker = Asker::connect(serve.validator).await;
+    let good = admin.create_project("6666").await.unwrap().default_token;
+    let (ask, requests) = tokio::sync::mpsc::channel(64);
+    let mut answers = asker.stream(requests).await.unwrap();
+    let one = |id: u64, request| StreamValidateTokensRequest { id, request };
+    let asked = {
+        let (ask, good) = (ask.clone(), good.clone());
+        tokio::spawn(async move {
+            for id in 0..MANY {
+                let token = if id % 3 == 0 { "hunter2" } else { &good };
+                ask.send(one(id, Some(asking(token)))).await.unwrap();
+            }
+        })
+    };
+    for id in 0..MANY {
+        let answer = answers.message().await.unwrap().unwrap();
+        let Some(Outcome::Response(response)) = answer.outcome else { panic!("{answer:?}") };
+        let wanted = if id % 3 == 0 { Verdict::Malformed } else { Verdict::Valid };
+        assert_eq!((answer.id, response.verdict()), (id, wanted));
+    }
+    asked.await.unwrap();
+
+    // What is wrong with one is told in its answer, and the stream goes on.
+    let bad = ValidateTokenRequest { project: "a b".to_owned(), ..asking(&good) };
+    for (request, id) in [(Some(bad), 7), (None, 8)] {
+        ask.send(one(id, request)).await.unwrap();
+        let answer = answers.message().await.unwrap().unwrap();
+        let Some(Outcome::Error(error)) = answer.outcome else { panic!("{answer:?}") };
+        assert_eq!((answer.id, error.code, error.reason.as_str()), (id, 3, "FIELD_INVALID"));
+    }
+    // A revocation counts for the very next request on the stream.
+    let created = admin.create_key("6666", "short").await.unwrap().token;
+    admin.deactivate("6666", "short").await.unwrap();
+    ask.send(one(9, Some(asking(&created)))).await.unwrap();
+    let answer = answers.message().await.unwrap().unwrap();
+    let Some(Outcome::Response(response)) = answer.outcome else { panic!("{answer:?}") };
+    assert_eq!(response.verdict(), Verdict::Deactivated);
+
+    let mut serve = serve;
+    serve.process.terminate();
+    // The end in good order, or the connection's.
+    assert!(!matches!(answers.message().await, Ok(Some(_))));
+}
+
+#[tokio::test]
+async fn without_a_lease_a_stream_stays_open_and_says_so_to_each() {
+    let mut serve = Serve::start_with(&["--lease", "2s"]);
+    let validator = serve.spawn_validator("sidecar");
+    let asker = Asker::connect(validator.grpc).await;
+    let (ask, requests) = tokio::sync::mpsc::channel(1);
+    let mut answers = asker.stream(requests).await.unwrap();
+    serve.process.kill();
+    loop {
+        ask.send(StreamValidateTokensRequest { id: 1, request: Some(asking("hunter2")) }).await.unwrap();
+        match answers.message().await.unwrap().unwrap().outcome {
+            Some(Outcome::Response(_)) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Some(Outcome::Error(error)) => {
+                assert_eq!((error.code, error.reason.as_str()), (14, "NO_LEASE"));
+                break;
+            }
+            None => panic!("an answer without an outcome"),
+        }
+    }
+    let status = asker.batch(vec![asking("hunter2")]).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "NO_LEASE"));
 }

@@ -12,12 +12,17 @@ use keyward_proto::admin::{
     DeactivateKeyRequest, DeactivateKeyResponse, Key, ListKeysRequest, Member, Role, RoleBinding,
 };
 use keyward_proto::validate::validate_service_client::ValidateServiceClient;
-use keyward_proto::validate::{ValidateTokenRequest, ValidateTokenResponse, Verdict};
+use keyward_proto::validate::{
+    BatchValidateTokensRequest, StreamValidateTokensRequest, StreamValidateTokensResponse, ValidateTokenRequest,
+    ValidateTokenResponse, Verdict,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use tonic::{Request, Status, Streaming};
 use tonic_types::StatusExt;
 
 /// Adds a credential to each call, if there is one.
@@ -163,6 +168,20 @@ impl Asker {
     /// Asks with more than a token.
     pub async fn ask_as(&self, request: ValidateTokenRequest) -> Result<ValidateTokenResponse, Status> {
         Ok(self.0.clone().validate_token(request).await?.into_inner())
+    }
+
+    /// Asks about many at once.
+    pub async fn batch(&self, requests: Vec<ValidateTokenRequest>) -> Result<Vec<ValidateTokenResponse>, Status> {
+        let request = BatchValidateTokensRequest { requests };
+        Ok(self.0.clone().batch_validate_tokens(request).await?.into_inner().responses)
+    }
+
+    /// Asks about what comes down a channel.
+    pub async fn stream(
+        &self,
+        requests: mpsc::Receiver<StreamValidateTokensRequest>,
+    ) -> Result<Streaming<StreamValidateTokensResponse>, Status> {
+        Ok(self.0.clone().stream_validate_tokens(ReceiverStream::new(requests)).await?.into_inner())
     }
 
     /// The verdict on a token.

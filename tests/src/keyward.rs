@@ -181,6 +181,19 @@ impl Serve {
         std::fs::write(&credential, made.stdout).unwrap();
         start_validator(self.dir.path(), name, &credential, &[self.admin], arguments)
     }
+
+    /// Ends such a validator in good order, and starts it again on the same addresses.
+    pub fn restart_validator(&self, name: &str, mut validator: Validator, arguments: &[&str]) -> Validator {
+        validator.process.terminate();
+        let (grpc, hook, ops) = (validator.grpc.to_string(), validator.hook.to_string(), validator.ops.to_string());
+        let fixed = ["--listen", &grpc, "--hook-listen", &hook, "--ops-listen", &ops];
+        drop(validator);
+        // So that nothing of the first life is taken for the second's.
+        let log = self.dir.path().join(format!("{name}.log"));
+        std::fs::rename(&log, log.with_extension("first-life")).unwrap();
+        let credential = self.dir.path().join(format!("{name}.credential"));
+        start_validator(self.dir.path(), name, &credential, &[self.admin], &[arguments, &fixed].concat())
+    }
 }
 
 /// Starts a validator process that is fed by these admins, and waits until it may answer. Its log is `{name}.log` in
@@ -197,10 +210,12 @@ pub fn start_validator(
         validator.args(["--admin", &format!("http://{admin}")]);
     }
     validator.args(arguments).arg("--credential-file").arg(credential).args(["--log-format", "json"]);
-    if !arguments.contains(&"--drain-delay") {
-        validator.args(["--drain-delay", "0ms"]);
+    let any = "127.0.0.1:0";
+    for (flag, value) in [("--listen", any), ("--hook-listen", any), ("--ops-listen", any), ("--drain-delay", "0ms")] {
+        if !arguments.contains(&flag) {
+            validator.args([flag, value]);
+        }
     }
-    validator.args(["--listen", "127.0.0.1:0", "--hook-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]);
     let mut process = Process::start(&mut validator, &dir.join(format!("{name}.log")));
     process.wait_for("readiness", |p| last_event(&p.log(), "the validator is ready"));
     let at = last_event(&process.log(), "the validator listens").unwrap();

@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
+use hyper::client::conn::http1::SendRequest;
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 /// An answer.
 #[derive(Clone, Debug)]
@@ -33,18 +35,62 @@ pub async fn get(at: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer
 /// # Panics
 /// When there is no answer.
 pub async fn request(method: Method, at: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer {
-    let stream = TcpStream::connect(at).await.unwrap();
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-    let driver = tokio::spawn(connection);
-    let mut request = Request::builder().method(method).uri(path).header("host", "keyward.test");
-    for (name, value) in headers {
-        request = request.header(*name, *value);
+    Connection::open(at).await.unwrap().request(method, path, headers).await.unwrap()
+}
+
+/// A connection that is kept for many requests.
+#[derive(Debug)]
+pub struct Connection {
+    sender: SendRequest<Empty<Bytes>>,
+    driver: JoinHandle<hyper::Result<()>>,
+}
+
+impl Connection {
+    /// Opens one.
+    ///
+    /// # Errors
+    /// Nobody listens there.
+    pub async fn open(at: SocketAddr) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(at).await?;
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        Ok(Self { sender, driver: tokio::spawn(connection) })
     }
-    let response = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
-    let status = response.status().as_u16();
-    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let headers = response.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect();
-    let body = response.into_body().collect().await.unwrap().to_bytes();
-    driver.abort();
-    Answer { status, headers, body: String::from_utf8_lossy(&body).into_owned() }
+
+    /// Sends a request, and reads the answer to its end.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn request(&mut self, method: Method, path: &str, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+        self.request_raw(method, path, &headers).await
+    }
+
+    /// The same with values that need not be text.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn request_raw(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &[u8])],
+    ) -> anyhow::Result<Answer> {
+        let mut request = Request::builder().method(method).uri(path).header("host", "keyward.test");
+        for (name, value) in headers {
+            request = request.header(*name, http::HeaderValue::from_bytes(value)?);
+        }
+        self.sender.ready().await?;
+        let response = self.sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
+        let status = response.status().as_u16();
+        let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let headers = response.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+        let body = response.into_body().collect().await?.to_bytes();
+        Ok(Answer { status, headers, body: String::from_utf8_lossy(&body).into_owned() })
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
 }

