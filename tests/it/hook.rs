@@ -106,3 +106,88 @@ async fn listeners_can_be_unix_sockets() {
     let response = sender.send_request(request.body(body).unwrap()).await.unwrap();
     assert_eq!(response.status(), 200);
 }
+
+#[tokio::test]
+async fn settings_in_the_first_segment_hold_for_whatever_the_client_asks_below_it() {
+    let serve = Serve::start();
+    let admin = Admin::connect(serve.admin, &serve.root()).await;
+    let mine = admin.create_project("6666").await.unwrap().default_token;
+    let other = admin.create_project("7777").await.unwrap().default_token;
+    for below in ["", "/", "/v1/items?page=2", "/?project=7777", "/;project=7777", "/../auth;project=7777/x"] {
+        let path = format!("/auth;project=6666{below}");
+        assert_eq!(get(serve.hook, &path, &[("x-api-key", &mine)]).await.status, 200, "{path}");
+        assert_eq!(get(serve.hook, &path, &[("x-api-key", &other)]).await.status, 403, "{path}");
+        let path = format!("/auth{below}");
+        assert_eq!(get(serve.hook, &path, &[("x-api-key", &other)]).await.status, 200, "{path}");
+    }
+    for wrong in
+        ["/auth;projcet=6666/", "/auth;project=6666;project=7777/", "/auth;project=6666?project=6666", "/auth?mode=x"]
+    {
+        assert_eq!(get(serve.hook, wrong, &[("x-api-key", &mine)]).await.status, 500, "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn what_carried_the_token_is_named_for_the_gateway_to_remove() {
+    let serve = Serve::start();
+    let admin = Admin::connect(serve.admin, &serve.root()).await;
+    let token = admin.create_project("6666").await.unwrap().default_token;
+    let removed = |headers: Vec<(&'static str, String)>| async move {
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        get(serve.hook, "/auth/x", &headers).await.headers.remove("x-envoy-auth-headers-to-remove")
+    };
+    let bearer = format!("Bearer {token}");
+    assert_eq!(removed(vec![("authorization", bearer)]).await.as_deref(), Some("x-api-key,authorization"));
+    let basic = vec![("x-api-key", token), ("authorization", "Basic dTpw".to_owned())];
+    assert_eq!(removed(basic).await.as_deref(), Some("x-api-key"));
+    assert_eq!(removed(vec![("x-api-key", "hunter2".to_owned())]).await, None);
+}
+
+#[tokio::test]
+async fn in_nginx_mode_every_answer_is_one_that_nginx_understands_and_the_real_one_stands_beside_it() {
+    let mut serve = Serve::start_with(&["--lease", "2s"]);
+    let validator = serve.spawn_validator("sidecar");
+    let admin = Admin::connect(serve.admin, &serve.root()).await;
+    let good = admin.create_project("6666").await.unwrap().default_token;
+    let ask = |path: &'static str, token: String| async move {
+        let answer = get(validator.hook, path, &[("x-api-key", &token)]).await;
+        (answer.status, answer.headers["x-keyward-status"].clone())
+    };
+    let path = "/auth?mode=nginx";
+    assert_eq!(ask(path, good.clone()).await, (200, "200".to_owned()));
+    assert_eq!(ask(path, "hunter2".to_owned()).await, (401, "401".to_owned()));
+    assert_eq!(ask("/auth?mode=nginx&project=7777", good.clone()).await, (403, "403".to_owned()));
+    serve.process.kill();
+    while ask(path, good.clone()).await.0 == 200 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(ask(path, good).await, (403, "503".to_owned()));
+}
+
+#[tokio::test]
+async fn the_places_of_a_token_have_the_names_that_the_operator_gave_them() {
+    let arguments = ["--bearer-header", "X-Token", "--key-header", "X-Key", "--query-parameter", "key"];
+    let serve = Serve::start_with(&arguments);
+    let admin = Admin::connect(serve.admin, &serve.root()).await;
+    let good = admin.create_project("6666").await.unwrap().default_token;
+    let bearer = format!("Bearer {good}");
+    for headers in [("x-token", &bearer), ("x-key", &good)] {
+        assert_eq!(get(serve.hook, "/auth", &[(headers.0, headers.1)]).await.status, 200);
+    }
+    for headers in [("authorization", &bearer), ("x-api-key", &good)] {
+        assert_eq!(get(serve.hook, "/auth", &[(headers.0, headers.1)]).await.status, 401);
+    }
+    // The client's own query: below the first segment, or where a gateway tells of it.
+    let query = format!("/v1?page=2&key={good}");
+    assert_eq!(get(serve.hook, &format!("/auth{query}"), &[]).await.status, 200);
+    for name in ["x-original-uri", "x-forwarded-uri"] {
+        assert_eq!(get(serve.hook, "/auth", &[(name, &query)]).await.status, 200, "{name}");
+        assert_eq!(get(serve.hook, "/auth", &[(name, &query), ("x-key", "hunter2")]).await.status, 401, "{name}");
+    }
+    for wrong in [["--bearer-header", "a b"], ["--key-header", "authorization"], ["--query-parameter", "a=b"]] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut serve = keyward_tests::keyward::command("keyward");
+        let output = serve.arg("serve").arg("--data-dir").arg(dir.path()).args(wrong).output().unwrap();
+        assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("must"), "{wrong:?}");
+    }
+}
