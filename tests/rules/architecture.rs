@@ -12,12 +12,25 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("keyward-domain", &["keyward-token"]),
     ("keyward-store", &["keyward-domain", "keyward-token"]),
     ("keyward-replica", &["keyward-domain", "keyward-token"]),
-    ("keyward-runtime", &["keyward-domain", "keyward-proto", "keyward-token"]),
+    ("keyward-runtime", &["keyward-domain", "keyward-proto"]),
+    ("keyward-sync", &["keyward-domain", "keyward-proto", "keyward-replica", "keyward-token"]),
+    ("keyward-client", &["keyward-domain", "keyward-proto", "keyward-replica", "keyward-sync"]),
     (
         "keyward-admin",
-        &["keyward-domain", "keyward-proto", "keyward-replica", "keyward-runtime", "keyward-store", "keyward-token"],
+        &[
+            "keyward-domain",
+            "keyward-proto",
+            "keyward-replica",
+            "keyward-runtime",
+            "keyward-store",
+            "keyward-sync",
+            "keyward-token",
+        ],
     ),
-    ("keyward-validator", &["keyward-domain", "keyward-proto", "keyward-replica", "keyward-runtime", "keyward-token"]),
+    (
+        "keyward-validator",
+        &["keyward-domain", "keyward-proto", "keyward-replica", "keyward-runtime", "keyward-sync", "keyward-token"],
+    ),
     ("keyward", &["keyward-admin", "keyward-proto", "keyward-runtime", "keyward-token", "keyward-validator"]),
 ];
 

@@ -5,11 +5,10 @@ mod metrics;
 mod options;
 mod role;
 mod server;
-mod sync;
 mod validate;
 
 pub use keyward_domain::Places;
+pub use keyward_sync::Upstream;
 pub use options::{Config, Options, places};
 pub use role::run;
 pub use server::{Listeners, Role};
-pub use sync::Upstream;

@@ -5,11 +5,10 @@ use clap::Args;
 use keyward_domain::Places;
 use keyward_runtime::config::{Faults, Listen, Span, is_local, read_file};
 use keyward_runtime::merge;
+use keyward_sync::Upstream;
 use serde::Deserialize;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Uri;
-
-use crate::sync::Upstream;
 
 /// Longer than a gateway's health check takes to notice: those in deploy/ look once a second.
 const DRAIN_DELAY: Duration = Duration::from_secs(3);

@@ -11,14 +11,14 @@ use keyward_replica::{BootClock, Follower, Replica};
 use keyward_runtime::grpc::{VALIDATOR_MESSAGE_LIMIT, add_reflection, server};
 use keyward_runtime::listener::Listener;
 use keyward_runtime::ops::{self, Ops};
-use keyward_runtime::shutdown::{self, Shutdown, bounded};
+use keyward_runtime::shutdown::{Shutdown, bounded};
+use keyward_sync::{StopTrigger, Subscriber, Upstream};
 use prometheus_client::registry::Registry;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
 use crate::front::{self, ExtAuthzApi, Gate, ValidateApi};
 use crate::metrics::Metrics;
-use crate::sync::{Subscriber, Upstream};
 use crate::validate::Validator;
 
 /// What reflection shows. Envoy's package is left out: ours is a flattened subset of it.
@@ -80,7 +80,7 @@ impl Role {
     pub async fn run(self, listeners: Listeners, shutdown: Shutdown) -> anyhow::Result<()> {
         let Self { replica, validator, gate, registry, subscriber } = self;
         let ops = ops(&replica, registry, &shutdown);
-        let (stop_sync, sync_stops) = shutdown::channel();
+        let (stop_sync, sync_stops) = StopTrigger::new();
         let serve = async {
             let served = tokio::try_join!(
                 serve_grpc(validator, gate.clone(), replica, listeners.grpc, shutdown.clone()),
@@ -88,7 +88,7 @@ impl Role {
                 ops::serve(listeners.ops, ops, shutdown.clone()),
             );
             // Only now: what was still being answered needed the lease.
-            stop_sync.leave();
+            stop_sync.stop();
             served
         };
         // In a task of its own: applying a snapshot must not keep the listeners from accepting.

@@ -6,8 +6,8 @@ use keyward_domain::{Change, Error, LoggedChange, MemberId, Permission, Revision
 use keyward_proto::replica::sync_response::Message;
 use keyward_proto::replica::{Delta, Grant, SyncResponse};
 use keyward_replica::{BootClock, Clock, Instant, Policy, SessionId, Sessions};
-use keyward_runtime::wire;
 use keyward_store::{Head, Store};
+use keyward_sync::wire;
 use keyward_token::Digest;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 

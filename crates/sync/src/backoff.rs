@@ -5,9 +5,9 @@ const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(2);
 
 /// How long to wait before the next try: twice as long each time, times a random factor from a half to one, so that
-/// validators that lost the same admin do not all come back at once.
+/// those that lost the same admin do not all come back at once.
 #[derive(Debug)]
-pub(super) struct Backoff(Duration);
+pub struct Backoff(Duration);
 
 impl Default for Backoff {
     fn default() -> Self {
@@ -17,20 +17,20 @@ impl Default for Backoff {
 
 impl Backoff {
     /// The next wait.
-    pub(super) fn next(&mut self) -> Duration {
+    pub fn next_wait(&mut self) -> Duration {
         let wait = self.0.mul_f64(0.5 + random() / 2.0);
         self.0 = (self.0 * 2).min(LONGEST);
         wait
     }
 
     /// A session went well.
-    pub(super) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.0 = FIRST;
     }
 }
 
 /// A place in a list of so many.
-pub(super) fn start_anywhere(count: usize) -> usize {
+pub fn start_anywhere(count: usize) -> usize {
     let random = RandomState::new().build_hasher().finish();
     usize::try_from(random % (count.max(1) as u64)).unwrap_or(0)
 }
@@ -50,11 +50,11 @@ mod tests {
         let mut backoff = Backoff::default();
         let mut bound = FIRST;
         for _ in 0..12 {
-            let wait = backoff.next();
+            let wait = backoff.next_wait();
             assert!(wait >= bound / 2 && wait <= bound, "{wait:?} of {bound:?}");
             bound = (bound * 2).min(LONGEST);
         }
         backoff.reset();
-        assert!(backoff.next() <= FIRST);
+        assert!(backoff.next_wait() <= FIRST);
     }
 }

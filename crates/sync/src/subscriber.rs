@@ -5,13 +5,13 @@ use keyward_proto::replica::sync_request::Message as Say;
 use keyward_proto::replica::sync_response::Message as Said;
 use keyward_proto::replica::{Ack, Hello, SyncResponse};
 use keyward_replica::{BootClock, Follower, HolderSession, Reply};
-use keyward_runtime::shutdown::Shutdown;
 use tokio::time::Instant;
 
-use crate::sync::Upstream;
-use crate::sync::backoff::{Backoff, start_anywhere};
-use crate::sync::decode;
-use crate::sync::link::{Event, Link};
+use crate::backoff::{Backoff, start_anywhere};
+use crate::decode;
+use crate::link::{Event, Link};
+use crate::stop::Stop;
+use crate::upstream::Upstream;
 
 /// The version of the protocol that this validator speaks.
 const PROTOCOL: u32 = 1;
@@ -19,12 +19,12 @@ const PROTOCOL: u32 = 1;
 /// A session that lasted so long went well: the next try need not wait for long.
 const GOOD_SESSION: Duration = Duration::from_secs(5);
 
-/// Keeps the replica fed: one session after another, until shutdown.
+/// Keeps the replica fed: one session after another, until it is told to stop.
 ///
 /// When the admin of a session leaves, or its grants grow short because it hears little from its database, another
 /// session is begun beside the first. Only with a lease from there is the first one's given up, and only then is Goodbye
 /// said: the validator can answer throughout, and the admin that it leaves need not wait for it.
-pub(crate) struct Subscriber {
+pub struct Subscriber {
     upstream: Upstream,
     follower: Follower<BootClock>,
     validator_id: String,
@@ -80,25 +80,26 @@ impl std::fmt::Debug for Subscriber {
 }
 
 impl Subscriber {
-    pub(crate) fn new(upstream: Upstream, follower: Follower<BootClock>, validator_id: String) -> Self {
+    /// Feeds the replica behind `follower`. `validator_id`: unique to this process, for logs and receipts.
+    pub fn new(upstream: Upstream, follower: Follower<BootClock>, validator_id: String) -> Self {
         // Anywhere in the list, so that many validators with the same list spread over it.
         let turn = start_anywhere(upstream.count());
         Self { upstream, follower, validator_id, turn, failures: 0, backoff: Backoff::default() }
     }
 
-    /// Runs until shutdown.
-    pub(crate) async fn run(mut self, shutdown: Shutdown) {
+    /// Runs until it is told to stop, and says Goodbye then.
+    pub async fn run(mut self, stop: Stop) {
         let mut given = None;
         loop {
             let link = match given.take() {
                 Some(link) => link,
                 None => {
-                    let Some(link) = self.connect(&shutdown).await else { return };
+                    let Some(link) = self.connect(&stop).await else { return };
                     link
                 }
             };
             let begun = Instant::now();
-            let end = self.live_by(link, &shutdown).await;
+            let end = self.live_by(link, &stop).await;
             if begun.elapsed() > GOOD_SESSION {
                 self.backoff.reset();
             }
@@ -107,7 +108,7 @@ impl Subscriber {
                 End::GoOnWith(link) => given = Some(*link),
                 End::Lost => {
                     tokio::select! {
-                        () = shutdown.wait() => return,
+                        () = stop.wait() => return,
                         () = tokio::time::sleep(self.pause()) => {}
                     }
                 }
@@ -118,15 +119,15 @@ impl Subscriber {
     /// How long to wait before the next try: not at all as long as there are admins that were not tried.
     fn pause(&mut self) -> Duration {
         self.failures += 1;
-        if self.failures.is_multiple_of(self.upstream.count()) { self.backoff.next() } else { Duration::ZERO }
+        if self.failures.is_multiple_of(self.upstream.count()) { self.backoff.next_wait() } else { Duration::ZERO }
     }
 
     /// Opens a session with whichever admin answers; `None`: this validator is leaving.
-    async fn connect(&mut self, shutdown: &Shutdown) -> Option<Link> {
+    async fn connect(&mut self, stop: &Stop) -> Option<Link> {
         loop {
             let (session, opening) = self.open();
             let opened = tokio::select! {
-                () = shutdown.wait() => return None,
+                () = stop.wait() => return None,
                 opened = opening => opened,
             };
             match opened {
@@ -134,7 +135,7 @@ impl Subscriber {
                 Err(error) => self.not_connected(session, &error),
             }
             tokio::select! {
-                () = shutdown.wait() => return None,
+                () = stop.wait() => return None,
                 () = tokio::time::sleep(self.pause()) => {}
             }
         }
@@ -159,11 +160,11 @@ impl Subscriber {
         tracing::warn!(error = format!("{error:#}"), "not connected to an admin");
     }
 
-    async fn live_by(&mut self, link: Link, shutdown: &Shutdown) -> End {
+    async fn live_by(&mut self, link: Link, stop: &Stop) -> End {
         let mut links = Links { current: link, next: Next::None(Instant::now()) };
         loop {
             let seek = self.wants_to_move(&links.current);
-            match links.happens(seek, shutdown).await {
+            match links.happens(seek, stop).await {
                 Happened::Leave => {
                     self.leave(links).await;
                     return End::Leaving;
@@ -321,7 +322,7 @@ impl Subscriber {
 
 impl Links {
     /// Waits for what happens next. Cancel safe.
-    async fn happens(&mut self, seek: bool, shutdown: &Shutdown) -> Happened {
+    async fn happens(&mut self, seek: bool, stop: &Stop) -> Happened {
         let Self { current, next } = self;
         let beside = async {
             match next {
@@ -335,7 +336,7 @@ impl Links {
             }
         };
         tokio::select! {
-            () = shutdown.wait() => Happened::Leave,
+            () = stop.wait() => Happened::Leave,
             event = current.next() => Happened::Current(event),
             happened = beside => happened,
         }

@@ -10,7 +10,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 /// How much the in-process channel holds.
 const IN_PROCESS_BUFFER: usize = 64 << 10;
 
-/// Where this validator is fed from.
+/// Where a replica is fed from.
 #[derive(Clone, Debug)]
 pub enum Upstream {
     /// Admins over the network; the next one is tried when one fails.

@@ -10,8 +10,8 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Streaming};
 
-use crate::sync::Upstream;
-use crate::sync::decode::Terms;
+use crate::decode::Terms;
+use crate::upstream::Upstream;
 
 /// How long an admin may take to open a session, or to take a message.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -7,8 +7,9 @@ use keyward_domain::{KeyEntry, Revision, Timestamp};
 use keyward_proto::replica::sync_response::Message as Said;
 use keyward_proto::replica::{self, Welcome};
 use keyward_replica::{Message, Position};
-use keyward_runtime::wire::{self, Unreadable};
 use keyward_token::{DigestKey, TokenFormat};
+
+use crate::wire::{self, Unreadable};
 
 /// The admin's message, or `None` for a Goodbye.
 pub(super) fn message(said: Said) -> Result<Option<Message>, Unreadable> {

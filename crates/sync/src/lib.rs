@@ -1,0 +1,14 @@
+#![doc = include_str!("../README.md")]
+
+mod backoff;
+mod decode;
+mod link;
+mod stop;
+mod subscriber;
+mod upstream;
+pub mod wire;
+
+pub use backoff::{Backoff, start_anywhere};
+pub use stop::{Stop, StopTrigger};
+pub use subscriber::Subscriber;
+pub use upstream::Upstream;

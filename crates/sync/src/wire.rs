@@ -1,0 +1,97 @@
+//! What a validator is told of a key, between the wire's messages and the domain's types. Both ends need it.
+
+use keyward_domain::{KeyEntry, KeyName, Platform, Timestamp, TokenEntry, Uid};
+use keyward_proto::replica;
+use keyward_token::Digest;
+
+/// 0 stands for "never" on the wire.
+fn micros_or_zero(time: Option<Timestamp>) -> i64 {
+    time.map_or(0, Timestamp::as_micros)
+}
+
+fn nonzero_micros(micros: i64) -> Option<Timestamp> {
+    (micros != 0).then(|| Timestamp::from_micros(micros))
+}
+
+/// What a validator is told of a key.
+pub fn key_entry(entry: &KeyEntry) -> replica::KeyEntry {
+    let tokens = entry.tokens.iter().map(|token| replica::TokenEntry {
+        digest: token.digest.as_bytes().to_vec(),
+        digest_key_id: token.digest_key_id,
+        generation: token.generation,
+        not_after_micros: micros_or_zero(token.not_after),
+    });
+    replica::KeyEntry {
+        uid: entry.uid.as_bytes().to_vec(),
+        name: entry.name.to_string(),
+        platform: entry.platform.as_str().to_owned(),
+        active: entry.active,
+        expire_time_micros: micros_or_zero(entry.expire_time),
+        tokens: tokens.collect(),
+    }
+}
+
+/// A message between Keyward's own programs that does not say what it must.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Unreadable(
+    /// Which field.
+    pub &'static str,
+);
+
+impl std::fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "unreadable {} in a message of the replica protocol", self.0)
+    }
+}
+
+impl std::error::Error for Unreadable {}
+
+/// What a validator understands of it.
+///
+/// # Errors
+/// [`Unreadable`]: the admin is of another version, or defective.
+pub fn from_key_entry(entry: replica::KeyEntry) -> Result<KeyEntry, Unreadable> {
+    let tokens = entry.tokens.into_iter().map(|token| {
+        Ok(TokenEntry {
+            digest: Digest::try_from(token.digest.as_slice()).map_err(|_| Unreadable("digest"))?,
+            digest_key_id: token.digest_key_id,
+            generation: token.generation,
+            not_after: nonzero_micros(token.not_after_micros),
+        })
+    });
+    Ok(KeyEntry {
+        uid: Uid::from_bytes(entry.uid.try_into().map_err(|_| Unreadable("uid"))?),
+        name: KeyName::parse("name", &entry.name).map_err(|_| Unreadable("name"))?,
+        platform: Platform::from_name(&entry.platform).ok_or(Unreadable("platform"))?,
+        active: entry.active,
+        expire_time: nonzero_micros(entry.expire_time_micros),
+        tokens: tokens.collect::<Result<_, _>>()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_key_entry_survives_the_wire_unaltered() {
+        let entry = KeyEntry {
+            uid: Uid::generate(),
+            name: KeyName::parse("name", "projects/6666/keys/server_prod").unwrap(),
+            platform: Platform::Android,
+            active: true,
+            expire_time: Some(Timestamp::from_micros(5)),
+            tokens: vec![
+                TokenEntry { digest: Digest::from_bytes([1; 32]), digest_key_id: 1, generation: 1, not_after: None },
+                TokenEntry {
+                    digest: Digest::from_bytes([2; 32]),
+                    digest_key_id: 2,
+                    generation: 2,
+                    not_after: Some(Timestamp::from_micros(7)),
+                },
+            ],
+        };
+        assert_eq!(from_key_entry(key_entry(&entry)), Ok(entry));
+    }
+}
