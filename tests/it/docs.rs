@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use keyward_tests::client::Admin;
+use keyward_tests::gateway::{self, Kind as Gateway, ValidatorAt};
 use keyward_tests::keyward::{Serve, workspace};
+use keyward_tests::upstream::Upstream;
 use keyward_tests::{keyward, postgres};
 
 /// A fenced block: what its fence says after the backticks, and its text, unindented.
@@ -13,8 +16,10 @@ struct Block {
 }
 
 fn pages() -> Vec<PathBuf> {
-    let docs = std::fs::read_dir(workspace().join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    let mut pages: Vec<_> = docs.filter(|path| path.extension().is_some_and(|e| e == "md")).collect();
+    let directories = [workspace().join("docs"), workspace().join("docs/gateways")];
+    let files = directories.iter().flat_map(|directory| std::fs::read_dir(directory).unwrap());
+    let paths = files.map(|entry| entry.unwrap().path());
+    let mut pages: Vec<_> = paths.filter(|path| path.extension().is_some_and(|e| e == "md")).collect();
     pages.push(workspace().join("README.md"));
     pages.sort();
     pages
@@ -140,6 +145,41 @@ fn the_commands_for_several_machines_work_as_they_are_pasted() {
     assert!(said.contains("The database is set up.") && said.contains("validator --admin"), "{said}");
 }
 
+/// The page about a gateway.
+const fn page_of(kind: Gateway) -> &'static str {
+    match kind {
+        Gateway::Envoy | Gateway::EnvoyHttp => "docs/gateways/envoy.md",
+        Gateway::Nginx => "docs/gateways/nginx.md",
+        Gateway::Caddy => "docs/gateways/caddy.md",
+        Gateway::Haproxy => "docs/gateways/haproxy.md",
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_gateways_page_shows_what_asking_through_it_prints() {
+    let serve = Serve::start();
+    let admin = Admin::connect(serve.admin, &serve.root()).await;
+    let token = admin.create_project("6666").await.unwrap().default_token;
+    let upstream = Upstream::start().await;
+    for kind in Gateway::ALL {
+        let page = workspace().join(page_of(kind));
+        let blocks = blocks(&page);
+        let of_kind =
+            |kind: &str| blocks.iter().filter(|b| b.kind == kind).map(|b| b.text.as_str()).collect::<String>();
+        let (script, printed) = (of_kind("sh gateway"), of_kind("text output"));
+        assert!(!script.is_empty() && !printed.is_empty(), "{}", page.display());
+        let gateway = gateway::Gateway::start(kind, &[ValidatorAt::in_serve(&serve)], upstream.at);
+        let script = script.replace("127.0.0.1:8080", &gateway.at.to_string());
+        let script = format!("TOKEN=$(cat token)\n{script}");
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("token"), &token).unwrap();
+        let mut bash = tokio::process::Command::new("bash");
+        let output = bash.args(["-euo", "pipefail", "-c", &script]).current_dir(dir.path()).output().await.unwrap();
+        assert!(output.status.success(), "{}: {}", page.display(), String::from_utf8_lossy(&output.stderr));
+        check(&page, &printed.lines().collect::<Vec<_>>(), &String::from_utf8_lossy(&output.stdout));
+    }
+}
+
 /// So that no command goes untried.
 #[test]
 fn every_block_of_commands_is_of_a_kind_that_is_run() {
@@ -148,6 +188,7 @@ fn every_block_of_commands_is_of_a_kind_that_is_run() {
             let readme = page.ends_with("README.md");
             match block.kind.as_str() {
                 "sh serve" => {}
+                "sh gateway" if Gateway::ALL.iter().any(|kind| page.ends_with(page_of(*kind))) => {}
                 "sh walk" | "sh cluster" if readme => {}
                 "sh" if readme => assert!(["cargo run\n", "cargo test --workspace\n"].contains(&block.text.as_str())),
                 kind => {

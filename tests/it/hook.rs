@@ -2,6 +2,8 @@
 
 use hyper::Method;
 use keyward_proto::admin::Key;
+use keyward_proto::validate::validate_service_client::ValidateServiceClient;
+use keyward_proto::validate::{ValidateTokenRequest, Verdict};
 use keyward_tests::client::Admin;
 use keyward_tests::keyward::Serve;
 use keyward_tests::web::{Answer, get, request};
@@ -93,8 +95,9 @@ async fn a_route_names_its_project_and_a_misspelt_setting_lets_nobody_in() {
 #[tokio::test]
 async fn listeners_can_be_unix_sockets() {
     let dir = tempfile::tempdir().unwrap();
-    let socket = dir.path().join("hook.sock");
-    let serve = Serve::start_with(&["--hook-listen", &format!("unix:{}", socket.display())]);
+    let (socket, grpc) = (dir.path().join("hook.sock"), dir.path().join("grpc.sock"));
+    let listen = [&socket, &grpc].map(|path| format!("unix:{}", path.display()));
+    let serve = Serve::start_with(&["--hook-listen", &listen[0], "--validator-listen", &listen[1]]);
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     let token = admin.create_project("6666").await.unwrap().default_token;
     let stream = tokio::net::UnixStream::connect(&socket).await.unwrap();
@@ -105,6 +108,9 @@ async fn listeners_can_be_unix_sockets() {
     let body = http_body_util::Empty::<hyper::body::Bytes>::new();
     let response = sender.send_request(request.body(body).unwrap()).await.unwrap();
     assert_eq!(response.status(), 200);
+    let mut client = ValidateServiceClient::connect(format!("unix://{}", grpc.display())).await.unwrap();
+    let answer = client.validate_token(ValidateTokenRequest { token, ..Default::default() }).await.unwrap();
+    assert_eq!(answer.into_inner().verdict(), Verdict::Valid);
 }
 
 #[tokio::test]
