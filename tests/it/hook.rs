@@ -197,3 +197,15 @@ async fn the_places_of_a_token_have_the_names_that_the_operator_gave_them() {
         assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("must"), "{wrong:?}");
     }
 }
+
+#[tokio::test]
+async fn a_request_with_more_headers_than_usual_is_judged_all_the_same() {
+    let serve = Serve::start();
+    let admin = Admin::connect(serve.admin, &serve.root()).await;
+    let token = admin.create_project("6666").await.unwrap().default_token;
+    let names: Vec<_> = (0..400).map(|n| format!("x-noise-{n}")).collect();
+    let mut headers: Vec<_> = names.iter().map(|name| (name.as_str(), "a")).collect();
+    assert_eq!(get(serve.hook, "/auth", &headers).await.status, 401);
+    headers.push(("x-api-key", &token));
+    assert_eq!(get(serve.hook, "/auth", &headers).await.status, 200);
+}

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod deadline;
 pub mod grpc;
+pub mod http;
 pub mod listener;
 pub mod ops;
 pub mod shutdown;

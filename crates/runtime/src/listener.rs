@@ -1,4 +1,4 @@
-//! TCP and Unix-socket listeners behind one type, for tonic and axum alike.
+//! TCP and Unix-socket listeners behind one type, for gRPC and HTTP alike.
 
 use std::io;
 use std::os::unix::fs::FileTypeExt;
@@ -79,7 +79,7 @@ impl Listener {
         }
     }
 
-    /// The connections, for tonic. An error while accepting (too many open files, say) never ends the stream; it
+    /// The connections. An error while accepting (too many open files, say) never ends the stream; it
     /// pauses it.
     pub fn incoming(self) -> impl Stream<Item = io::Result<Connection>> {
         tokio_stream::StreamExt::filter_map(Incoming { listener: self, pause: None }, |accepted| accepted.map(Ok))
@@ -108,27 +108,6 @@ impl Stream for Incoming {
                 Poll::Ready(Some(None))
             }
         }
-    }
-}
-
-impl axum::serve::Listener for Listener {
-    type Io = Connection;
-    type Addr = ();
-
-    async fn accept(&mut self) -> (Connection, ()) {
-        loop {
-            match std::future::poll_fn(|cx| self.poll_connection(cx)).await {
-                Ok(connection) => return (connection, ()),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<()> {
-        Ok(())
     }
 }
 

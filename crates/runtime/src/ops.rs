@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -10,8 +9,9 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use prometheus_client::registry::Registry;
 
+use crate::http;
 use crate::listener::Listener;
-use crate::shutdown::{Shutdown, bounded};
+use crate::shutdown::Shutdown;
 
 /// What the ops listener tells.
 #[derive(Clone)]
@@ -32,9 +32,7 @@ pub async fn serve(listener: Listener, ops: Ops, shutdown: Shutdown) -> anyhow::
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(ops);
-    let leave = shutdown.clone();
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move { leave.wait().await });
-    bounded(&shutdown, server.into_future()).await.context("the ops listener")
+    http::serve(listener, router, &shutdown).await
 }
 
 /// 200 while the role can serve; else 503 and why.

@@ -84,7 +84,7 @@ impl Role {
         let serve = async {
             let served = tokio::try_join!(
                 serve_grpc(validator, gate.clone(), replica, listeners.grpc, shutdown.clone()),
-                serve_hook(gate, listeners.hook, shutdown.clone()),
+                keyward_runtime::http::serve(listeners.hook, front::router(gate), &shutdown),
                 ops::serve(listeners.ops, ops, shutdown.clone()),
             );
             // Only now: what was still being answered needed the lease.
@@ -120,12 +120,6 @@ async fn serve_grpc(
         served = bounded(&shutdown, server) => served.context("the validator's listener"),
         () = report_health(health, replica, shutdown.clone()) => Ok(()),
     }
-}
-
-async fn serve_hook(gate: Gate, listener: Listener, shutdown: Shutdown) -> anyhow::Result<()> {
-    let leave = shutdown.clone();
-    let server = axum::serve(listener, front::router(gate)).with_graceful_shutdown(async move { leave.wait().await });
-    bounded(&shutdown, server.into_future()).await.context("the hook listener")
 }
 
 /// Keeps the health service true. Never returns.
