@@ -1,13 +1,14 @@
 //! Every command in the README and in docs/ works as it is pasted, and says what is printed beneath it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use keyward_tests::client::Admin;
 use keyward_tests::gateway::{self, Kind as Gateway, ValidatorAt};
 use keyward_tests::keyward::{Serve, workspace};
+use keyward_tests::process::Process;
 use keyward_tests::upstream::Upstream;
-use keyward_tests::{keyward, postgres};
+use keyward_tests::{keyward, parts, postgres};
 
 /// A fenced block: what its fence says after the backticks, and its text, unindented.
 struct Block {
@@ -69,7 +70,7 @@ default_key() {
 "#;
 
 /// Runs a script as somebody who pastes it, with the admin at `admin`, and returns all that it printed.
-fn paste(script: &str, admin: &str, credential: &std::path::Path) -> String {
+fn paste(script: &str, admin: &str, credential: &Path) -> String {
     let dir = tempfile::tempdir().unwrap();
     let bin = PathBuf::from(keyward::command("keyward").get_program()).parent().unwrap().display().to_string();
     let path = format!("{bin}:{}", std::env::var("PATH").unwrap_or_default());
@@ -84,7 +85,7 @@ fn paste(script: &str, admin: &str, credential: &std::path::Path) -> String {
 }
 
 /// Whether `said` has all these lines, in order; `…` stands for anything.
-fn check(page: &std::path::Path, printed: &[&str], said: &str) {
+fn check(page: &Path, printed: &[&str], said: &str) {
     let mut lines = said.lines();
     for wanted in printed {
         let fits = |line: &str| {
@@ -141,7 +142,7 @@ fn the_commands_for_several_machines_work_as_they_are_pasted() {
         real = real.replace(documented, real_one);
     }
     // All of it ran, to its end.
-    let said = paste(&format!("{real}\ncat started\n"), &admin, std::path::Path::new("root.credential"));
+    let said = paste(&format!("{real}\ncat started\n"), &admin, Path::new("root.credential"));
     assert!(said.contains("The database is set up.") && said.contains("validator --admin"), "{said}");
 }
 
@@ -180,6 +181,46 @@ async fn every_gateways_page_shows_what_asking_through_it_prints() {
     }
 }
 
+/// An example of a Rust service, and where it listens.
+fn example(name: &str, arguments: &[&str], dir: &Path) -> (Process, String) {
+    let log = dir.join(format!("{name}.log"));
+    let mut process = Process::start(keyward::example(name).args(arguments).arg("127.0.0.1:0"), &log);
+    let at = process.wait_for("an address", |p| Some(p.out().strip_prefix("listening on http://")?.trim().to_owned()));
+    (process, at)
+}
+
+#[test]
+fn the_examples_of_rust_services_do_what_their_page_shows() {
+    let page = workspace().join("docs/services.md");
+    let (serve, dir) = (Serve::start(), tempfile::tempdir().unwrap());
+    let made = serve.operator(&["members", "create", "another_service", "--role", "validator"]).output().unwrap();
+    let credential = dir.path().join("credential");
+    std::fs::write(&credential, made.stdout).unwrap();
+    let (validator, admin) = (format!("http://{}", serve.validator), format!("http://{}", serve.admin));
+    // The one with a replica is ready when it listens, so all three can be asked.
+    let examples = [
+        ("127.0.0.1:8090", example("http_service", &[&validator], dir.path())),
+        ("127.0.0.1:8091", example("grpc_service", &[&validator], dir.path())),
+        ("127.0.0.1:8092", example("embedded_replica", &[&credential.display().to_string(), &admin], dir.path())),
+    ];
+    let (mut script, mut printed) = (String::new(), Vec::new());
+    let blocks = blocks(&page);
+    for block in &blocks {
+        match block.kind.as_str() {
+            "sh service" => script.push_str(&block.text),
+            "text output" => printed.extend(block.text.lines()),
+            _ => {}
+        }
+    }
+    for (documented, (_, real)) in &examples {
+        assert!(script.contains(documented), "the page does not ask at {documented}");
+        script = script.replace(documented, real);
+    }
+    let grpcurl = parts::grpcurl();
+    let script = format!("grpcurl() {{ {} \"$@\"; }}\n{script}", grpcurl.display());
+    check(&page, &printed, &paste(&script, &serve.admin.to_string(), &serve.credential_file()));
+}
+
 /// So that no command goes untried.
 #[test]
 fn every_block_of_commands_is_of_a_kind_that_is_run() {
@@ -188,6 +229,7 @@ fn every_block_of_commands_is_of_a_kind_that_is_run() {
             let readme = page.ends_with("README.md");
             match block.kind.as_str() {
                 "sh serve" => {}
+                "sh service" if page.ends_with("docs/services.md") => {}
                 "sh gateway" if Gateway::ALL.iter().any(|kind| page.ends_with(page_of(*kind))) => {}
                 "sh walk" | "sh cluster" if readme => {}
                 "sh" if readme => assert!(["cargo run\n", "cargo test --workspace\n"].contains(&block.text.as_str())),

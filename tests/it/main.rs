@@ -5,6 +5,7 @@
 mod access;
 mod audit;
 mod by_the_book;
+mod client;
 mod cluster;
 mod crash;
 mod docs;

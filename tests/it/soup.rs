@@ -1,4 +1,4 @@
-//! Any header soup: only one well-formed, valid token gets through, whichever gateway's front it is put before.
+//! Any header soup: only one well-formed, valid token gets through, whichever front it is put before.
 
 use std::collections::BTreeSet;
 
@@ -10,6 +10,8 @@ use keyward_tests::client::{Admin, Transport, transport};
 use keyward_tests::keyward::Serve;
 use keyward_tests::report;
 use keyward_tests::web::Connection;
+
+use crate::client::{Service, embedded};
 
 const SEED: u64 = 0x2026_1124_5eed_0005;
 const SOUPS: usize = 4_000;
@@ -100,9 +102,10 @@ fn may_pass(soup: &[Header], good: &[String]) -> bool {
     tokens.len() == 1 && tokens.iter().all(|token| good.contains(token)) && !(bearer && foreign)
 }
 
-async fn hook_passes(hook: &mut Connection, soup: &[Header]) -> bool {
+/// The hook, or a service behind the layer.
+async fn http_passes(front: &mut Connection, path: &str, soup: &[Header]) -> bool {
     let headers: Vec<_> = soup.iter().map(|header| (header.name, header.value.as_slice())).collect();
-    let status = hook.request_raw(Method::GET, "/auth", &headers).await.unwrap().status;
+    let status = front.request_raw(Method::GET, path, &headers).await.unwrap().status;
     assert!(status == 200 || status == 401, "{status} for {soup:?}");
     status == 200
 }
@@ -133,16 +136,20 @@ async fn any_header_soup_is_let_through_only_with_exactly_one_valid_token() {
     let bad = vec![dead, truncated, String::new(), "k".repeat(9_000), format!("{}0", good[0]), "ключ".to_owned()];
     let mut hook = Connection::open(serve.hook).await.unwrap();
     let mut check = AuthorizationClient::new(transport(serve.validator, None).await);
+    let service = Service::start(&embedded(&serve, &admin).await).await;
+    let mut service_asked = Connection::open(service.at).await.unwrap();
     let (mut dice, mut passed) = (Dice(SEED), 0);
     for n in 0..SOUPS {
         let soup: Vec<_> = (0..dice.below(5)).map(|_| draw(&mut dice, &good, &bad)).collect();
         let may = may_pass(&soup, &good);
-        assert_eq!(hook_passes(&mut hook, &soup).await, may, "soup {n} of seed {SEED:#x}, the hook: {soup:?}");
-        assert_eq!(check_passes(&mut check, &soup).await, may, "soup {n} of seed {SEED:#x}, Check: {soup:?}");
+        let of_seed = format!("soup {n} of seed {SEED:#x}");
+        assert_eq!(http_passes(&mut hook, "/auth", &soup).await, may, "{of_seed}, the hook: {soup:?}");
+        assert_eq!(http_passes(&mut service_asked, "/", &soup).await, may, "{of_seed}, the layer: {soup:?}");
+        assert_eq!(check_passes(&mut check, &soup).await, may, "{of_seed}, Check: {soup:?}");
         passed += usize::from(may);
     }
     report::line(&format!(
-        "header soups, seed {SEED:#x}: {SOUPS}, of which {passed} may pass, and did, through both fronts"
+        "header soups, seed {SEED:#x}: {SOUPS}, of which {passed} may pass, and did, through all three fronts"
     ));
     // Neither way is the test empty.
     assert!(passed > SOUPS / 20 && passed < SOUPS / 2, "{passed}");

@@ -20,7 +20,7 @@ fn binaries() -> &'static Path {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         // The whole workspace, as the tests were built: cargo then resolves the same features and compiles nothing twice.
         let mut build = Command::new(cargo);
-        build.args(["build", "--workspace", "--bins", "--quiet"]);
+        build.args(["build", "--workspace", "--bins", "--examples", "--quiet"]);
         // Benchmarks measure what is shipped.
         let release = !cfg!(debug_assertions);
         if release {
@@ -53,6 +53,11 @@ pub fn keep_no_tokens(data_dir: &Path) {
     let digests: Vec<_> = keyring.lines().filter(|line| !line.starts_with("sealing")).collect();
     assert!(digests.len() < keyring.lines().count());
     std::fs::write(data_dir.join("keyring"), digests.join("\n") + "\n").unwrap();
+}
+
+/// A command for one of the examples of `keyward-client`.
+pub fn example(name: &str) -> Command {
+    Command::new(binaries().join("examples").join(name))
 }
 
 /// A command for one of the binaries, without any `KEYWARD_*` setting of whoever runs the tests.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+pub use keyward_domain::is_local;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -141,12 +142,6 @@ pub fn secret_or_file(
         (None, None) => faults.add(format!("no --{name}, and no --{name}-file")),
     }
     None
-}
-
-/// Whether the host of a URL is this machine, so that a credential sent there in plaintext stays on it.
-pub fn is_local(host: Option<&str>) -> bool {
-    let host = host.unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Everything that is wrong with a configuration, one line each.

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod backoff;
+mod bearer;
 mod decode;
 mod link;
 mod stop;
@@ -9,6 +10,7 @@ mod upstream;
 pub mod wire;
 
 pub use backoff::{Backoff, start_anywhere};
+pub use bearer::bearer;
 pub use stop::{Stop, StopTrigger};
 pub use subscriber::Subscriber;
 pub use upstream::Upstream;

@@ -5,7 +5,7 @@ use clap::Args;
 use keyward_domain::Places;
 use keyward_runtime::config::{Faults, Listen, Span, is_local, read_file};
 use keyward_runtime::merge;
-use keyward_sync::Upstream;
+use keyward_sync::{Upstream, bearer};
 use serde::Deserialize;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Uri;
@@ -158,15 +158,10 @@ fn authorization(file: Option<&Path>, faults: &mut Faults) -> MetadataValue<Asci
         return placeholder;
     };
     match std::fs::read_to_string(file) {
-        Ok(text) => {
-            let text = zeroize::Zeroizing::new(format!("Bearer {}", text.trim()));
-            let Ok(mut value) = text.parse::<MetadataValue<Ascii>>() else {
-                faults.add(format!("{} does not hold a credential", file.display()));
-                return placeholder;
-            };
-            value.set_sensitive(true);
-            value
-        }
+        Ok(text) => bearer(text.trim()).unwrap_or_else(|| {
+            faults.add(format!("{} does not hold a credential", file.display()));
+            placeholder
+        }),
         Err(error) => {
             faults.add(format!("cannot read {}: {error}", file.display()));
             placeholder

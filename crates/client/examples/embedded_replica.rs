@@ -1,0 +1,54 @@
+//! An HTTP service with a replica of all keys in its own memory: no validator, and no hop.
+//!
+//! ```text
+//! cargo run                                              # in one terminal: Keyward itself
+//! target/debug/keyward members create my_service --role validator > my_service.credential
+//! cargo run -p keyward-client --example embedded_replica -- my_service.credential
+//! curl -i -H "x-api-key: $TOKEN" http://127.0.0.1:8092/
+//! ```
+
+use anyhow::Context;
+use axum::routing::get;
+use axum::{Extension, Router};
+use keyward_client::{Admins, ApiKey, Client, KeywardLayer};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let file = arguments.next().context("say the file with the credential of a member with role validator")?;
+    let admin = arguments.next().unwrap_or_else(|| "http://127.0.0.1:8510".to_owned());
+    let listen = arguments.next().unwrap_or_else(|| "127.0.0.1:8092".to_owned());
+
+    let credential = std::fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
+    let keyward = Client::embedded(&Admins::at([admin], &credential))?;
+    // Until the replica is complete, requests would be answered 503.
+    keyward.ready().await;
+    let app = Router::new()
+        .route("/", get(|Extension(key): Extension<ApiKey>| async move { format!("hello, {}\n", key.name()) }))
+        // Good keys of ANY project: this service tells them apart by the key's name.
+        .layer(KeywardLayer::for_any_project(keyward.clone()));
+
+    let listener = TcpListener::bind(listen).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    axum::serve(listener, app).with_graceful_shutdown(leave()).await?;
+    // After the last answer: deactivations then wait for this replica no longer.
+    keyward.leave().await;
+    Ok(())
+}
+
+/// SIGTERM, or Ctrl-C.
+async fn leave() {
+    let terminate = signal(SignalKind::terminate());
+    let terminated = async {
+        match terminate {
+            Ok(mut terminate) => terminate.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = terminated => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

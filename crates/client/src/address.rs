@@ -1,0 +1,196 @@
+use std::time::Duration;
+
+use keyward_domain::is_local;
+use keyward_sync::{Upstream, bearer};
+use tonic::transport::{Endpoint, Uri};
+
+/// How long a question may take unless told otherwise: as long as the gateways under `deploy/` wait.
+const TIMEOUT: Duration = Duration::from_millis(250);
+
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why a client cannot be made.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum ConfigError {
+    /// Nobody to ask.
+    #[error("no address: say one or more, as http://127.0.0.1:8520 or unix:/run/keyward/grpc.sock")]
+    NoAddress,
+    /// Not an address.
+    #[error("{0}: an address is http://host:port, or unix:/path for a validator on this machine")]
+    Address(String),
+    /// Tokens, or a member's credential, would be readable on the way.
+    #[error(
+        "{0} is beyond this machine, and secrets would travel there in plaintext: call insecure_plaintext() if the \
+         network is private"
+    )]
+    Plaintext(String),
+    /// Not a credential. What was given instead is not repeated here.
+    #[error("the credential cannot be one: a member's is what `keyward members create --role validator` prints")]
+    Credential,
+    /// A project's id breaks its rule, which this says.
+    #[error("{0}")]
+    Project(String),
+    /// There is no tokio runtime to run in.
+    #[error("make the client within a tokio runtime: it works in the background there")]
+    NoRuntime,
+}
+
+/// Which validators to ask, and for how long.
+#[derive(Clone, Debug)]
+pub struct Validators {
+    addresses: Vec<String>,
+    timeout: Duration,
+    insecure_plaintext: bool,
+}
+
+/// Which admins feed an embedded replica.
+#[derive(Clone)]
+pub struct Admins {
+    addresses: Vec<String>,
+    credential: String,
+    name: Option<String>,
+    insecure_plaintext: bool,
+}
+
+// === impl Validators ===
+
+impl Validators {
+    /// The gRPC listeners of one or more validators, as `http://127.0.0.1:8520` or `unix:/run/keyward/grpc.sock`. One is
+    /// asked as long as it answers, the next one when it does not.
+    pub fn at<A: Into<String>>(addresses: impl IntoIterator<Item = A>) -> Self {
+        let addresses = addresses.into_iter().map(Into::into).collect();
+        Self { addresses, timeout: TIMEOUT, insecure_plaintext: false }
+    }
+
+    /// How long a question may take in all, another validator included. Default: 250 ms.
+    #[must_use]
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Allows validators beyond this machine, to which tokens travel in plaintext. For private networks only.
+    #[must_use]
+    pub const fn insecure_plaintext(mut self) -> Self {
+        self.insecure_plaintext = true;
+        self
+    }
+
+    pub(crate) const fn patience(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Ways to each of them; at least one.
+    pub(crate) fn endpoints(&self) -> Result<Vec<Endpoint>, ConfigError> {
+        if self.addresses.is_empty() {
+            return Err(ConfigError::NoAddress);
+        }
+        self.addresses.iter().map(|address| self.endpoint(address)).collect()
+    }
+
+    fn endpoint(&self, address: &str) -> Result<Endpoint, ConfigError> {
+        if !address.starts_with("unix:") {
+            checked(address, self.insecure_plaintext)?;
+        }
+        let endpoint =
+            Endpoint::from_shared(address.to_owned()).map_err(|_| ConfigError::Address(address.to_owned()))?;
+        // A connection that was cut in silence is found out by keepalive, not by request after request.
+        Ok(endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(Duration::from_secs(2))
+            .keep_alive_timeout(Duration::from_secs(2))
+            .tcp_nodelay(true))
+    }
+}
+
+// === impl Admins ===
+
+impl std::fmt::Debug for Admins {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admins").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+impl Admins {
+    /// The gRPC listeners of one or more admins, as `http://127.0.0.1:8510`, and the credential of a member with role
+    /// validator, as `keyward members create NAME --role validator` prints it.
+    pub fn at<A: Into<String>>(addresses: impl IntoIterator<Item = A>, credential: &str) -> Self {
+        let addresses = addresses.into_iter().map(Into::into).collect();
+        Self { addresses, credential: credential.trim().to_owned(), name: None, insecure_plaintext: false }
+    }
+
+    /// What this process is called in logs of admins; unique to it. Default: a random id.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Allows admins beyond this machine, to which the credential travels in plaintext. For private networks only.
+    #[must_use]
+    pub const fn insecure_plaintext(mut self) -> Self {
+        self.insecure_plaintext = true;
+        self
+    }
+
+    pub(crate) fn upstream(&self) -> Result<Upstream, ConfigError> {
+        if self.addresses.is_empty() {
+            return Err(ConfigError::NoAddress);
+        }
+        let admins = self.addresses.iter().map(|address| checked(address, self.insecure_plaintext));
+        let admins = admins.collect::<Result<_, _>>()?;
+        let authorization = bearer(&self.credential).ok_or(ConfigError::Credential)?;
+        Ok(Upstream::Remote { admins, authorization })
+    }
+
+    pub(crate) fn validator_id(&self) -> String {
+        self.name.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string())
+    }
+}
+
+/// An address of a TCP listener to which a secret may be sent.
+fn checked(address: &str, insecure_plaintext: bool) -> Result<Uri, ConfigError> {
+    let not_one = || ConfigError::Address(address.to_owned());
+    let uri: Uri = address.parse().map_err(|_| not_one())?;
+    if uri.scheme_str() != Some("http") || uri.port().is_none() {
+        return Err(not_one());
+    }
+    if !insecure_plaintext && !is_local(uri.host()) {
+        return Err(ConfigError::Plaintext(address.to_owned()));
+    }
+    Ok(uri)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(address: &str) -> Option<ConfigError> {
+        Validators::at([address]).endpoints().err()
+    }
+
+    #[test]
+    fn an_address_says_how_to_reach_a_validator_and_a_secret_does_not_leave_the_machine_unasked() {
+        for good in ["http://127.0.0.1:8520", "http://localhost:8520", "http://[::1]:8520", "unix:/run/k/grpc.sock"] {
+            assert_eq!(fault(good), None, "{good}");
+        }
+        for bad in ["", "127.0.0.1:8520", "http://127.0.0.1", "https://127.0.0.1:8520", "ftp://127.0.0.1:8520"] {
+            assert_eq!(fault(bad), Some(ConfigError::Address(bad.to_owned())));
+        }
+        let away = "http://validator.internal:8520";
+        assert_eq!(fault(away), Some(ConfigError::Plaintext(away.to_owned())));
+        assert!(Validators::at([away]).insecure_plaintext().endpoints().is_ok());
+        assert_eq!(Validators::at(Vec::<String>::new()).endpoints().err(), Some(ConfigError::NoAddress));
+        let admins = Admins::at([away], "kwm_x");
+        assert_eq!(admins.upstream().err(), Some(ConfigError::Plaintext(away.to_owned())));
+        assert!(admins.insecure_plaintext().upstream().is_ok());
+    }
+
+    #[test]
+    fn a_credential_is_repeated_nowhere() {
+        let admins = Admins::at(["http://127.0.0.1:8510"], "hunter2\n3");
+        assert_eq!(admins.upstream().err(), Some(ConfigError::Credential));
+        assert!(!format!("{admins:?} {}", ConfigError::Credential).contains("hunter"));
+    }
+}

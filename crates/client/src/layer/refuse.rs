@@ -1,0 +1,34 @@
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+use keyward_domain::Refusal;
+use tonic::{Code, Status};
+
+/// What bodies of refusals are made of.
+pub(super) type Bytes = tonic::codegen::Bytes;
+
+/// The answer in whichever of the two the request was asked in.
+pub(super) fn refuse(refusal: &Refusal, asked: &HeaderMap) -> Response<Full<Bytes>> {
+    let kind = asked.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    if kind.starts_with(b"application/grpc") { grpc(refusal) } else { problem(refusal) }
+}
+
+fn grpc(refusal: &Refusal) -> Response<Full<Bytes>> {
+    let code = match refusal.status {
+        401 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        _ => Code::Unavailable,
+    };
+    Status::new(code, refusal.message).into_http()
+}
+
+fn problem(refusal: &Refusal) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(refusal.body));
+    *response.status_mut() = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(value) = refusal.www_authenticate {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(value));
+    }
+    response
+}
