@@ -110,7 +110,7 @@ impl Shared {
 
     pub(crate) fn enforced(&self, own_is_enough: bool, own: Enforcement) -> Option<Enforcement> {
         match self.barrier.as_ref()?.standing(at(0)) {
-            Standing::Alone if own_is_enough => Some(own),
+            Standing::Clear if own_is_enough => Some(own),
             Standing::WaitedOut => Some(Enforcement { lapsed: own.lapsed + 1, missing: 0, ..own }),
             _ => None,
         }
@@ -146,7 +146,7 @@ impl Shared {
 }
 
 fn listing(asked: Instant, former: bool, policy: &Policy) -> Listing {
-    let node = |incarnation| AdminNode { incarnation, lease: policy.lease, heartbeat: 0 };
+    let node = |incarnation| AdminNode { incarnation, lease: policy.lease, heartbeat: 0, address: None };
     Listing { asked, nodes: former.then_some(FORMER).into_iter().map(node).collect() }
 }
 
@@ -159,7 +159,7 @@ impl World {
             Step::DeactivateElsewhere => {
                 // There this admin is listed, and no early end of the wait is known of.
                 let mut barrier = Barrier::new(at(0));
-                let nodes = vec![AdminNode { incarnation: OWN, lease: policy.lease, heartbeat: 0 }];
+                let nodes = vec![AdminNode { incarnation: OWN, lease: policy.lease, heartbeat: 0, address: None }];
                 barrier.listed(ELSEWHERE, &Listing { asked: at(0), nodes }, &policy);
                 (shared.barrier, shared.elsewhere) = (Some(barrier), true);
                 state.call = Call::Waiting;

@@ -12,4 +12,6 @@ pub struct AdminNode {
     pub lease: Duration,
     /// How many heartbeats it has committed.
     pub heartbeat: i64,
+    /// URL at which other admins reach it, as `http://10.0.0.1:8510`; `None`: they cannot.
+    pub address: Option<String>,
 }

@@ -1,4 +1,4 @@
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use keyward_domain::{AdminNode, Revision, Uid};
@@ -33,6 +33,17 @@ pub struct Barrier {
     committed: Instant,
     /// Other lives that may have leases in use, once known.
     others: Option<Others>,
+    /// What other lives said of their own validators.
+    cleared: BTreeMap<Uid, Cleared>,
+}
+
+/// How an admin found that none of its validators answers from before a change any more, nor ever will.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Cleared {
+    /// Sessions that acknowledged the change.
+    pub acked: usize,
+    /// Sessions whose leases ran out instead.
+    pub lapsed: usize,
 }
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -49,8 +60,8 @@ pub enum Standing {
     Unknown,
     /// So many other lives may have leases from before in use, until then.
     Blocked(usize, Instant),
-    /// There is no other life.
-    Alone,
+    /// No other life has leases from before in use: there is none, or each has said so.
+    Clear,
     /// Every lease from before has run out, of this admin too.
     WaitedOut,
 }
@@ -58,7 +69,7 @@ pub enum Standing {
 impl Barrier {
     /// For a change that was known to be committed at `committed`.
     pub const fn new(committed: Instant) -> Self {
-        Self { committed, others: None }
+        Self { committed, others: None, cleared: BTreeMap::new() }
     }
 
     /// Takes a listing by `own`, the life that waits; one that was asked for before the commit says nothing.
@@ -75,13 +86,27 @@ impl Barrier {
         others.waited_for.retain(|uid| nodes().any(|node| node.incarnation == *uid));
     }
 
+    /// Takes what a life said of its own validators. It may be asked before it was listed; it says so for good, because what
+    /// it feeds a validator before the next grant has the change in it.
+    pub fn cleared(&mut self, life: Uid, cleared: Cleared) {
+        self.cleared.insert(life, cleared);
+    }
+
+    /// What those that were asked said, summed up.
+    pub fn sum(&self) -> Cleared {
+        self.cleared.values().fold(Cleared::default(), |sum, each| Cleared {
+            acked: sum.acked + each.acked,
+            lapsed: sum.lapsed + each.lapsed,
+        })
+    }
+
     /// Where the wait stands at `now`.
     pub fn standing(&self, now: Instant) -> Standing {
         let Some(others) = &self.others else { return Standing::Unknown };
         let until = self.committed.plus(others.wait_out);
-        match others.waited_for.len() {
+        match others.waited_for.iter().filter(|life| !self.cleared.contains_key(life)).count() {
             _ if until <= now => Standing::WaitedOut,
-            0 => Standing::Alone,
+            0 => Standing::Clear,
             count => Standing::Blocked(count, until),
         }
     }
@@ -90,7 +115,7 @@ impl Barrier {
     #[must_use]
     pub fn canonical(&self, now: Instant, useless: Instant) -> Self {
         let committed = Instant::from_nanos(self.committed.as_nanos().saturating_sub(now.as_nanos())).max(useless);
-        Self { committed, others: self.others.clone() }
+        Self { committed, others: self.others.clone(), cleared: self.cleared.clone() }
     }
 }
 
@@ -156,7 +181,12 @@ mod tests {
     }
 
     fn listing(asked: i64, others: &[(u8, u64)]) -> Listing {
-        let node = |uid, seconds| AdminNode { incarnation: uid, lease: Duration::from_secs(seconds), heartbeat: 1 };
+        let node = |uid, seconds| AdminNode {
+            incarnation: uid,
+            lease: Duration::from_secs(seconds),
+            heartbeat: 1,
+            address: None,
+        };
         let others = others.iter().map(|(uid, seconds)| node(Uid::from_bytes([*uid; 16]), *seconds));
         Listing { asked: at(asked), nodes: others.chain([node(OWN, 10)]).collect() }
     }
@@ -171,7 +201,7 @@ mod tests {
         listed(&mut barrier, 4, &[]);
         assert_eq!(barrier.standing(at(100)), Standing::Unknown);
         listed(&mut barrier, 5, &[]);
-        assert_eq!(barrier.standing(at(6)), Standing::Alone);
+        assert_eq!(barrier.standing(at(6)), Standing::Clear);
     }
 
     #[test]
@@ -183,7 +213,21 @@ mod tests {
         assert_eq!(barrier.standing(at(2)), Standing::Blocked(1, at(11)), "3 began after the commit");
         assert_eq!(barrier.standing(at(11)), Standing::WaitedOut);
         listed(&mut barrier, 3, &[(3, 10)]);
-        assert_eq!(barrier.standing(at(3)), Standing::Alone);
+        assert_eq!(barrier.standing(at(3)), Standing::Clear);
+    }
+
+    #[test]
+    fn others_that_have_said_so_are_waited_for_no_longer() {
+        let other = |uid| Uid::from_bytes([uid; 16]);
+        let mut barrier = Barrier::new(at(0));
+        // Asked at once, by an older listing.
+        barrier.cleared(other(1), Cleared { acked: 2, lapsed: 0 });
+        assert_eq!(barrier.standing(at(0)), Standing::Unknown, "there may be more of them");
+        listed(&mut barrier, 1, &[(1, 10), (2, 10)]);
+        assert_eq!(barrier.standing(at(1)), Standing::Blocked(1, at(11)));
+        barrier.cleared(other(2), Cleared { acked: 1, lapsed: 1 });
+        assert_eq!(barrier.standing(at(1)), Standing::Clear);
+        assert_eq!(barrier.sum(), Cleared { acked: 3, lapsed: 1 });
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod sessions;
 mod table;
 mod watch;
 
-pub use barrier::{Barrier, Listing, Settled, Standing};
+pub use barrier::{Barrier, Cleared, Listing, Settled, Standing};
 pub use basis::Basis;
 pub use clock::{BootClock, Clock, Instant};
 pub use follower::{Follower, FollowerError, Message, Position, Reply};

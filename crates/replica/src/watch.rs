@@ -56,7 +56,7 @@ mod tests {
 
     fn listing(asked: i64, heartbeat: i64) -> Listing {
         let lease = Duration::from_secs(10);
-        let node = AdminNode { incarnation: Uid::from_bytes([1; 16]), lease, heartbeat };
+        let node = AdminNode { incarnation: Uid::from_bytes([1; 16]), lease, heartbeat, address: None };
         Listing { asked: at(asked), nodes: vec![node] }
     }
 

@@ -35,7 +35,7 @@ const SOON: Duration = Duration::from_secs(2);
 /// A new life.
 async fn born(store: &Store) -> Uid {
     let incarnation = Uid::generate();
-    store.register_admin(incarnation, LEASE).await.unwrap();
+    store.register_admin(incarnation, LEASE, None).await.unwrap();
     incarnation
 }
 
@@ -46,7 +46,7 @@ async fn beat(store: &Store, incarnation: Uid) -> Pulse {
 
 /// How a heartbeat lists a life of [`born`].
 fn listed(incarnation: Uid, heartbeat: i64) -> AdminNode {
-    AdminNode { incarnation, lease: LEASE, heartbeat }
+    AdminNode { incarnation, lease: LEASE, heartbeat, address: None }
 }
 
 /// Lives in an order of their own; the databases list them in theirs.
@@ -61,7 +61,8 @@ async fn a_heartbeat_counts_up_and_finds_head_lives_and_time(db: &Database) {
     let first = born(&one).await;
     assert_eq!(beat(&one, first).await.nodes, [listed(first, 1)]);
     let (second, lease) = (Uid::generate(), Duration::from_millis(1_234));
-    other.register_admin(second, lease).await.unwrap();
+    let address = Some("http://10.0.0.2:8510".to_owned());
+    other.register_admin(second, lease, address.as_deref()).await.unwrap();
     for n in 0..3 {
         create_key(&other, &key_name(&format!("key_{n}"))).await;
         let before = store.now().await.unwrap();
@@ -70,10 +71,10 @@ async fn a_heartbeat_counts_up_and_finds_head_lives_and_time(db: &Database) {
         assert_eq!(pulse.head, store.head().await.unwrap());
         assert_eq!(pulse.head.revision, Revision(START.0 + n + 1));
         assert!(before <= pulse.time && pulse.time <= after, "{before:?} {:?} {after:?}", pulse.time);
-        let silent = AdminNode { incarnation: second, lease, heartbeat: 0 };
+        let silent = AdminNode { incarnation: second, lease, heartbeat: 0, address: address.clone() };
         assert_eq!(sorted(pulse.nodes), sorted(vec![listed(first, n + 2), silent]));
     }
-    let beating = AdminNode { incarnation: second, lease, heartbeat: 1 };
+    let beating = AdminNode { incarnation: second, lease, heartbeat: 1, address };
     assert_eq!(sorted(beat(&other, second).await.nodes), sorted(vec![listed(first, 4), beating]));
 }
 
@@ -83,7 +84,7 @@ async fn a_life_that_is_registered_again_goes_on(db: &Database) {
     let store = db.started().await;
     let life = born(&store).await;
     beat(&store, life).await;
-    store.register_admin(life, LEASE * 2).await.unwrap();
+    store.register_admin(life, LEASE * 2, None).await.unwrap();
     assert_eq!(beat(&store, life).await.nodes, [listed(life, 2)]);
 }
 

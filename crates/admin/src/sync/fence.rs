@@ -124,7 +124,7 @@ impl State {
                 let (missing, only_others) = (own.missing + others, own.missing == 0);
                 return (FenceOutcome { missing, only_others, ..own }, look_again.min(until.since(now)));
             }
-            Standing::Alone => own,
+            Standing::Clear => own,
             // Nobody's lease reaches so far, whether or not its holder has been heard of.
             Standing::WaitedOut => {
                 FenceOutcome { lapsed: own.lapsed + own.missing, missing: 0, waited_out: true, ..own }

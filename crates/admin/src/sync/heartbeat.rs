@@ -30,7 +30,7 @@ impl Shared {
     /// Begins a life: from here on others wait for it.
     pub(super) async fn register(store: &Store, policy: &Policy) -> Result<Self, Error> {
         let incarnation = Uid::generate();
-        store.register_admin(incarnation, policy.lease).await?;
+        store.register_admin(incarnation, policy.lease, None).await?;
         Ok(Self {
             incarnation,
             basis: Basis::default(),
@@ -168,7 +168,7 @@ impl Publisher {
     async fn live_again(&self, before: Uid, next: Uid, policy: &Policy) -> bool {
         self.with_shared(|shared| shared.basis.lose());
         tracing::warn!(incarnation = %before, "struck off by another admin, after a long silence; beginning anew");
-        match self.answered(self.store().register_admin(next, policy.lease)).await {
+        match self.answered(self.store().register_admin(next, policy.lease, None)).await {
             Ok(()) => self.with_shared(|shared| shared.incarnation = next).is_some(),
             Err(error) => {
                 tracing::warn!(%error, "cannot begin anew");

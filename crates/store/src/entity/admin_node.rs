@@ -7,6 +7,7 @@ pub struct Model {
     pub incarnation: Uuid,
     pub lease_ms: i64,
     pub heartbeat: i64,
+    pub address: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -25,13 +25,19 @@ pub struct Pulse {
 
 /// The lives of the admin processes that share this database.
 impl Store {
-    /// Notes that a life begins. To be done before it reads anything. May be repeated when its outcome is unknown.
+    /// Notes that a life begins, and at which URL other admins reach it, if at any. To be done before it reads anything. May
+    /// be repeated when its outcome is unknown.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`.
-    pub async fn register_admin(&self, incarnation: Uid, lease: Duration) -> Result<(), Error> {
+    pub async fn register_admin(&self, incarnation: Uid, lease: Duration, address: Option<&str>) -> Result<(), Error> {
         let lease_ms = i64::try_from(lease.as_millis()).map_err(corrupt)?;
-        let row = ActiveModel { incarnation: Set(incarnation.into()), lease_ms: Set(lease_ms), heartbeat: Set(0) };
+        let row = ActiveModel {
+            incarnation: Set(incarnation.into()),
+            lease_ms: Set(lease_ms),
+            heartbeat: Set(0),
+            address: Set(address.map(str::to_owned)),
+        };
         let once = OnConflict::column(Column::Incarnation).do_nothing().to_owned();
         let insert = Entity::insert(row).on_conflict(once).exec_without_returning(&self.pulse()).await;
         insert.map(|_| ()).map_err(|e| unavailable(&e))
@@ -90,5 +96,5 @@ impl Store {
 
 fn to_node(row: &Model) -> Result<AdminNode, Error> {
     let lease = Duration::from_millis(u64::try_from(row.lease_ms).map_err(corrupt)?);
-    Ok(AdminNode { incarnation: row.incarnation.into(), lease, heartbeat: row.heartbeat })
+    Ok(AdminNode { incarnation: row.incarnation.into(), lease, heartbeat: row.heartbeat, address: row.address.clone() })
 }
