@@ -11,6 +11,7 @@ use keyward_proto::admin::Key;
 use keyward_proto::admin::receipt::EnforcedBy;
 use keyward_tests::client::{Admin, on_platform};
 use keyward_tests::keyward::{Serve, Validator};
+use keyward_tests::proxy::{Network, Proxy};
 use keyward_tests::{report, web};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -74,11 +75,56 @@ fn validators(at: &[SocketAddr]) -> Validators {
 
 /// A client with a replica of its own, that may answer.
 pub(super) async fn embedded(serve: &Serve, admin: &Admin) -> Client {
+    embedded_at(serve.admin, admin).await
+}
+
+async fn embedded_at(at: SocketAddr, admin: &Admin) -> Client {
     let roles = [on_platform(keyward_proto::admin::Role::Validator)];
     let credential = admin.create_member("my_service", &roles).await.unwrap();
-    let client = Client::embedded(&Admins::at([format!("http://{}", serve.admin)], &credential)).unwrap();
+    let client = Client::embedded(&Admins::at([format!("http://{at}")], &credential)).unwrap();
     tokio::time::timeout(PATIENCE, client.ready()).await.unwrap();
     client
+}
+
+#[tokio::test]
+async fn nobody_is_asked_for_any_project_by_a_name_that_is_none() {
+    let serve = Serve::start();
+    let admin = Admin::connect(serve.admin, &serve.root()).await;
+    let token = admin.create_project("6666").await.unwrap().default_token;
+    for client in [by_call(&[serve.validator]), by_stream(&[serve.validator]), embedded(&serve, &admin).await] {
+        for project in ["", "projects/6666", "66-66"] {
+            let expectation = Expectation { project: Some(project), ..Expectation::default() };
+            assert_eq!(client.validate(&token, &expectation).await, Err(Unavailable::NoVerdict(3)), "{project:?}");
+        }
+        let expectation = Expectation { project: Some("6666"), ..Expectation::default() };
+        assert_eq!(client.validate(&token, &expectation).await.unwrap().verdict, Verdict::Valid);
+    }
+}
+
+/// A deactivation does not return while a replica has not heard of it and may still answer.
+#[tokio::test]
+async fn a_replica_that_hears_nothing_is_waited_for() {
+    let serve = Serve::start_with(&["--lease", "2s"]);
+    let admin = Admin::connect(serve.admin, &serve.root()).await;
+    admin.create_project("6666").await.unwrap();
+    let token = admin.create_key("6666", "a").await.unwrap().token;
+    let network = Proxy::to(serve.admin).await;
+    let client = embedded_at(network.at, &admin).await;
+    network.set(Network::Silent);
+    let deactivation = tokio::spawn({
+        let admin = admin.clone();
+        async move { admin.deactivate("6666", "a").await.unwrap().receipt.unwrap() }
+    });
+    let (mut accepted_before, any) = (0, Expectation::default());
+    while !deactivation.is_finished() {
+        accepted_before += usize::from(client.validate(&token, &any).await.is_ok_and(|v| v.verdict == Verdict::Valid));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // The last answer may have been under way when it returned; this one is not.
+    let after = client.validate(&token, &any).await;
+    assert!(!after.as_ref().is_ok_and(|validation| validation.verdict == Verdict::Valid), "{after:?}");
+    assert_eq!(deactivation.await.unwrap().enforced_by(), EnforcedBy::WaitOut);
+    assert!(accepted_before > 10, "{accepted_before}: the replica was of no danger");
 }
 
 /// What every way to ask must do.
@@ -272,8 +318,9 @@ async fn an_embedded_replica_is_waited_for_and_has_no_answers_when_its_lease_has
         tokio::time::sleep(Duration::from_millis(1)).await;
     };
     report::line(&format!("an embedded replica without its admin: no answers after {:?}", last - died));
-    // Its lease cannot have begun after the admin died.
+    // Its lease cannot have begun after the admin died; and it rides out what it can.
     assert!(last - died <= LEASE + Duration::from_millis(100), "{:?}", last - died);
+    assert!(last - died >= LEASE / 2, "{:?}", last - died);
     for _ in 0..100 {
         assert_eq!(client.validate(&token, &any).await, Err(Unavailable::NoLease), "and none later");
     }

@@ -7,6 +7,8 @@
 //! curl -i -H "x-api-key: $TOKEN" http://127.0.0.1:8092/
 //! ```
 
+use std::time::Duration;
+
 use anyhow::Context;
 use axum::routing::get;
 use axum::{Extension, Router};
@@ -24,7 +26,8 @@ async fn main() -> anyhow::Result<()> {
     let credential = std::fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
     let keyward = Client::embedded(&Admins::at([admin], &credential))?;
     // Until the replica is complete, requests would be answered 503.
-    keyward.ready().await;
+    let ready = tokio::time::timeout(Duration::from_secs(30), keyward.ready()).await;
+    ready.context("no lease in 30 s: is that the address of an admin, and the credential of a validator?")?;
     let app = Router::new()
         .route("/", get(|Extension(key): Extension<ApiKey>| async move { format!("hello, {}\n", key.name()) }))
         // Good keys of ANY project: this service tells them apart by the key's name.

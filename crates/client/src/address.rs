@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use keyward_domain::is_local;
-use keyward_sync::{Upstream, bearer};
+use keyward_sync::{Upstream, bearer, is_validator_id};
 use tonic::transport::{Endpoint, Uri};
 
 /// How long a question may take unless told otherwise: as long as the gateways under `deploy/` wait.
@@ -28,6 +28,9 @@ pub enum ConfigError {
     /// Not a credential. What was given instead is not repeated here.
     #[error("the credential cannot be one: a member's is what `keyward members create --role validator` prints")]
     Credential,
+    /// The name of the process breaks its rule.
+    #[error("{0}: the name of a process is 1 to 64 letters, digits and hyphens")]
+    Name(String),
     /// A project's id breaks its rule, which this says.
     #[error("{0}")]
     Project(String),
@@ -120,7 +123,7 @@ impl Admins {
         Self { addresses, credential: credential.trim().to_owned(), name: None, insecure_plaintext: false }
     }
 
-    /// What this process is called in logs of admins; unique to it. Default: a random id.
+    /// What this process is called in logs of admins; unique to it: 1 to 64 letters, digits and hyphens. Default: a random id.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
@@ -141,6 +144,9 @@ impl Admins {
         let admins = self.addresses.iter().map(|address| checked(address, self.insecure_plaintext));
         let admins = admins.collect::<Result<_, _>>()?;
         let authorization = bearer(&self.credential).ok_or(ConfigError::Credential)?;
+        if let Some(name) = self.name.as_deref().filter(|name| !is_validator_id(name)) {
+            return Err(ConfigError::Name(name.to_owned()));
+        }
         Ok(Upstream::Remote { admins, authorization })
     }
 
@@ -184,7 +190,10 @@ mod tests {
         assert_eq!(Validators::at(Vec::<String>::new()).endpoints().err(), Some(ConfigError::NoAddress));
         let admins = Admins::at([away], "kwm_x");
         assert_eq!(admins.upstream().err(), Some(ConfigError::Plaintext(away.to_owned())));
-        assert!(admins.insecure_plaintext().upstream().is_ok());
+        let admins = admins.insecure_plaintext();
+        assert!(admins.upstream().is_ok());
+        assert!(admins.clone().named("my-service-1").upstream().is_ok());
+        assert_eq!(admins.named("my_service").upstream().err(), Some(ConfigError::Name("my_service".to_owned())));
     }
 
     #[test]

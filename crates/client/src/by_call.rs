@@ -49,15 +49,15 @@ impl ByCall {
         let patience = if self.validators.len() > 1 { self.patience / TRIES } else { self.patience };
         let mut failure = Unavailable::NoAnswer;
         for _ in 0..TRIES {
-            let turn = self.turn.load(Ordering::Relaxed);
-            let asked = tokio::time::timeout(patience, self.ask(turn, request.clone())).await;
+            let turn = Turn { of: &self.turn, asked: self.turn.load(Ordering::Relaxed), answered: false };
+            let asked = tokio::time::timeout(patience, self.ask(turn.asked, request.clone())).await;
             match asked.unwrap_or(Err(Unavailable::NoAnswer)) {
-                Ok(validation) => return Ok(validation),
-                Err(Unavailable::NoVerdict(code)) => return Err(Unavailable::NoVerdict(code)),
-                Err(unavailable) => failure = unavailable,
+                Err(unavailable @ (Unavailable::NoLease | Unavailable::NoAnswer)) => failure = unavailable,
+                verdict_or_fault => {
+                    turn.answered();
+                    return verdict_or_fault;
+                }
             }
-            // Unless somebody else has moved on from it already.
-            let _ = self.turn.compare_exchange(turn, turn.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed);
         }
         Err(failure)
     }
@@ -72,6 +72,30 @@ impl ByCall {
 
     pub(crate) fn leave(&self) {
         self.left.store(true, Ordering::Relaxed);
+    }
+}
+
+/// One question to one validator. Dropped without an answer, also because whoever asked would not wait so long, it leaves
+/// the next question to the next validator.
+struct Turn<'a> {
+    of: &'a AtomicUsize,
+    asked: usize,
+    answered: bool,
+}
+
+impl Turn<'_> {
+    fn answered(mut self) {
+        self.answered = true;
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            // Unless somebody else has moved on from it already.
+            let next = self.asked.wrapping_add(1);
+            let _ = self.of.compare_exchange(self.asked, next, Ordering::Relaxed, Ordering::Relaxed);
+        }
     }
 }
 

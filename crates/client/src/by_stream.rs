@@ -20,8 +20,11 @@ use crate::validation::{Unavailable, Validation};
 /// Questions without an answer on a stream; further ones wait.
 const IN_FLIGHT: usize = 1_024;
 
-/// How long a validator may take to open a stream.
+/// How long a lone validator may take to open a stream. Of several, none is waited for so long.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A stream that lasted so long went well: the next one need not be waited for.
+const GOOD_STREAM: Duration = Duration::from_secs(1);
 
 /// Asks down one stream, which a task in the background keeps open.
 #[derive(Debug)]
@@ -34,6 +37,8 @@ pub(crate) struct ByStream {
 /// One token, and who waits for the answer.
 struct Question {
     request: ValidateTokenRequest,
+    /// Validators that had no answer to it.
+    without_answer: usize,
     asker: oneshot::Sender<Result<Validation, Unavailable>>,
 }
 
@@ -44,7 +49,7 @@ impl ByStream {
         let (patience, validators) = (validators.patience(), validators.endpoints()?);
         // One that hangs leaves time for another.
         let overdue = if validators.len() > 1 { patience / 2 } else { patience };
-        let desk = Desk { validators, overdue, turn: 0, asked, again: VecDeque::new() };
+        let desk = Desk { validators, overdue, turn: 0, failures: 0, asked, again: VecDeque::new() };
         tokio::spawn(desk.run(stops));
         Ok(Self { questions, patience, stop })
     }
@@ -52,7 +57,7 @@ impl ByStream {
     pub(crate) async fn validate(&self, token: &str, expectation: &Expectation<'_>) -> Result<Validation, Unavailable> {
         let answered = async {
             let (asker, answer) = oneshot::channel();
-            let question = Question { request: request(token, expectation), asker };
+            let question = Question { request: request(token, expectation), without_answer: 0, asker };
             self.questions.send(question).await.map_err(|_| Unavailable::NoAnswer)?;
             answer.await.unwrap_or(Err(Unavailable::NoAnswer))
         };
@@ -72,6 +77,8 @@ struct Desk {
     overdue: Duration,
     /// Which of them is next.
     turn: usize,
+    /// How many in a row have been of no use.
+    failures: usize,
     asked: mpsc::Receiver<Question>,
     /// What a stream that ended has left without an answer. To judge a token twice does no harm.
     again: VecDeque<Question>,
@@ -105,21 +112,24 @@ impl Desk {
     async fn serve(&mut self) {
         let mut backoff = Backoff::default();
         loop {
+            let begun = Instant::now();
             let ended = match self.open().await {
                 Ok(mut line) => {
-                    let (ended, answers) = self.carry(&mut line).await;
+                    let ended = self.carry(&mut line).await;
                     self.again.extend(line.waiting.into_iter().map(|waiting| waiting.question));
-                    if answers > 0 {
-                        backoff.reset();
-                    }
                     ended
                 }
                 Err(error) => error,
             };
             tracing::warn!(error = format!("{ended:#}"), "no stream to a validator");
+            if begun.elapsed() > GOOD_STREAM {
+                self.failures = 0;
+                backoff.reset();
+            }
+            self.failures += 1;
             self.turn = (self.turn + 1) % self.validators.len();
             // All of them had their turn: a little later, then.
-            if self.turn == 0 {
+            if self.failures.is_multiple_of(self.validators.len()) {
                 tokio::time::sleep(backoff.next_wait()).await;
             }
             self.again.retain(|question| !question.asker.is_closed());
@@ -135,30 +145,24 @@ impl Desk {
             let opened = ValidateServiceClient::new(channel).stream_validate_tokens(requests).await?;
             anyhow::Ok(Line { outgoing, incoming: opened.into_inner(), next_id: 0, waiting: VecDeque::new() })
         };
-        let opened = tokio::time::timeout(PATIENCE, opening).await.context("no stream in time")?;
+        let patience = if self.validators.len() > 1 { self.overdue.min(PATIENCE) } else { PATIENCE };
+        let opened = tokio::time::timeout(patience, opening).await.context("no stream in time")?;
         opened.with_context(|| format!("{} opens no stream", endpoint.uri()))
     }
 
-    /// Carries questions up and answers down until the stream is of no more use; why, and how many answers there were.
-    async fn carry(&mut self, line: &mut Line) -> (anyhow::Error, u64) {
-        let mut answers = 0;
+    /// Carries questions up and answers down until the stream is of no more use, and says why.
+    async fn carry(&mut self, line: &mut Line) -> anyhow::Error {
         loop {
             let oldest = line.waiting.front().map(|waiting| waiting.since);
             let ended = tokio::select! {
                 question = next(&mut self.again, &mut self.asked), if line.waiting.len() < IN_FLIGHT => {
                     line.ask(question).await
                 }
-                said = line.incoming.message() => match line.hear(said, self.validators.len() > 1) {
-                    Ok(()) => {
-                        answers += 1;
-                        Ok(())
-                    }
-                    ended => ended,
-                },
+                said = line.incoming.message() => line.hear(said, self.validators.len()),
                 () = overdue(oldest, self.overdue) => Err(anyhow::anyhow!("the validator hangs")),
             };
             if let Err(error) = ended {
-                return (error, answers);
+                return error;
             }
         }
     }
@@ -189,14 +193,14 @@ impl Line {
         self.outgoing.try_send(request).context("the stream takes no more questions")
     }
 
-    /// `others`: there are other validators, who may do better than one that has no answer now.
+    /// `validators`: how many there are; others may do better than one that has no answer now.
     fn hear(
         &mut self,
         said: Result<Option<StreamValidateTokensResponse>, tonic::Status>,
-        others: bool,
+        validators: usize,
     ) -> anyhow::Result<()> {
         let Some(said) = said? else { bail!("the validator ended the stream") };
-        let waiting = self.waiting.pop_front().context("an answer without a question")?;
+        let mut waiting = self.waiting.pop_front().context("an answer without a question")?;
         if waiting.id != said.id {
             // Nobody may be given an answer about another token.
             bail!("an answer to another question");
@@ -206,10 +210,12 @@ impl Line {
             Some(Outcome::Error(error)) => Err(Unavailable::of(error.code, &error.reason)),
             None => Err(crate::validation::UNREADABLE),
         };
-        if let (Err(unavailable @ (Unavailable::NoLease | Unavailable::NoAnswer)), true) = (&answer, others) {
-            let why = unavailable.to_string();
-            self.waiting.push_front(waiting);
-            bail!("the validator has no answer: {why}");
+        if let Err(unavailable @ (Unavailable::NoLease | Unavailable::NoAnswer)) = answer {
+            waiting.question.without_answer += 1;
+            if waiting.question.without_answer < validators {
+                self.waiting.push_front(waiting);
+                bail!("the validator has no answer: {unavailable}");
+            }
         }
         // Whoever asked may have gone.
         let _ = waiting.question.asker.send(answer);
@@ -219,8 +225,9 @@ impl Line {
 
 /// Waits until the oldest question has gone without an answer for too long.
 async fn overdue(oldest: Option<Instant>, after: Duration) {
-    match oldest {
-        Some(since) => tokio::time::sleep_until(since + after).await,
+    // One that would be waited for beyond the end of time is never overdue.
+    match oldest.and_then(|since| since.checked_add(after)) {
+        Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

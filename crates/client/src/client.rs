@@ -1,19 +1,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward_domain::{Expectation, Revision, Verdict};
+use keyward_domain::{Expectation, ProjectId, Revision, Verdict};
+use tonic::Code;
 
 use crate::address::{Admins, ConfigError, Validators};
 use crate::by_call::ByCall;
 use crate::by_stream::ByStream;
 use crate::embedded::Embedded;
-use crate::validation::{Unavailable, Validation};
+use crate::validation::{UNREADABLE, Unavailable, Validation};
 
 /// The longest text that can be a token, in bytes. Longer ones are not carried anywhere.
 const LONGEST_TOKEN: usize = 64;
 
-/// How often [`Client::ready`] looks.
-const READY_INTERVAL: Duration = Duration::from_millis(5);
+/// How long [`Client::ready`] waits before it looks again: at first, and at most.
+const SOON: Duration = Duration::from_millis(5);
+const SELDOM: Duration = Duration::from_millis(100);
 
 /// Judges tokens, in one of three ways. Cheap to clone; clones share connections, streams and memory.
 #[derive(Clone, Debug)]
@@ -56,11 +58,25 @@ impl Client {
         Ok(Self(Mode::Embedded(Arc::new(Embedded::start(admins)?))))
     }
 
-    /// Judges one token. Cancel safe.
+    /// Judges one token. The expectation's project is a bare id, as `6666`; with `None` a key of ANY project passes. Cancel
+    /// safe.
     ///
     /// # Errors
     /// [`Unavailable`]: there is no answer. Refuse the request; never guess.
     pub async fn validate(&self, token: &str, expectation: &Expectation<'_>) -> Result<Validation, Unavailable> {
+        let project = expectation.project.map(|project| ProjectId::check("project", project));
+        // On the wire an empty project means any: no variable that happens to be empty may open a route to all.
+        let project = project.transpose().map_err(|_| Unavailable::NoVerdict(Code::InvalidArgument.into()))?;
+        let validation = self.judge(token, expectation).await?;
+        match (&validation.key, project) {
+            (Some(key), Some(project)) if validation.verdict == Verdict::Valid && key.project() != project => {
+                Err(UNREADABLE)
+            }
+            _ => Ok(validation),
+        }
+    }
+
+    async fn judge(&self, token: &str, expectation: &Expectation<'_>) -> Result<Validation, Unavailable> {
         if token.len() > LONGEST_TOKEN {
             return Ok(Validation { verdict: Verdict::Malformed, key: None, revision: Revision(0) });
         }
@@ -71,11 +87,13 @@ impl Client {
         }
     }
 
-    /// Waits until there are answers. Cancel safe, so that a timeout may bound it.
+    /// Waits until there are answers: for ever, if there never are, so bound it with a timeout. Cancel safe.
     pub async fn ready(&self) {
+        let mut wait = SOON;
         // The empty text is MALFORMED to whoever may answer.
         while self.validate("", &Expectation::default()).await.is_err() {
-            tokio::time::sleep(READY_INTERVAL).await;
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(SELDOM);
         }
     }
 

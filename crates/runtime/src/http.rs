@@ -23,8 +23,8 @@ const MOST_HEADERS: usize = 512;
 const LONGEST_HEAD: usize = 128 << 10;
 
 /// How long a request's head may take, counted from the end of the one before: also how long a connection may be idle. Longer
-/// than gateways keep idle connections (nginx: 60 s, Caddy: 2 min), so that it is they who close them, and no request is sent
-/// into a closing one.
+/// than gateways keep idle connections (nginx: 60 s, Caddy: 2 min, Envoy: as deploy/ tells it), so that it is they who close
+/// them, and no request is sent into a closing one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Serves until shutdown: then finishes what has begun, within the drain.
@@ -33,11 +33,26 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(180);
 /// The listener broke. A connection that cannot be accepted is logged, and no reason to end.
 pub async fn serve(listener: Listener, router: Router, shutdown: &Shutdown) -> anyhow::Result<()> {
     let connections = GracefulShutdown::new();
+    accept(listener, &router, shutdown, &connections).await?;
+    let finished = async {
+        connections.shutdown().await;
+        anyhow::Ok(())
+    };
+    bounded(shutdown, finished).await
+}
+
+/// Accepts until shutdown. The listener goes with it: who connects during the drain is refused at once, and asks another.
+async fn accept(
+    listener: Listener,
+    router: &Router,
+    shutdown: &Shutdown,
+    connections: &GracefulShutdown,
+) -> anyhow::Result<()> {
     let mut incoming = std::pin::pin!(listener.incoming());
     loop {
         let accepted = tokio::select! {
             accepted = tokio_stream::StreamExt::next(&mut incoming) => accepted,
-            () = shutdown.wait() => break,
+            () = shutdown.wait() => return Ok(()),
         };
         let stream = accepted.context("the listener ended")??;
         let service = router.clone().map_request(|request: Request<Incoming>| request.map(axum::body::Body::new));
@@ -48,11 +63,6 @@ pub async fn serve(listener: Listener, router: Router, shutdown: &Shutdown) -> a
             let _ = connection.await;
         });
     }
-    let finished = async {
-        connections.shutdown().await;
-        anyhow::Ok(())
-    };
-    bounded(shutdown, finished).await
 }
 
 fn builder() -> http1::Builder {

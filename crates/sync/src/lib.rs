@@ -7,10 +7,12 @@ mod link;
 mod stop;
 mod subscriber;
 mod upstream;
+mod validator_id;
 pub mod wire;
 
 pub use backoff::{Backoff, start_anywhere};
 pub use bearer::bearer;
 pub use stop::{Stop, StopTrigger};
 pub use subscriber::Subscriber;
-pub use upstream::Upstream;
+pub use upstream::{Upstream, lazy_channel};
+pub use validator_id::is_validator_id;

@@ -312,11 +312,21 @@ impl Subscriber {
     /// Ends everything in good order.
     async fn leave(&mut self, links: Links) {
         let Links { current, next } = links;
-        if let Next::Open(link) = next {
-            self.part_with(*link, "draining");
-        }
         self.follower.leave(current.session);
-        current.goodbye("draining").await;
+        let beside = match next {
+            Next::Open(link) => {
+                self.follower.leave(link.session);
+                Some(link)
+            }
+            Next::None(_) | Next::Opening(..) => None,
+        };
+        // Both are heard, for the process may end with this.
+        let beside = async {
+            if let Some(link) = beside {
+                link.goodbye("draining").await;
+            }
+        };
+        tokio::join!(current.goodbye("draining"), beside);
     }
 }
 

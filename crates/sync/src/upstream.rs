@@ -70,6 +70,11 @@ impl Upstream {
     }
 }
 
+/// A connection to an admin that is made when it is first used, and anew when it broke.
+pub fn lazy_channel(admin: Uri) -> Channel {
+    hardened(Endpoint::from(admin)).connect_lazy()
+}
+
 fn hardened(endpoint: Endpoint) -> Endpoint {
     endpoint
         .connect_timeout(Duration::from_secs(2))

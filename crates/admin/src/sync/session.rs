@@ -10,7 +10,7 @@ use keyward_proto::replica::{DigestKey, Goodbye, Hello, Policy, SnapshotChunk, S
 use keyward_replica::SessionId;
 use keyward_runtime::shutdown::Shutdown;
 use keyward_runtime::status;
-use keyward_sync::wire;
+use keyward_sync::{is_validator_id, wire};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
@@ -107,8 +107,7 @@ async fn hello(incoming: &mut Streaming<SyncRequest>) -> Result<Hello, Status> {
             hello.protocol
         )));
     }
-    let id = &hello.validator_id;
-    if !(1..=64).contains(&id.len()) || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+    if !is_validator_id(&hello.validator_id) {
         return Err(Status::failed_precondition("a validator_id is 1 to 64 letters, digits and hyphens"));
     }
     Ok(hello)

@@ -6,6 +6,7 @@ use tower::Layer;
 use crate::address::ConfigError;
 use crate::client::Client;
 use crate::layer::service::KeywardService;
+use crate::layer::unanswered::Unanswered;
 
 /// Lets through only requests with a valid API key, with an [`ApiKey`](crate::ApiKey) in their extensions, and answers all
 /// others itself: as HTTP with a problem (RFC 9457), and as gRPC with a status where the request is gRPC.
@@ -24,6 +25,7 @@ pub(super) struct Route {
     project: Option<ProjectId>,
     allow_client_keys: bool,
     pub(super) places: Places,
+    pub(super) unanswered: Arc<Unanswered>,
 }
 
 impl KeywardLayer {
@@ -43,7 +45,8 @@ impl KeywardLayer {
     }
 
     fn new(client: Client, project: Option<ProjectId>) -> Self {
-        Self { client, route: Arc::new(Route { project, allow_client_keys: false, places: Places::default() }) }
+        let (places, unanswered) = (Places::default(), Arc::default());
+        Self { client, route: Arc::new(Route { project, allow_client_keys: false, places, unanswered }) }
     }
 
     /// Lets in client keys (`kwc_…`) too, which the world can read. Default: they are refused.
@@ -53,7 +56,9 @@ impl KeywardLayer {
         self
     }
 
-    /// Where requests carry tokens. Default: `authorization: Bearer …` and `x-api-key: …`.
+    /// Where requests carry tokens. Default: `authorization: Bearer …` and `x-api-key: …`. With a query parameter put the layer
+    /// around axum's `Router` (`layer.layer(router)`) and not into it: a router keeps the address as it came, token included,
+    /// for `OriginalUri`.
     #[must_use]
     pub fn places(mut self, places: Places) -> Self {
         Arc::make_mut(&mut self.route).places = places;

@@ -4,6 +4,7 @@ mod credential;
 mod keyward_layer;
 mod refuse;
 mod service;
+mod unanswered;
 
 pub use keyward_layer::KeywardLayer;
 pub use service::KeywardService;

@@ -79,7 +79,7 @@ async fn decide(client: &Client, route: &Route, request: &http::request::Parts) 
             (refusal, _) => Err(refusal.unwrap_or(Refusal::UNAVAILABLE)),
         },
         Err(unavailable) => {
-            tracing::warn!(%unavailable, "a request is refused for want of an answer");
+            route.unanswered.note(unavailable);
             Err(Refusal::UNAVAILABLE)
         }
     }
