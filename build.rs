@@ -12,6 +12,7 @@ const PUBLIC: &[&str] = &[
     "keyward/admin/v1/member_service.proto",
     "keyward/admin/v1/project.proto",
     "keyward/admin/v1/sdk_service.proto",
+    "keyward/replica/v1/peer_service.proto",
     "keyward/replica/v1/replica_service.proto",
     "keyward/validate/v1/validate_service.proto",
 ];

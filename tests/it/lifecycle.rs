@@ -337,8 +337,8 @@ async fn of_two_admins_one_deactivates_on_schedule_and_once() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let head = admin.create_key("6666", "head").await.unwrap().receipt.unwrap().revision;
-    // Root, project, and for each key its creation, its schedule and its end; then this one.
-    assert_eq!(head, 2 + 3 * KEYS as i64 + 1);
+    // Root, the admins' own member, project, and for each key its creation, its schedule and its end; then this one.
+    assert_eq!(head, 3 + 3 * KEYS as i64 + 1);
     let log = processes.map(|process| process.process.log());
     let did = log.map(|log| log.lines().filter(|line| line.contains("deactivated on schedule")).count());
     assert_eq!(did[0] + did[1], KEYS, "{did:?}");

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use keyward_proto::admin::*;
+use keyward_proto::replica::peer_service_client::PeerServiceClient;
 use keyward_proto::replica::replica_service_client::ReplicaServiceClient;
-use keyward_proto::replica::{Hello, SyncRequest, sync_request};
-use keyward_tests::client::{Admin, on_platform, on_project, reason, transport};
+use keyward_proto::replica::{BarrierRequest, Hello, HintRequest, SyncRequest, sync_request};
+use keyward_tests::client::{Admin, Transport, on_platform, on_project, reason, transport};
 use keyward_tests::keyward::Serve;
 use keyward_tests::report;
 use prost::Message;
@@ -51,6 +52,8 @@ const TABLE: &[(&str, On, &str)] = &[
     ("AuditService/ListEvents", On::Project, "veso"),
     ("AuditService/VerifyLog", On::Platform, "o"),
     ("ReplicaService/Sync", On::Platform, "od"),
+    ("PeerService/Barrier", On::Platform, "a"),
+    ("PeerService/Hint", On::Platform, "a"),
 ];
 
 /// What a call comes to.
@@ -179,8 +182,18 @@ async fn call(caller: &Caller, method: &str, target: &Target) -> Result<(), Stat
             let mut client = ReplicaServiceClient::new(transport(caller.at, Some(&caller.credential)).await);
             client.sync(tokio_stream::iter([hello])).await.map(drop)
         }
+        "PeerService/Barrier" => {
+            // No life of this admin: it cannot say.
+            let request = BarrierRequest { incarnation: vec![7; 16], epoch: "any".to_owned(), revision: 1 };
+            peers(caller).await.barrier(request).await.map(|answer| assert!(!answer.get_ref().cleared))
+        }
+        "PeerService/Hint" => peers(caller).await.hint(HintRequest { revision: 1 }).await.map(drop),
         other => panic!("this walk does not know {other}: add it here and to the table"),
     }
+}
+
+async fn peers(caller: &Caller) -> PeerServiceClient<Transport> {
+    PeerServiceClient::new(transport(caller.at, Some(&caller.credential)).await)
 }
 
 fn outcome(result: Result<(), Status>) -> Outcome {

@@ -51,7 +51,8 @@ impl Cluster {
     pub fn init(&self, arguments: &[&str]) -> Output {
         let mut init = command("keyward");
         init.args(["init", "--database-url", &self.url]).arg("--keyring").arg(self.keyring());
-        init.arg("--root-credential").arg(self.credential_file()).args(arguments);
+        init.arg("--root-credential").arg(self.credential_file());
+        init.arg("--peer-credential").arg(self.peer_credential()).args(arguments);
         init.output().unwrap()
     }
 
@@ -80,13 +81,25 @@ impl Cluster {
         self.dir.path().join("root.credential")
     }
 
+    /// The file of the credential by which admins ask each other.
+    pub fn peer_credential(&self) -> PathBuf {
+        self.dir.path().join("peer.credential")
+    }
+
     /// The root member's credential.
     pub fn root(&self) -> String {
         std::fs::read_to_string(self.credential_file()).unwrap().trim().to_owned()
     }
 
-    /// A command for an admin over that database.
+    /// A command for an admin over that database, which asks the others and is asked.
     pub fn admin_command(&self, url: &str) -> Command {
+        let mut admin = self.lonely_admin_command(url);
+        admin.args(["--advertise", "http://127.0.0.1:0"]).arg("--peer-credential-file").arg(self.peer_credential());
+        admin
+    }
+
+    /// A command for an admin that does neither.
+    pub fn lonely_admin_command(&self, url: &str) -> Command {
         let mut admin = command("keyward");
         admin.args(["admin", "--database-url", url]).arg("--keyring").arg(self.keyring());
         admin.args(["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--log-format", "json"]);
@@ -98,9 +111,18 @@ impl Cluster {
         self.admin_through(name, &self.url)
     }
 
+    /// Starts an admin that neither asks others nor is asked.
+    pub fn lonely_admin(&self, name: &str) -> AdminProcess {
+        self.start_admin(name, &mut self.lonely_admin_command(&self.url))
+    }
+
     /// Starts an admin that reaches the database at another address.
     pub fn admin_through(&self, name: &str, url: &str) -> AdminProcess {
-        let mut process = Process::start(&mut self.admin_command(url), &self.log(name));
+        self.start_admin(name, &mut self.admin_command(url))
+    }
+
+    fn start_admin(&self, name: &str, command: &mut Command) -> AdminProcess {
+        let mut process = Process::start(command, &self.log(name));
         process.wait_for("readiness", |p| last_event(&p.log(), "ready"));
         let at = last_event(&process.log(), "listening").unwrap();
         AdminProcess { at: address(&at, "admin"), ops: address(&at, "admin_ops"), process }

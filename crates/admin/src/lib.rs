@@ -17,4 +17,4 @@ pub use metrics::Metrics;
 pub use sdks::{BadUrl, PublicUrl};
 pub use server::{listen, listen_in_process, ops};
 pub use setup::{Setup, SetupOutcome, open_deployment, set_up};
-pub use sync::{check_lease, put_lease};
+pub use sync::{PeerOptions, check_lease, put_lease};

@@ -8,6 +8,7 @@ use keyward_proto::admin::key_service_server::KeyServiceServer;
 use keyward_proto::admin::member_service_server::MemberServiceServer;
 use keyward_proto::admin::project_service_server::ProjectServiceServer;
 use keyward_proto::admin::sdk_service_server::SdkServiceServer;
+use keyward_proto::replica::peer_service_server::PeerServiceServer;
 use keyward_proto::replica::replica_service_server::ReplicaServiceServer;
 use keyward_runtime::grpc::{ADMIN_MESSAGE_LIMIT, add_reflection, server};
 use keyward_runtime::listener::Listener;
@@ -22,7 +23,7 @@ use tonic::service::Routes;
 
 use crate::app::App;
 use crate::grpc::auth::AuthLayer;
-use crate::grpc::{AuditApi, KeyApi, MemberApi, ProjectApi, SdkApi};
+use crate::grpc::{AuditApi, KeyApi, MemberApi, PeerApi, ProjectApi, SdkApi};
 use crate::sync::ReplicaApi;
 
 /// What reflection shows.
@@ -32,6 +33,7 @@ const REFLECTED: &[&str] = &[
     "keyward.admin.v1.MemberService",
     "keyward.admin.v1.AuditService",
     "keyward.admin.v1.SdkService",
+    "keyward.replica.v1.PeerService",
     "keyward.replica.v1.ReplicaService",
     "grpc.health.v1.Health",
 ];
@@ -51,6 +53,7 @@ pub async fn listen(app: Arc<App>, listener: Listener, shutdown: Shutdown) -> an
     health.set_serving::<AuditServiceServer<AuditApi>>().await;
     health.set_serving::<SdkServiceServer<SdkApi>>().await;
     health.set_serving::<ReplicaServiceServer<ReplicaApi>>().await;
+    health.set_serving::<PeerServiceServer<PeerApi>>().await;
 
     let replica = replica_service(&app, &shutdown, true);
     let routes = Routes::new(health_service)
@@ -63,6 +66,7 @@ pub async fn listen(app: Arc<App>, listener: Listener, shutdown: Shutdown) -> an
         )
         .add_service(AuditServiceServer::new(AuditApi(Arc::clone(&app))).max_decoding_message_size(ADMIN_MESSAGE_LIMIT))
         .add_service(SdkServiceServer::new(SdkApi(Arc::clone(&app))).max_decoding_message_size(ADMIN_MESSAGE_LIMIT))
+        .add_service(PeerServiceServer::new(PeerApi(Arc::clone(&app))).max_decoding_message_size(ADMIN_MESSAGE_LIMIT))
         .add_service(replica);
     let routes = add_reflection(routes, REFLECTED)?;
 

@@ -4,14 +4,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use keyward_store::Store;
+use keyward_domain::{MemberDraft, MemberId, Permission, Role, RoleBinding, Uid};
+use keyward_store::{Call, Store};
 use keyward_token::{Keyring, Token, TokenFormat, TokenKind};
 use zeroize::Zeroizing;
 
 use crate::files::{beside, lock_file, read_keyring, write_secret};
 use crate::first_start::bind_root;
-use crate::secrets::chain_key;
+use crate::secrets::{Secrets, chain_key};
 use crate::sync::put_lease;
+
+/// The member as which admins ask each other.
+const PEER: &str = "admins";
 
 /// What `keyward init` is told.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +26,9 @@ pub struct Setup<'a> {
     pub root_credential: &'a Path,
     /// D for admins that start from now on; `None`: as it is, or 10 s.
     pub lease: Option<Duration>,
+    /// The file of the credential by which admins ask each other. One that it holds is used; else one is made, and with it the
+    /// member `members/admins`. `None`: admins do not ask each other, or there is such a member already.
+    pub peer_credential: Option<&'a Path>,
 }
 
 /// What [`set_up`] found.
@@ -39,7 +46,7 @@ pub enum SetupOutcome {
 /// # Errors
 /// The database was made with another keyring, or cannot be reached; a file cannot be written, or holds something else.
 pub async fn set_up(database_url: &str, setup: Setup<'_>, format: &TokenFormat) -> anyhow::Result<SetupOutcome> {
-    let Setup { keyring: path, root_credential, lease } = setup;
+    let Setup { keyring: path, root_credential, lease, peer_credential } = setup;
     // Of two at once each would make a keyring.
     let _held = lock_file(&beside(path, "lock"))?;
     let found = read_keyring(path)?;
@@ -65,6 +72,9 @@ pub async fn set_up(database_url: &str, setup: Setup<'_>, format: &TokenFormat) 
     store.check_keyring(&keyring.fingerprint()).await?;
     if let Some(lease) = lease {
         put_lease(&store, lease).await?;
+    }
+    if let Some(file) = peer_credential {
+        make_peer(&store, &keyring, format, file).await?;
     }
     store.close().await;
     Ok(outcome)
@@ -93,6 +103,44 @@ async fn make_root(
         remove(file)?;
     }
     Ok(SetupOutcome::AlreadyThere)
+}
+
+/// Makes the member as which admins ask each other, or finds that it is there, with the credential in `file`.
+async fn make_peer(store: &Store, keyring: &Keyring, format: &TokenFormat, file: &Path) -> anyhow::Result<()> {
+    let id = MemberId::parse("member_id", PEER)?;
+    let secrets = Secrets::new(format.clone(), Keyring::parse(&keyring.render())?);
+    let found = read_credential(file, format)?;
+    if store.member(&id).await?.is_some() {
+        let token = found.with_context(|| {
+            format!("members/{PEER} is there, and its credential is not at {}: copy it there", file.display())
+        })?;
+        return known(store, &secrets, &token, &id)
+            .await
+            .with_context(|| format!("the credential in {}", file.display()));
+    }
+    let token = match found {
+        Some(token) => token,
+        None => {
+            let token = Token::generate(format, TokenKind::Member)?;
+            write_secret(file, &Zeroizing::new(format!("{}\n", token.expose())))?;
+            token
+        }
+    };
+    let roles = vec![RoleBinding { role: Role::AdminNode, project: None }];
+    let draft = MemberDraft { id, display_name: "Admins among themselves".to_owned(), roles };
+    let permission = Permission::MemberCreate;
+    let call = Call { actor: MemberId::root(), credential: None, permission, scope: None, request: None };
+    store.create_member(&call, &draft, &secrets.trace(&token, Uid::generate())?).await?;
+    Ok(())
+}
+
+async fn known(store: &Store, secrets: &Secrets, token: &Token, id: &MemberId) -> anyhow::Result<()> {
+    for digest in secrets.credential_digests(token.expose()) {
+        if store.member_by_credential(&digest).await?.is_some_and(|member| member.id == *id) {
+            return Ok(());
+        }
+    }
+    bail!("is not one of {}", id.name())
 }
 
 fn remove(file: &Path) -> anyhow::Result<()> {

@@ -29,7 +29,7 @@ impl App {
         let created = self.store.create_member(&call, &draft, &mint).await?;
         let credential = self.secret_of(token, created.replayed, created.member.uid)?;
         // Validators follow every revision, also those that do not concern them.
-        self.publisher.hint();
+        self.publisher.announce(created.revision);
         tracing::info!(revision = %created.revision, member = %created.member.id, actor = %caller.id, "member created");
         Ok(Created { member: created.member, credential, receipt: Receipt::at_once(created.revision) })
     }

@@ -13,7 +13,7 @@ impl App {
         member::may_change(caller)?;
         let changed = self.store.grant_role(&member::to_change(caller, None), id, role).await?;
         let revision = changed.revision;
-        self.publisher.hint();
+        self.publisher.announce(revision);
         tracing::info!(%revision, member = %id, role = %role.role, actor = %caller.id, "role granted");
         Ok((changed.into(), Receipt::at_once(revision)))
     }

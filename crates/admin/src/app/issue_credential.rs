@@ -27,7 +27,7 @@ impl App {
         let issued = self.store.issue_credential(&member::to_change(caller, request), id, &mint).await?;
         let credential = self.secret_of(token, issued.replayed, owner.uid)?;
         let revision = issued.changed.revision;
-        self.publisher.hint();
+        self.publisher.announce(revision);
         tracing::info!(%revision, credential = %issued.name, actor = %caller.id, "credential issued");
         let receipt = Receipt::at_once(revision);
         Ok(Issued { view: issued.changed.into(), name: issued.name, credential, receipt })

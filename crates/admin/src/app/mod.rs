@@ -47,7 +47,7 @@ pub(crate) use page::{Page, PageRequest};
 use crate::metrics::Metrics;
 use crate::sdks::PublicUrl;
 use crate::secrets::Secrets;
-use crate::sync::Publisher;
+use crate::sync::{PeerOptions, Publisher};
 
 /// The key-admin service, whatever it is reached through.
 #[derive(Debug)]
@@ -68,6 +68,8 @@ pub struct AppOptions {
     pub lease: Option<Duration>,
     /// Where the API is that keys open.
     pub public_url: PublicUrl,
+    /// How the admins that share the database reach each other; `None`: they do not.
+    pub peers: Option<PeerOptions>,
 }
 
 impl App {
@@ -84,7 +86,7 @@ impl App {
         options: AppOptions,
     ) -> Result<Arc<Self>, Error> {
         let secrets = Secrets::new(format, keyring);
-        let publisher = Arc::new(Publisher::load(store.clone(), metrics.clone(), options.lease).await?);
+        let publisher = Arc::new(Publisher::load(store.clone(), metrics.clone(), options.lease, options.peers).await?);
         Ok(Arc::new(Self {
             store,
             secrets,

@@ -46,7 +46,7 @@ impl App {
                 Ok(Some(done)) => {
                     tracing::info!(revision = %done.revision, key = %key.name, "key deactivated on schedule");
                     // Nobody waits for the fence; validators hear of it all the same, and the key says when it is enforced.
-                    self.publisher.hint();
+                    self.publisher.announce(done.revision);
                     count += 1;
                 }
                 Ok(None) => {}

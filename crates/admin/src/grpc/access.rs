@@ -41,6 +41,8 @@ const TABLE: &[(&str, Access)] = &[
     ("/keyward.admin.v1.AuditService/ListEvents", Access::Needs(Permission::AuditGet)),
     ("/keyward.admin.v1.AuditService/VerifyLog", Access::Needs(Permission::AuditVerify)),
     ("/keyward.replica.v1.ReplicaService/Sync", Access::Needs(Permission::Sync)),
+    ("/keyward.replica.v1.PeerService/Barrier", Access::Needs(Permission::Peer)),
+    ("/keyward.replica.v1.PeerService/Hint", Access::Needs(Permission::Peer)),
     // Probes come without a credential.
     ("/grpc.health.v1.Health/Check", Access::Anyone),
     ("/grpc.health.v1.Health/Watch", Access::Anyone),

@@ -20,6 +20,7 @@ mod list_members;
 mod list_projects;
 mod list_sdks;
 mod lookup_key;
+mod peer;
 mod reveal_token;
 mod revoke_credential;
 mod revoke_role;
@@ -31,4 +32,5 @@ mod verify_log;
 mod wait_enforced;
 mod who_am_i;
 
+pub(crate) use peer::PeerApi;
 pub(crate) use services::{AuditApi, KeyApi, MemberApi, ProjectApi, SdkApi};

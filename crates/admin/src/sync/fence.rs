@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use keyward_domain::Revision;
-use keyward_replica::{Barrier, BootClock, Clock, Standing};
+use keyward_domain::{Error, Revision, Uid};
+use keyward_replica::{Barrier, BootClock, Cleared, Clock, Standing};
 
+use crate::sync::peers::Asking;
 use crate::sync::publisher::{Publisher, State};
 
 /// How long to wait at most before looking again without a reason.
@@ -27,7 +28,7 @@ pub(crate) struct FenceOutcome {
     pub(crate) missing: usize,
     /// Leases were waited out.
     pub(crate) waited_out: bool,
-    /// Only other admins are waited for, which takes as long as leases last.
+    /// Only other admins are waited for, and none of them can be asked: that takes as long as leases last.
     pub(crate) only_others: bool,
 }
 
@@ -52,17 +53,68 @@ impl Publisher {
     ) -> FenceOutcome {
         let begun = tokio::time::Instant::now();
         let mut barrier = Barrier::new(self.committed_before(revision));
+        let mut asking = Asking::default();
         self.hint();
         self.beat_now().notify_one();
         let mut moved = self.movements();
         loop {
             moved.borrow_and_update();
-            let (outcome, look_again) = self.look(revision, &mut barrier);
+            // By the newest listing there is; who is found in one from after the commit only, is asked then.
+            self.ask_others(revision, &mut asking);
+            let (mut outcome, look_again) = self.look(revision, &mut barrier);
+            outcome.only_others &= !asking.is_open();
             // Asked each time: longer leases of others may have become known.
             let longest = self.longest_wait() + SLACK;
             let left = limit.unwrap_or(longest).min(longest).saturating_sub(begun.elapsed());
             if outcome.missing == 0 || left.is_zero() || give_up(&outcome) {
                 return outcome;
+            }
+            tokio::select! {
+                _ = moved.changed() => {}
+                (life, answer) = asking.next() => {
+                    if let Some(cleared) = answer {
+                        barrier.cleared(life, cleared);
+                    }
+                }
+                () = tokio::time::sleep((look_again + TIMER).min(left)) => {}
+            }
+        }
+    }
+
+    fn ask_others(&self, revision: Revision, asking: &mut Asking) {
+        if let (Some(peers), Some(others)) = (self.peers(), self.others()) {
+            peers.ask(asking, &others, self.epoch(), revision);
+        }
+    }
+
+    /// Waits, for another admin, until no validator of this one answers from before `revision`; `patience`: for how long at
+    /// most. `None`: that is not for this admin to say, for it is not in that life, or follows another history.
+    ///
+    /// # Errors
+    /// `NOT_YET_ENFORCED`: not in time.
+    pub(crate) async fn clear_for(
+        &self,
+        life: Uid,
+        epoch: &str,
+        revision: Revision,
+        patience: Option<Duration>,
+    ) -> Result<Option<Cleared>, Error> {
+        let begun = tokio::time::Instant::now();
+        let limit = patience.unwrap_or_else(|| self.longest_wait() + SLACK);
+        self.hint();
+        let mut moved = self.movements();
+        loop {
+            moved.borrow_and_update();
+            if epoch != self.epoch() || !self.with_shared(|shared| shared.lives_as(life)).unwrap_or(false) {
+                return Ok(None);
+            }
+            let (outcome, look_again) = self.lock().look_at_own(revision);
+            if outcome.missing == 0 {
+                return Ok(Some(Cleared { acked: outcome.acked, lapsed: outcome.lapsed }));
+            }
+            let left = limit.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                return Err(Error::not_yet_enforced(revision, outcome.missing));
             }
             tokio::select! {
                 _ = moved.changed() => {}
@@ -118,6 +170,13 @@ impl State {
             return (FenceOutcome { missing: 0, waited_out: !by_acks, ..own }, LOOK);
         }
         shared.tell(barrier, &policy);
+        let theirs = barrier.sum();
+        let own = FenceOutcome {
+            acked: own.acked + theirs.acked,
+            lapsed: own.lapsed + theirs.lapsed,
+            waited_out: own.waited_out || theirs.lapsed > 0,
+            ..own
+        };
         let outcome = match barrier.standing(now) {
             Standing::Unknown => FenceOutcome { missing: own.missing + 1, ..own },
             Standing::Blocked(others, until) => {

@@ -18,6 +18,8 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Shared {
     /// This life's number. A new one when others have struck this one off.
     pub(super) incarnation: Uid,
+    /// Where the others reach this one.
+    address: Option<String>,
     pub(super) basis: Basis,
     pub(super) listing: Listing,
     pub(super) settled: Settled,
@@ -28,17 +30,28 @@ pub(super) struct Shared {
 
 impl Shared {
     /// Begins a life: from here on others wait for it.
-    pub(super) async fn register(store: &Store, policy: &Policy) -> Result<Self, Error> {
+    pub(super) async fn register(store: &Store, policy: &Policy, address: Option<String>) -> Result<Self, Error> {
         let incarnation = Uid::generate();
-        store.register_admin(incarnation, policy.lease, None).await?;
+        store.register_admin(incarnation, policy.lease, address.as_deref()).await?;
         Ok(Self {
             incarnation,
+            address,
             basis: Basis::default(),
             listing: Listing::default(),
             settled: Settled::default(),
             watch: Watch::default(),
             forked: false,
         })
+    }
+
+    /// Whether this is that life, and follows the history that validators know.
+    pub(super) fn lives_as(&self, life: Uid) -> bool {
+        self.incarnation == life && !self.forked
+    }
+
+    /// Lives of other admins that may have leases in use.
+    pub(super) fn others(&self) -> impl Iterator<Item = &AdminNode> {
+        self.listing.nodes.iter().filter(|node| node.incarnation != self.incarnation)
     }
 
     /// D' by the longest of all leases that are known to be in use.
@@ -143,6 +156,9 @@ impl Publisher {
         } else {
             shared.beaten(sent, pulse, policy);
         }
+        if let Some(peers) = self.peers() {
+            peers.retain(&shared.listing.nodes);
+        }
         let mut silent = shared.watch.silent(&shared.listing, policy, now);
         silent.retain(|node| node.incarnation != shared.incarnation);
         drop(state);
@@ -168,7 +184,8 @@ impl Publisher {
     async fn live_again(&self, before: Uid, next: Uid, policy: &Policy) -> bool {
         self.with_shared(|shared| shared.basis.lose());
         tracing::warn!(incarnation = %before, "struck off by another admin, after a long silence; beginning anew");
-        match self.answered(self.store().register_admin(next, policy.lease, None)).await {
+        let address = self.with_shared(|shared| shared.address.clone()).flatten();
+        match self.answered(self.store().register_admin(next, policy.lease, address.as_deref())).await {
             Ok(()) => self.with_shared(|shared| shared.incarnation = next).is_some(),
             Err(error) => {
                 tracing::warn!(%error, "cannot begin anew");

@@ -2,7 +2,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use keyward_domain::{Change, Error, LoggedChange, MemberId, Permission, Revision, Timestamp, allows};
+use keyward_domain::{AdminNode, Change, Error, LoggedChange, MemberId, Permission, Revision, Timestamp, allows};
 use keyward_proto::replica::sync_response::Message;
 use keyward_proto::replica::{Delta, Grant, SyncResponse};
 use keyward_replica::{BootClock, Clock, Instant, Policy, SessionId, Sessions};
@@ -15,6 +15,7 @@ use crate::app::Caller;
 use crate::metrics::Metrics;
 use crate::sync::heartbeat::Shared;
 use crate::sync::image::{Chunk, Image};
+use crate::sync::peers::{PeerOptions, Peers};
 use crate::sync::policy::{Agreed, agree, agreed, expect_external_leases};
 
 /// Changes read from the log at once.
@@ -46,6 +47,8 @@ pub(crate) struct Publisher {
     state: Mutex<State>,
     /// Ticks whenever a fence may have moved.
     moved: watch::Sender<()>,
+    /// The admins that share the database, if they can be asked.
+    peers: Option<Peers>,
 }
 
 /// What publishing, sessions and fences look at together.
@@ -131,12 +134,19 @@ pub(super) struct Snapshot {
 }
 
 impl Publisher {
-    /// Loads the image. `lease`: a D to agree on from now on, if it is to change.
-    pub(crate) async fn load(store: Store, metrics: Metrics, lease: Option<Duration>) -> Result<Self, Error> {
+    /// Loads the image. `lease`: a D to agree on from now on, if it is to change. `peers`: how to reach the admins that share
+    /// the database.
+    pub(crate) async fn load(
+        store: Store,
+        metrics: Metrics,
+        lease: Option<Duration>,
+        peers: Option<PeerOptions>,
+    ) -> Result<Self, Error> {
+        let peers = peers.map(Peers::new);
         let (Agreed { policy, former_lives }, shared) = if store.is_shared() {
             let policy = agreed(&store).await?;
             // Before anything is read: who lists after a commit must find every life that read before it.
-            let shared = Shared::register(&store, &policy).await?;
+            let shared = Shared::register(&store, &policy, peers.as_ref().map(Peers::address)).await?;
             (Agreed { policy, former_lives: None }, Some(shared))
         } else {
             (agree(&store, lease).await?, None)
@@ -169,6 +179,7 @@ impl Publisher {
             listen_again: Notify::new(),
             state: Mutex::new(state),
             moved: watch::Sender::new(()),
+            peers,
         })
     }
 
@@ -180,6 +191,30 @@ impl Publisher {
     /// Says that the log has grown.
     pub(crate) fn hint(&self) {
         self.hint.notify_one();
+    }
+
+    /// Says that the log reaches a revision, to the other admins too; nobody waits for it.
+    pub(crate) fn announce(&self, revision: Revision) {
+        self.hint();
+        if let (Some(peers), Some(others)) = (&self.peers, self.others()) {
+            peers.hint(&others, revision);
+        }
+    }
+
+    /// Somebody says that the log reaches a revision.
+    pub(crate) fn hinted(&self, revision: Revision) {
+        if self.lock().revision < revision {
+            self.hint();
+        }
+    }
+
+    /// The other admins that share the database, as they were last listed.
+    pub(super) fn others(&self) -> Option<Vec<AdminNode>> {
+        self.with_shared(|shared| shared.others().cloned().collect())
+    }
+
+    pub(super) const fn peers(&self) -> Option<&Peers> {
+        self.peers.as_ref()
     }
 
     /// Asks for a heartbeat at once, if this admin has any.

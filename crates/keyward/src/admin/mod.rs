@@ -26,7 +26,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let (ops, ops_at) = bind("the admin's ops listener", &config.ops_listen).await?;
     tracing::info!(admin = %grpc_at, admin_ops = %ops_at, "listening");
     // After the listeners, so that what fails leaves nothing in the database for others to wait for.
-    let options = AppOptions { public_url: config.public_url, ..Default::default() };
+    let peers = config.peers.map(|peers| peers.listening_on(&grpc_at));
+    let options = AppOptions { public_url: config.public_url, peers, ..Default::default() };
     let app = App::load(store.clone(), keyring, TokenFormat::default(), metrics, options).await?;
 
     let (trigger, leave) = shutdown::channel();

@@ -1,7 +1,7 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use keyward_admin::PublicUrl;
+use keyward_admin::{PeerOptions, PublicUrl};
 use keyward_runtime::config::{Faults, Listen, SecretText, read_file, secret_or_file};
 use keyward_runtime::merge;
 use serde::Deserialize;
@@ -28,6 +28,15 @@ pub(crate) struct Options {
     /// Where the API is that keys open: what the snippets of the setup grid call. Default: http://127.0.0.1:8521/auth.
     #[arg(long, env = "KEYWARD_PUBLIC_API_URL", value_name = "URL")]
     public_api_url: Option<PublicUrl>,
+    /// Where the other admins over the same database reach this one, as http://10.0.0.1:8510; port 0 stands for the port of
+    /// --listen. Then they ask each other how their validators stand, and a deactivation takes milliseconds. Default: they
+    /// do not, and it waits for leases to run out wherever there are several admins.
+    #[arg(long, env = "KEYWARD_ADVERTISE", value_name = "URL")]
+    advertise: Option<String>,
+    /// File that holds the credential by which admins ask each other: `keyward init --peer-credential` makes it. Goes with
+    /// --advertise.
+    #[arg(long, env = "KEYWARD_PEER_CREDENTIAL_FILE", value_name = "FILE")]
+    peer_credential_file: Option<PathBuf>,
     /// Allows addresses beyond this machine without TLS. For private networks only.
     #[arg(long, env = "KEYWARD_INSECURE_PLAINTEXT", num_args = 0..=1, default_missing_value = "true",
         value_parser = clap::builder::BoolishValueParser::new())]
@@ -46,6 +55,7 @@ pub(crate) struct Config {
     pub(super) listen: Listen,
     pub(super) ops_listen: Listen,
     pub(super) public_url: PublicUrl,
+    pub(super) peers: Option<PeerOptions>,
 }
 
 impl Options {
@@ -56,7 +66,11 @@ impl Options {
     pub(crate) fn resolve(mut self) -> anyhow::Result<Config> {
         let file: Self = read_file(self.config.as_deref())?;
         let said = self.database_url.is_some() || self.database_url_file.is_some();
-        merge!(self, file, [keyring, listen, ops_listen, public_api_url, insecure_plaintext]);
+        merge!(
+            self,
+            file,
+            [keyring, listen, ops_listen, public_api_url, advertise, peer_credential_file, insecure_plaintext]
+        );
         if !said {
             // Together: a URL in the file must not clash with the name of one on the command line.
             (self.database_url, self.database_url_file) = (file.database_url, file.database_url_file);
@@ -72,13 +86,45 @@ impl Options {
         let ops_listen = self.ops_listen.unwrap_or(Listen::loopback(8519));
         faults.check_exposure("the admin API", &listen, insecure);
         faults.check_exposure("the ops listener", &ops_listen, insecure);
+        let peers =
+            peers(self.advertise.as_deref(), self.peer_credential_file.as_deref(), &listen, insecure, &mut faults);
         let config = database_url.zip(self.keyring).map(|(database_url, keyring)| Config {
             database_url,
             keyring,
             listen,
             ops_listen,
             public_url: self.public_api_url.unwrap_or_default(),
+            peers,
         });
         faults.into_result(config)?.ok_or_else(|| anyhow::anyhow!("the configuration is incomplete"))
     }
+}
+
+/// How this admin and the others reach each other.
+fn peers(
+    advertise: Option<&str>,
+    credential_file: Option<&Path>,
+    listen: &Listen,
+    insecure: bool,
+    faults: &mut Faults,
+) -> Option<PeerOptions> {
+    let (advertise, file) = match (advertise, credential_file) {
+        (Some(advertise), Some(file)) => (advertise, file),
+        (None, None) => return None,
+        _ => {
+            faults.add("--advertise and --peer-credential-file go together: an admin that is asked also asks");
+            return None;
+        }
+    };
+    if matches!(listen, Listen::Unix(_)) {
+        faults.add("--advertise is of use only where --listen is an address that other admins reach");
+    }
+    let credential = match std::fs::read_to_string(file) {
+        Ok(credential) => credential,
+        Err(error) => {
+            faults.add(format!("cannot read {}: {error}", file.display()));
+            return None;
+        }
+    };
+    PeerOptions::new(advertise, credential.trim(), insecure).map_err(|fault| faults.add(fault)).ok()
 }

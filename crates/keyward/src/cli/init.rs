@@ -20,6 +20,10 @@ pub(crate) struct Init {
     /// Where the root member's credential is to be.
     #[arg(long, env = "KEYWARD_ROOT_CREDENTIAL", value_name = "FILE")]
     root_credential: PathBuf,
+    /// Where the credential by which admins ask each other is to be, or is already: what `keyward admin` is given as
+    /// --peer-credential-file. It is the member members/admins'.
+    #[arg(long, env = "KEYWARD_PEER_CREDENTIAL", value_name = "FILE")]
+    peer_credential: Option<PathBuf>,
     /// Longest lease of a validator, as 10s or 2500ms, for admins that start from now on: how long validators answer
     /// without an admin, and how long a deactivation may take while something is broken. Default: as it is, or 10s.
     #[arg(long, env = "KEYWARD_LEASE", value_name = "DURATION")]
@@ -35,13 +39,17 @@ impl Init {
         }
         let url = faults.into_result(url)?.ok_or_else(|| anyhow::anyhow!("no database"))?;
         let (keyring, root_credential) = (self.keyring.as_path(), self.root_credential.as_path());
-        let setup = Setup { keyring, root_credential, lease: self.lease.map(|span| span.0) };
+        let peer_credential = self.peer_credential.as_deref();
+        let setup = Setup { keyring, root_credential, lease: self.lease.map(|span| span.0), peer_credential };
         let outcome = set_up(url.expose(), setup, &TokenFormat::default()).await?;
         match outcome {
             SetupOutcome::Made => {
                 println!("The database is set up.");
                 println!("Its keyring is in {}: keep a copy where the database's backups are not.", keyring.display());
                 println!("The root member's credential is in {}.", root_credential.display());
+                if let Some(file) = peer_credential {
+                    println!("The credential of admins among themselves is in {}.", file.display());
+                }
                 println!("Next: keyward admin --database-url … --keyring {}", keyring.display());
             }
             SetupOutcome::AlreadyThere => println!("The database was set up before, with this keyring."),

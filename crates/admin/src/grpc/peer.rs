@@ -1,0 +1,46 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyward_domain::{Error, Revision, Uid};
+use keyward_proto::replica::peer_service_server::PeerService;
+use keyward_proto::replica::{BarrierRequest, BarrierResponse, HintRequest, HintResponse};
+use keyward_runtime::{deadline, status};
+use tonic::{Request, Response, Status};
+
+use crate::app::App;
+
+/// For the answer to arrive before the asker gives up.
+const MARGIN: Duration = Duration::from_millis(50);
+
+/// `PeerService`. What it tells takes no right away and gives none, so whoever calls is looked up once.
+#[derive(Clone, Debug)]
+pub(crate) struct PeerApi(pub(crate) Arc<App>);
+
+#[tonic::async_trait]
+impl PeerService for PeerApi {
+    async fn barrier(&self, request: Request<BarrierRequest>) -> Result<Response<BarrierResponse>, Status> {
+        let patience = deadline::of(request.metadata()).map(|patience| patience.saturating_sub(MARGIN));
+        let answered = barrier(&self.0, request.get_ref(), patience).await;
+        answered.map(Response::new).map_err(|error| status::from_error(&error))
+    }
+
+    async fn hint(&self, request: Request<HintRequest>) -> Result<Response<HintResponse>, Status> {
+        self.0.publisher.hinted(Revision(request.get_ref().revision));
+        Ok(Response::new(HintResponse {}))
+    }
+}
+
+async fn barrier(app: &App, request: &BarrierRequest, patience: Option<Duration>) -> Result<BarrierResponse, Error> {
+    let life: [u8; 16] =
+        request.incarnation.as_slice().try_into().map_err(|_| Error::field("incarnation", "16 bytes"))?;
+    if request.revision < 1 {
+        return Err(Error::field("revision", "1 or more"));
+    }
+    let revision = Revision(request.revision);
+    let cleared = app.publisher.clear_for(Uid::from_bytes(life), &request.epoch, revision, patience).await?;
+    Ok(cleared.map_or_else(BarrierResponse::default, |cleared| BarrierResponse {
+        cleared: true,
+        validators_acked: u32::try_from(cleared.acked).unwrap_or(u32::MAX),
+        validators_lapsed: u32::try_from(cleared.lapsed).unwrap_or(u32::MAX),
+    }))
+}

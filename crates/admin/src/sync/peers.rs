@@ -1,0 +1,195 @@
+//! Asking the admins that share the database how their validators stand, so that nobody has to wait for leases to run out
+//! while everybody is well. Nothing but speed rests on it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use keyward_domain::{AdminNode, Revision, Uid, is_local};
+use keyward_proto::replica::peer_service_client::PeerServiceClient;
+use keyward_proto::replica::{BarrierRequest, HintRequest};
+use keyward_replica::Cleared;
+use keyward_runtime::config::Listen;
+use keyward_sync::{bearer, lazy_channel};
+use tokio::task::JoinSet;
+use tonic::Request;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Uri};
+
+/// How long to wait before asking again one that could not be reached.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+/// How long one call may take; a fence that takes longer asks anew, for the connection may be dead.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// How long a hint may take to arrive; later it is of no use.
+const HINT: Duration = Duration::from_secs(1);
+
+/// How an admin reaches the others that share its database, and they it.
+#[derive(Clone, Debug)]
+pub struct PeerOptions {
+    /// URL at which others reach this one.
+    advertise: Uri,
+    /// `Bearer …` of a member with role admin_node, marked sensitive.
+    authorization: MetadataValue<Ascii>,
+    /// Whether it may be sent beyond this machine in plaintext.
+    insecure_plaintext: bool,
+}
+
+impl PeerOptions {
+    /// `advertise`: URL at which the others reach this one, as `http://10.0.0.1:8510`; port 0 stands for the one that it
+    /// listens on. `credential`: of a member with role admin_node. `insecure_plaintext`: whether that may be sent beyond this
+    /// machine in plaintext.
+    ///
+    /// # Errors
+    /// The rule that is broken.
+    pub fn new(advertise: &str, credential: &str, insecure_plaintext: bool) -> Result<Self, String> {
+        let uri = advertise.parse::<Uri>().ok().filter(|uri| uri.scheme_str() == Some("http") && uri.port().is_some());
+        let uri = uri.ok_or_else(|| format!("{advertise}: an admin is reached at http://host:port"))?;
+        if !insecure_plaintext && !is_local(uri.host()) {
+            return Err(format!(
+                "{advertise} is beyond this machine, and credentials would travel there in plaintext: say \
+                 --insecure-plaintext if the network is private"
+            ));
+        }
+        let authorization = bearer(credential).ok_or("the peer credential file does not hold a credential")?;
+        Ok(Self { advertise: uri, authorization, insecure_plaintext })
+    }
+
+    /// The same where port 0 is the port of `listen`.
+    #[must_use]
+    pub fn listening_on(mut self, listen: &Listen) -> Self {
+        if let (Some(0), Listen::Tcp(at)) = (self.advertise.port_u16(), listen)
+            && let Ok(uri) = format!("http://{}:{}", self.advertise.host().unwrap_or_default(), at.port()).parse()
+        {
+            self.advertise = uri;
+        }
+        self
+    }
+}
+
+/// The others, as this admin asks them.
+#[derive(Debug)]
+pub(super) struct Peers {
+    options: PeerOptions,
+    /// Connections to lives that are listed.
+    channels: Mutex<BTreeMap<Uid, Channel>>,
+}
+
+/// What one fence asks: each life once, until it answers.
+#[derive(Debug, Default)]
+pub(super) struct Asking {
+    asked: BTreeSet<Uid>,
+    answers: JoinSet<(Uid, Option<Cleared>)>,
+}
+
+impl Peers {
+    pub(super) fn new(options: PeerOptions) -> Self {
+        Self { options, channels: Mutex::default() }
+    }
+
+    /// What others find this one by.
+    pub(super) fn address(&self) -> String {
+        self.options.advertise.to_string()
+    }
+
+    /// Asks each of `others` that was not asked before, in the background.
+    pub(super) fn ask(&self, asking: &mut Asking, others: &[AdminNode], epoch: &str, revision: Revision) {
+        for node in others {
+            if asking.asked.contains(&node.incarnation) {
+                continue;
+            }
+            let Some(client) = self.client(node) else { continue };
+            asking.asked.insert(node.incarnation);
+            let (life, authorization) = (node.incarnation, self.options.authorization.clone());
+            let question =
+                BarrierRequest { incarnation: life.as_bytes().to_vec(), epoch: epoch.to_owned(), revision: revision.0 };
+            asking.answers.spawn(async move { (life, barrier(client, &authorization, question).await) });
+        }
+    }
+
+    /// Tells each of `others` that the log has grown, in the background.
+    pub(super) fn hint(&self, others: &[AdminNode], revision: Revision) {
+        for node in others {
+            let Some(mut client) = self.client(node) else { continue };
+            let request = self.request(HintRequest { revision: revision.0 });
+            tokio::spawn(async move {
+                // Whoever does not hear it finds out with its next heartbeat.
+                let _ = tokio::time::timeout(HINT, client.hint(request)).await;
+            });
+        }
+    }
+
+    /// Lets go of connections to lives that are listed no more.
+    pub(super) fn retain(&self, listed: &[AdminNode]) {
+        self.channels().retain(|life, _| listed.iter().any(|node| node.incarnation == *life));
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        authorized(message, &self.options.authorization)
+    }
+
+    /// `None`: it does not say where it is, or is where the credential must not go.
+    fn client(&self, node: &AdminNode) -> Option<PeerServiceClient<Channel>> {
+        let uri: Uri = node.address.as_deref()?.parse().ok()?;
+        if !self.options.insecure_plaintext && !is_local(uri.host()) {
+            tracing::debug!(%uri, "another admin is beyond this machine; not asked in plaintext without --insecure-plaintext");
+            return None;
+        }
+        let mut channels = self.channels();
+        let channel = channels.entry(node.incarnation).or_insert_with(|| lazy_channel(uri));
+        Some(PeerServiceClient::new(channel.clone()))
+    }
+
+    fn channels(&self) -> std::sync::MutexGuard<'_, BTreeMap<Uid, Channel>> {
+        // A connection more or less does no harm.
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Asking {
+    /// The next answer; never, if nobody has been asked. Cancel safe.
+    pub(super) async fn next(&mut self) -> (Uid, Option<Cleared>) {
+        loop {
+            match self.answers.join_next().await {
+                Some(Ok(answer)) => return answer,
+                // A question that broke is one without an answer.
+                Some(Err(_)) => {}
+                None => return std::future::pending().await,
+            }
+        }
+    }
+
+    /// Whether somebody may still answer.
+    pub(super) fn is_open(&self) -> bool {
+        !self.answers.is_empty()
+    }
+}
+
+/// Asks until there is an answer. `None`: it will not have one.
+async fn barrier(
+    mut client: PeerServiceClient<Channel>,
+    authorization: &MetadataValue<Ascii>,
+    question: BarrierRequest,
+) -> Option<Cleared> {
+    loop {
+        let mut request = authorized(question.clone(), authorization);
+        request.set_timeout(ANSWER);
+        match tokio::time::timeout(ANSWER, client.barrier(request)).await {
+            Ok(Ok(answer)) => {
+                let answer = answer.into_inner();
+                let (acked, lapsed) = (answer.validators_acked as usize, answer.validators_lapsed as usize);
+                return answer.cleared.then_some(Cleared { acked, lapsed });
+            }
+            Ok(Err(status)) => tracing::debug!(code = ?status.code(), "another admin does not answer"),
+            Err(_) => tracing::debug!("another admin does not answer in time"),
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+fn authorized<T>(message: T, authorization: &MetadataValue<Ascii>) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", authorization.clone());
+    request
+}
