@@ -70,6 +70,11 @@ impl Process {
         kill_process(pid, signal).unwrap();
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Ends it as a crash would, and waits for that.
     pub fn kill(&mut self) {
         // It may have ended already.
