@@ -182,11 +182,13 @@ impl Site {
 }
 
 fn admin(cluster: &Cluster, log: PathBuf, database: &Proxy) -> Program {
-    let (url, keyring) = (cluster.url_through(database.at), cluster.keyring());
+    let (url, keyring, peer) = (cluster.url_through(database.at), cluster.keyring(), cluster.peer_credential());
     Program::new(log, move |at, ops| {
         let mut admin = command("keyward");
         admin.args(["admin", "--database-url", &url]).arg("--keyring").arg(&keyring).args(["--log-format", "json"]);
         admin.args(["--listen", &at.to_string(), "--ops-listen", &ops.to_string()]);
+        // Admins reach each other directly: what is between them can only fail as a whole, with one of them.
+        admin.args(["--advertise", &format!("http://{at}")]).arg("--peer-credential-file").arg(&peer);
         admin
     })
 }
