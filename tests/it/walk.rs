@@ -50,6 +50,7 @@ const TABLE: &[(&str, On, &str)] = &[
     ("MemberService/WhoAmI", On::Platform, EVERYONE),
     ("AuditService/ListEvents", On::Project, "veso"),
     ("AuditService/VerifyLog", On::Platform, "o"),
+    ("AuditService/AcceptEpoch", On::Platform, "o"),
     ("ReplicaService/Sync", On::Platform, "od"),
 ];
 
@@ -173,6 +174,14 @@ async fn call(caller: &Caller, method: &str, target: &Target) -> Result<(), Stat
             audit.list_events(ListEventsRequest { parent, ..Default::default() }).await.map(drop)
         }
         "AuditService/VerifyLog" => audit.verify_log(VerifyLogRequest::default()).await.map(drop),
+        "AuditService/AcceptEpoch" => {
+            // Whoever may is told that this is not the epoch.
+            let epoch = "3f8a2c6e-2b1d-4b7e-9d55-0c6a2f1f9a10".to_owned();
+            match audit.accept_epoch(AcceptEpochRequest { epoch }).await {
+                Err(status) if reason(&status) == "EPOCH_MISMATCH" => Ok(()),
+                other => other.map(drop),
+            }
+        }
         "ReplicaService/Sync" => {
             let hello = Hello { protocol: 1, validator_id: "walk".to_owned(), ..Default::default() };
             let hello = SyncRequest { message: Some(sync_request::Message::Hello(hello)) };

@@ -36,6 +36,9 @@ impl Publisher {
     pub(crate) fn is_enforced(&self, revision: Revision) -> bool {
         let mut state = self.lock();
         let (now, policy) = (BootClock.now(), *state.sessions.policy());
+        if state.forked {
+            return false;
+        }
         if let Some(shared) = &mut state.shared {
             return shared.look(revision, &policy, now).is_some();
         }
@@ -55,9 +58,10 @@ impl Publisher {
         self.hint();
         self.beat_now().notify_one();
         let mut moved = self.movements();
+        let loads = self.lock().loads;
         loop {
             moved.borrow_and_update();
-            let (outcome, look_again) = self.look(revision, &mut barrier);
+            let (outcome, look_again) = self.look(revision, &mut barrier, loads);
             // Asked each time: longer leases of others may have become known.
             let longest = self.longest_wait() + SLACK;
             let left = limit.unwrap_or(longest).min(longest).saturating_sub(begun.elapsed());
@@ -77,9 +81,13 @@ impl Publisher {
         self.with_shared(|shared| shared.settled.committed_before(revision)).flatten().unwrap_or(now)
     }
 
-    /// How far a revision is enforced, and when to look again if nothing moves before.
-    fn look(&self, revision: Revision, barrier: &mut Barrier) -> (FenceOutcome, Duration) {
+    /// How far a revision is enforced, and when to look again if nothing moves before. `loads`: as it was when the fence
+    /// began; the database may have lost that revision since.
+    fn look(&self, revision: Revision, barrier: &mut Barrier, loads: u64) -> (FenceOutcome, Duration) {
         let mut state = self.lock();
+        if state.forked || state.loads != loads {
+            return (FenceOutcome { missing: 1, ..FenceOutcome::default() }, LOOK);
+        }
         let (own, look_again) = state.look_at_own(revision);
         state.look_at_others(revision, barrier, own, look_again)
     }
@@ -111,9 +119,6 @@ impl State {
     ) -> (FenceOutcome, Duration) {
         let (now, policy) = (BootClock.now(), *self.sessions.policy());
         let Some(shared) = &mut self.shared else { return (own, look_again) };
-        if shared.forked {
-            return (FenceOutcome { missing: own.missing.max(1), ..own }, LOOK);
-        }
         if let Some(by_acks) = shared.look(revision, &policy, now) {
             return (FenceOutcome { missing: 0, waited_out: !by_acks, ..own }, LOOK);
         }
