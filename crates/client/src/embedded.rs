@@ -1,7 +1,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use keyward_domain::{Expectation, Revision};
-use keyward_replica::{BootClock, Follower, Replica};
+use keyward_replica::{AnyClock, Follower, Replica};
 use keyward_sync::{StopTrigger, Subscriber};
 use tokio::task::JoinHandle;
 
@@ -11,7 +11,7 @@ use crate::validation::{Unavailable, Validation};
 /// A replica in this process, fed in the background.
 #[derive(Debug)]
 pub(crate) struct Embedded {
-    replica: Arc<Replica<BootClock>>,
+    replica: Arc<Replica<AnyClock>>,
     /// Tells the subscriber to stop, also when this is dropped.
     stop: StopTrigger,
     subscriber: Mutex<Option<JoinHandle<()>>>,
@@ -20,7 +20,7 @@ pub(crate) struct Embedded {
 impl Embedded {
     pub(crate) fn start(admins: &Admins) -> Result<Self, ConfigError> {
         let upstream = admins.upstream()?;
-        let replica = Arc::new(Replica::new(BootClock));
+        let replica = Arc::new(Replica::new(AnyClock::Boot));
         let follower = Follower::new(Arc::clone(&replica));
         let (stop, stops) = StopTrigger::new();
         // In a task of its own: a snapshot is much work, and requests must not wait for it.

@@ -35,6 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyward_domain::{Error, KeyName, Permission};
+use keyward_replica::AnyClock;
 use keyward_store::{Call, SealedSecret, Store};
 use keyward_token::{Keyring, Token, TokenFormat};
 use tokio::sync::Mutex;
@@ -68,6 +69,8 @@ pub struct AppOptions {
     pub lease: Option<Duration>,
     /// Where the API is that keys open.
     pub public_url: PublicUrl,
+    /// What leases are judged by.
+    pub clock: AnyClock,
 }
 
 impl App {
@@ -83,16 +86,10 @@ impl App {
         metrics: Metrics,
         options: AppOptions,
     ) -> Result<Arc<Self>, Error> {
+        let AppOptions { lease, public_url, clock } = options;
         let secrets = Secrets::new(format, keyring);
-        let publisher = Arc::new(Publisher::load(store.clone(), metrics.clone(), options.lease).await?);
-        Ok(Arc::new(Self {
-            store,
-            secrets,
-            publisher,
-            metrics,
-            verifying: Mutex::default(),
-            public_url: options.public_url,
-        }))
+        let publisher = Arc::new(Publisher::load(store.clone(), metrics.clone(), lease, clock).await?);
+        Ok(Arc::new(Self { store, secrets, publisher, metrics, verifying: Mutex::default(), public_url }))
     }
 
     /// Feeds validators, and deactivates keys when their time has come, until the future is dropped.

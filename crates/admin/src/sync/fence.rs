@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keyward_domain::Revision;
-use keyward_replica::{Barrier, BootClock, Clock, Standing};
+use keyward_replica::{Barrier, Clock, Standing};
 
 use crate::sync::publisher::{Publisher, State};
 
@@ -35,7 +35,7 @@ impl Publisher {
     /// Whether no validator answers from before `revision`, now, as far as this admin knows.
     pub(crate) fn is_enforced(&self, revision: Revision) -> bool {
         let mut state = self.lock();
-        let (now, policy) = (BootClock.now(), *state.sessions.policy());
+        let (now, policy) = (self.clock().now(), *state.sessions.policy());
         if let Some(shared) = &mut state.shared {
             return shared.look(revision, &policy, now).is_some();
         }
@@ -73,7 +73,7 @@ impl Publisher {
 
     /// An instant before which the revision was committed: the earlier, the less there is to wait.
     fn committed_before(&self, revision: Revision) -> keyward_replica::Instant {
-        let now = BootClock.now();
+        let now = self.clock().now();
         self.with_shared(|shared| shared.settled.committed_before(revision)).flatten().unwrap_or(now)
     }
 
@@ -93,7 +93,7 @@ impl State {
             let missing = self.sessions.connected().max(1);
             return (FenceOutcome { missing, ..FenceOutcome::default() }, LOOK);
         }
-        let now = BootClock.now();
+        let now = self.clock.now();
         let sum = self.sessions.enforcement(revision, now);
         let waited_out = sum.lapsed > 0;
         let outcome =
@@ -109,7 +109,7 @@ impl State {
         own: FenceOutcome,
         look_again: Duration,
     ) -> (FenceOutcome, Duration) {
-        let (now, policy) = (BootClock.now(), *self.sessions.policy());
+        let (now, policy) = (self.clock.now(), *self.sessions.policy());
         let Some(shared) = &mut self.shared else { return (own, look_again) };
         if shared.forked {
             return (FenceOutcome { missing: own.missing.max(1), ..own }, LOOK);

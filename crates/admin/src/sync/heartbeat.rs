@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use keyward_domain::{AdminNode, Error, Revision, Uid};
-use keyward_replica::{Barrier, Basis, BootClock, Clock, Instant, Listing, Policy, Settled, Watch};
+use keyward_replica::{Barrier, Basis, Clock, Instant, Listing, Policy, Settled, Watch};
 use keyward_store::{Pulse, Store};
 
 use crate::sync::publisher::{Known, Publisher};
@@ -58,10 +58,10 @@ impl Shared {
     }
 
     /// Takes a heartbeat that was sent at `sent`.
-    fn beaten(&mut self, sent: Instant, pulse: Pulse, policy: &Policy) {
+    fn beaten(&mut self, sent: Instant, pulse: Pulse, policy: &Policy, now: Instant) {
         self.basis.beat(sent, pulse.head.revision);
         self.listing = Listing { asked: sent, nodes: pulse.nodes };
-        self.settled.listed(&self.listing, policy, BootClock.now());
+        self.settled.listed(&self.listing, policy, now);
     }
 
     /// What validators know is not the database's history: no lease any more, and nothing is known to be enforced.
@@ -92,7 +92,7 @@ impl Publisher {
         let mut next = Uid::generate();
         loop {
             let known = self.lock().known();
-            let sent = BootClock.now();
+            let sent = self.clock().now();
             match self.answered(self.store().heartbeat(incarnation)).await {
                 Ok(Some(pulse)) => {
                     let silent = self.beaten(sent, known, pulse, &policy);
@@ -131,7 +131,7 @@ impl Publisher {
     /// Takes what a heartbeat found; returns who has fallen silent. `known`: the end of what was published when it was
     /// sent, which must be in the database's history.
     fn beaten(&self, sent: Instant, known: Known, pulse: Pulse, policy: &Policy) -> Vec<AdminNode> {
-        let now = BootClock.now();
+        let now = self.clock().now();
         let forked = pulse.head.epoch.to_string() != self.epoch() || known.is_contradicted_by(&pulse.head);
         let mut state = self.lock();
         let behind = state.revision < pulse.head.revision;
@@ -141,7 +141,7 @@ impl Publisher {
         if forked || shared.forked {
             shared.has_forked(pulse.head.revision);
         } else {
-            shared.beaten(sent, pulse, policy);
+            shared.beaten(sent, pulse, policy, now);
         }
         let mut silent = shared.watch.silent(&shared.listing, policy, now);
         silent.retain(|node| node.incarnation != shared.incarnation);
@@ -186,7 +186,7 @@ impl Publisher {
             return;
         };
         // Asked after the basis is gone: nothing more can be granted.
-        if self.lock().sessions.in_use(BootClock.now()) {
+        if self.lock().sessions.in_use(self.clock().now()) {
             tracing::info!("leases of this admin are in use; others will wait for them");
             return;
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use keyward_domain::{Change, Error, LoggedChange, MemberId, Permission, Revision, Timestamp, allows};
 use keyward_proto::replica::sync_response::Message;
 use keyward_proto::replica::{Delta, Grant, SyncResponse};
-use keyward_replica::{BootClock, Clock, Instant, Policy, SessionId, Sessions};
+use keyward_replica::{AnyClock, Clock, Instant, Policy, SessionId, Sessions};
 use keyward_store::{Head, Store};
 use keyward_sync::wire;
 use keyward_token::Digest;
@@ -36,6 +36,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Publisher {
     store: Store,
+    clock: AnyClock,
     metrics: Metrics,
     epoch: String,
     /// What a fence may have to wait at most for leases of former lives; not where those have rows of their own.
@@ -51,6 +52,8 @@ pub(crate) struct Publisher {
 /// What publishing, sessions and fences look at together.
 #[derive(Debug)]
 pub(super) struct State {
+    /// What leases are judged by.
+    pub(super) clock: AnyClock,
     image: Image,
     pub(super) revision: Revision,
     chain: [u8; 32],
@@ -132,7 +135,12 @@ pub(super) struct Snapshot {
 
 impl Publisher {
     /// Loads the image. `lease`: a D to agree on from now on, if it is to change.
-    pub(crate) async fn load(store: Store, metrics: Metrics, lease: Option<Duration>) -> Result<Self, Error> {
+    pub(crate) async fn load(
+        store: Store,
+        metrics: Metrics,
+        lease: Option<Duration>,
+        clock: AnyClock,
+    ) -> Result<Self, Error> {
         let (Agreed { policy, former_lives }, shared) = if store.is_shared() {
             let policy = agreed(&store).await?;
             // Before anything is read: who lists after a commit must find every life that read before it.
@@ -143,16 +151,17 @@ impl Publisher {
         };
         let mut image = Image::default();
         let Head { epoch, revision, chain } = store.load_image(|entry| image.put(entry)).await?;
-        let asked_at = BootClock.now();
+        let asked_at = clock.now();
         let wall = (store.now().await?, asked_at);
         metrics.revision.set(revision.0);
         tracing::info!(%revision, keys = image.len(), lease_ms = policy.lease.as_millis(), "image loaded");
         let mut state = State {
+            clock: clock.clone(),
             image,
             revision,
             chain,
             recent: VecDeque::new(),
-            sessions: Sessions::new(policy, former_lives, BootClock.now()),
+            sessions: Sessions::new(policy, former_lives, clock.now()),
             shared,
             streams: HashMap::new(),
             next_session: 0,
@@ -161,6 +170,7 @@ impl Publisher {
         state.note_applied();
         Ok(Self {
             store,
+            clock,
             metrics,
             epoch: epoch.to_string(),
             former_wait: former_lives.map_or(Duration::ZERO, |former| former.wait_out()),
@@ -190,6 +200,11 @@ impl Publisher {
     /// Asks for new connections to listen on.
     pub(super) const fn listen_again(&self) -> &Notify {
         &self.listen_again
+    }
+
+    /// What leases are judged by.
+    pub(super) const fn clock(&self) -> &AnyClock {
+        &self.clock
     }
 
     pub(super) const fn store(&self) -> &Store {
@@ -246,7 +261,7 @@ impl Publisher {
         }
         // Our clock first: what the question takes makes the wall clock run ahead then, and never behind, so no key is
         // accepted after its expiry.
-        let asked_at = BootClock.now();
+        let asked_at = self.clock.now();
         let now = self.store.now().await?;
         self.lock().wall = (now, asked_at);
         Ok(())
@@ -291,7 +306,7 @@ impl Publisher {
     /// Why grants are not possible, if they are not.
     pub(crate) fn why_no_grants(&self) -> Option<&'static str> {
         let state = self.lock();
-        let now = BootClock.now();
+        let now = self.clock.now();
         if state.shared.as_ref().is_some_and(|shared| shared.forked) {
             return Some("the database has lost changes that validators know");
         }
@@ -368,7 +383,7 @@ impl Publisher {
         let mut state = self.lock();
         how(&mut state.sessions, id);
         state.streams.remove(&id);
-        state.sessions.forget_lapsed(BootClock.now());
+        state.sessions.forget_lapsed(self.clock.now());
         self.metrics.connected(&state.sessions);
         drop(state);
         self.moved();
@@ -383,7 +398,7 @@ impl Publisher {
     /// Answers a renewal, behind every delta that was published before it; not at all if nothing may be granted.
     pub(super) fn renew(&self, id: SessionId, seq: u64, applied: Revision) {
         let mut state = self.lock();
-        let now = BootClock.now();
+        let now = self.clock.now();
         state.sessions.ack(id, applied);
         let Some(basis) = state.basis(now) else { return };
         let Some(duration) = state.sessions.grant(id, basis, now) else { return };
@@ -422,7 +437,7 @@ impl State {
     fn note_applied(&mut self) {
         if let Some(shared) = &mut self.shared {
             shared.basis.applied(self.revision);
-            shared.settled.applied(self.revision, BootClock.now());
+            shared.settled.applied(self.revision, self.clock.now());
         }
     }
 
@@ -435,7 +450,7 @@ impl State {
             self.image.put(entry);
         }
         (self.revision, self.chain) = (revision, chain);
-        self.sessions.forget_lapsed(BootClock.now());
+        self.sessions.forget_lapsed(self.clock.now());
         self.sessions.appended(revision);
         let delta = Delta { revision: revision.0, chain: chain.to_vec(), keys };
         for id in self.streams.keys().copied().collect::<Vec<_>>() {

@@ -41,7 +41,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let (metrics, registry) = Metrics::new();
     let bound = bind_all(&config).await?;
     let public_url = config.public_url.or_else(|| greeting::hook_url(&bound.hook_at)).unwrap_or_default();
-    let options = AppOptions { lease: config.lease, public_url };
+    let options = AppOptions { lease: config.lease, public_url, ..Default::default() };
     let app = App::load(store.clone(), keyring, format, metrics, options).await?;
 
     let (trigger, leave) = shutdown::channel();
