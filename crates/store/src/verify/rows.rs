@@ -1,9 +1,10 @@
 use std::collections::HashMap;
 
 use keyward_domain::{KeyRecord, MemberId, Timestamp};
-use sea_orm::{DatabaseTransaction, EntityTrait, PaginatorTrait, QueryOrder};
+use sea_orm::{EntityTrait, PaginatorTrait, QueryOrder};
 use uuid::Uuid;
 
+use crate::connection::Transaction;
 use crate::convert::{to_credential, to_digest, to_key, to_member, to_project, to_token_record};
 use crate::entity::{credential, key, key_token, member, project, role_binding};
 use crate::error::TxError;
@@ -16,11 +17,7 @@ const MISSING: &str = "its row is missing";
 const OWNERLESS: &str = "has rows that belong to nothing";
 
 /// Compares every row with the log, and returns how many there were.
-pub(super) async fn check(
-    tx: &DatabaseTransaction,
-    mut expected: Expected,
-    findings: &mut Findings,
-) -> Result<u64, TxError> {
+pub(super) async fn check(tx: &Transaction, mut expected: Expected, findings: &mut Findings) -> Result<u64, TxError> {
     let mut rows = projects(tx, &mut expected, findings).await?;
     rows += keys(tx, &mut expected, findings).await?;
     rows += members(tx, &mut expected, findings).await?;
@@ -31,7 +28,7 @@ pub(super) async fn check(
     Ok(rows)
 }
 
-async fn projects(tx: &DatabaseTransaction, expected: &mut Expected, findings: &mut Findings) -> Result<u64, TxError> {
+async fn projects(tx: &Transaction, expected: &mut Expected, findings: &mut Findings) -> Result<u64, TxError> {
     let rows = project::Entity::find().order_by_asc(project::Column::CreateRevision).all(tx).await?;
     let count = rows.len();
     for row in rows {
@@ -43,7 +40,7 @@ async fn projects(tx: &DatabaseTransaction, expected: &mut Expected, findings: &
     Ok(count as u64)
 }
 
-async fn keys(tx: &DatabaseTransaction, expected: &mut Expected, findings: &mut Findings) -> Result<u64, TxError> {
+async fn keys(tx: &Transaction, expected: &mut Expected, findings: &mut Findings) -> Result<u64, TxError> {
     let (mut count, mut tokens_seen, mut after) = (0, 0, None);
     loop {
         let keys = page_of_keys(tx, after).await?;
@@ -76,7 +73,7 @@ fn read(row: key::Model, tokens: &[key_token::Model]) -> Option<KeyRecord> {
     Some(KeyRecord { key: to_key(row).ok()?, tokens })
 }
 
-async fn members(tx: &DatabaseTransaction, expected: &mut Expected, findings: &mut Findings) -> Result<u64, TxError> {
+async fn members(tx: &Transaction, expected: &mut Expected, findings: &mut Findings) -> Result<u64, TxError> {
     let rows = member::Entity::find().order_by_asc(member::Column::CreateRevision).all(tx).await?;
     let bindings = role_binding::Entity::find().all(tx).await?;
     let count = rows.len() + bindings.len();
@@ -96,11 +93,7 @@ async fn members(tx: &DatabaseTransaction, expected: &mut Expected, findings: &m
     Ok(count as u64)
 }
 
-async fn credentials(
-    tx: &DatabaseTransaction,
-    expected: &mut Expected,
-    findings: &mut Findings,
-) -> Result<u64, TxError> {
+async fn credentials(tx: &Transaction, expected: &mut Expected, findings: &mut Findings) -> Result<u64, TxError> {
     let rows = credential::Entity::find().order_by_asc(credential::Column::Digest).all(tx).await?;
     let count = rows.len();
     for row in rows {
