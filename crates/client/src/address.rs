@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use keyward_domain::is_local;
-use keyward_sync::{Upstream, bearer};
+use keyward_sync::{Connector, Upstream, bearer};
 use tonic::transport::{Endpoint, Uri};
 
 /// How long a question may take unless told otherwise: as long as the gateways under `deploy/` wait.
@@ -141,7 +141,7 @@ impl Admins {
         let admins = self.addresses.iter().map(|address| checked(address, self.insecure_plaintext));
         let admins = admins.collect::<Result<_, _>>()?;
         let authorization = bearer(&self.credential).ok_or(ConfigError::Credential)?;
-        Ok(Upstream::Remote { admins, authorization })
+        Ok(Upstream::Remote { admins, authorization, connector: Connector::default() })
     }
 
     pub(crate) fn validator_id(&self) -> String {
