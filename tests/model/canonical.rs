@@ -3,14 +3,17 @@
 
 use std::time::Duration;
 
-use keyward_domain::Revision;
-use keyward_replica::{Holder, HolderSession, Instant, SessionId, Sessions};
+use keyward_domain::{AdminNode, Revision, Uid};
+use keyward_replica::{Holder, HolderSession, Instant, Listing, Policy, SessionId, Sessions, Settled, Watch};
 
 use crate::search::ONE;
 use crate::state::{at, ticks};
 
 const WALKS: u64 = 3_000;
 const STEPS: usize = 40;
+
+/// No delta is appended after this one.
+const LAST: Revision = Revision(4);
 
 /// Marsaglia's xorshift64: the same walks every time.
 struct Dice(u64);
@@ -46,7 +49,7 @@ impl Records {
         let named = self.connected.get(place as usize).copied().map(|plain| (plain, SessionId(place)));
         match (dice.below(9), named) {
             (0 | 1, _) => passed = ticks(1),
-            (2, _) if self.newest < Revision(4) => {
+            (2, _) if self.newest < LAST => {
                 self.newest = self.newest.next();
                 self.plain.appended(self.newest);
                 self.canonical.appended(self.newest);
@@ -82,6 +85,9 @@ impl Records {
             _ => {}
         }
         self.now = self.now.plus(passed);
+        if self.newest == LAST {
+            self.canonical = self.canonical.after_the_last_delta();
+        }
         self.canonical = self.canonical.canonical(Instant::default().plus(passed), |id| id);
     }
 
@@ -195,6 +201,80 @@ fn a_holder_in_canonical_form_answers_until_the_same_instant() {
             holders.step(&mut dice, ticks(3));
             let Holders { plain, canonical, now, .. } = &holders;
             assert_eq!(plain.until().since(*now), canonical.until().since(at(0)), "{plain:?} {canonical:?}");
+        }
+    }
+}
+
+/// What an admin that shares its database knows of others, as servers keep it, and the same in canonical form.
+struct Known {
+    policy: Policy,
+    watch: [Watch; 2],
+    settled: [Settled; 2],
+    now: Instant,
+    newest: Revision,
+    /// Others' heartbeats, and as many of them as were seen by the last listing.
+    beats: [(i64, i64); 3],
+}
+
+impl Known {
+    fn step(&mut self, dice: &mut Dice) {
+        let mut passed = Duration::ZERO;
+        match dice.below(6) {
+            0 | 1 => passed = ticks(1),
+            2 => self.beats[dice.below(3) as usize].0 += 1,
+            3 => {
+                self.newest = self.newest.next();
+                self.settled[0].applied(self.newest, self.now);
+                self.settled[1].applied(self.newest, at(0));
+            }
+            _ => self.list(dice),
+        }
+        self.now = self.now.plus(passed);
+        let long_ago = before(at(0), self.policy.wait_out() + ticks(1));
+        self.watch[1] = self.watch[1].canonical(at(0).plus(passed), long_ago);
+        self.settled[1] = self.settled[1].canonical(at(0).plus(passed), long_ago);
+    }
+
+    fn list(&mut self, dice: &mut Dice) {
+        let (late, listed) = (ticks(dice.below(3)), dice.below(8));
+        let (mut plain, mut canonical) = (Vec::new(), Vec::new());
+        for (n, (beat, seen)) in (0_u8..).zip(&mut self.beats).filter(|(n, _)| listed & (1 << n) != 0) {
+            let node = |heartbeat| AdminNode {
+                incarnation: Uid::from_bytes([n; 16]),
+                lease: self.policy.lease,
+                heartbeat,
+                address: None,
+            };
+            plain.push(node(*beat));
+            canonical.push(node(*beat - std::mem::replace(seen, *beat)));
+        }
+        let plain = Listing { asked: before(self.now, late), nodes: plain };
+        let canonical = Listing { asked: before(at(0), late), nodes: canonical };
+        let silent = |silent: Vec<AdminNode>| silent.into_iter().map(|node| node.incarnation).collect::<Vec<_>>();
+        let said = silent(self.watch[0].silent(&plain, &self.policy, self.now));
+        assert_eq!(said, silent(self.watch[1].silent(&canonical, &self.policy, at(0))));
+        self.settled[0].listed(&plain, &self.policy, self.now);
+        self.settled[1].listed(&canonical, &self.policy, at(0));
+    }
+}
+
+fn before(instant: Instant, duration: Duration) -> Instant {
+    Instant::from_nanos(instant.as_nanos() - i64::try_from(duration.as_nanos()).unwrap())
+}
+
+#[test]
+fn what_is_known_of_others_in_canonical_form_strikes_off_and_settles_the_same() {
+    for seed in 1..=WALKS {
+        let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let (watch, settled) = (Default::default(), Default::default());
+        let mut known =
+            Known { policy: ONE.policy(), watch, settled, now: at(1_000), newest: Revision(0), beats: [(0, 0); 3] };
+        for _ in 0..STEPS {
+            known.step(&mut dice);
+            let [plain, canonical] = &known.settled;
+            for revision in (1..=known.newest.0).map(Revision) {
+                assert_eq!(plain.look(revision), canonical.look(revision), "{revision}: {plain:?} {canonical:?}");
+            }
         }
     }
 }

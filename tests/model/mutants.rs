@@ -45,10 +45,20 @@ pub(crate) enum Mutant {
     StruckOffEarly,
     /// A session is ended and begun again, in the admin's record only, at every renewal.
     WaitProlonged,
+    /// A validator that moves to an admin which is behind goes back to what that one knows.
+    RollBack,
+    /// An admin answers another's question for whichever of its lives it is asked.
+    AnswersForAnotherLife,
+    /// It answers before it has appended the deactivation itself.
+    AnswersBeforeApplied,
+    /// An admin that waits takes a listing from before the commit for whom to wait for.
+    ListedBeforeCommit,
+    /// It takes the end of a connection to another for that one's answer.
+    SilenceIsAnAnswer,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::LeaseFromReceipt,
         Self::AnchorLatest,
         Self::StateBeforeLease,
@@ -70,7 +80,40 @@ impl Mutant {
         Self::HeartbeatWithoutRevision,
         Self::OwnOnly,
         Self::StruckOffEarly,
+        Self::RollBack,
+        Self::AnswersForAnotherLife,
+        Self::AnswersBeforeApplied,
+        Self::ListedBeforeCommit,
+        Self::SilenceIsAnAnswer,
     ];
+
+    /// What is made with two admins: mistakes that one cannot make, and others that may look different there.
+    pub(crate) const BETWEEN_ADMINS: [Self; 12] = [
+        Self::OwnOnly,
+        Self::StruckOffEarly,
+        Self::HeartbeatWithoutRevision,
+        Self::NotFifo,
+        Self::RetryNoop,
+        Self::ReleaseOnDisconnect,
+        Self::GoodbyeKeepsLease,
+        Self::RollBack,
+        Self::AnswersForAnotherLife,
+        Self::AnswersBeforeApplied,
+        Self::ListedBeforeCommit,
+        Self::SilenceIsAnAnswer,
+    ];
+
+    /// Whether it takes another admin that lives.
+    pub(crate) fn needs_two_admins(self) -> bool {
+        let two = [
+            Self::RollBack,
+            Self::AnswersForAnotherLife,
+            Self::AnswersBeforeApplied,
+            Self::ListedBeforeCommit,
+            Self::SilenceIsAnAnswer,
+        ];
+        two.contains(&self)
+    }
 
     /// Whether it can only be made where a database is shared.
     pub(crate) fn needs_a_shared_database(self) -> bool {

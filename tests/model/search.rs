@@ -1,5 +1,7 @@
 //! The searches.
 
+use std::fmt::Debug;
+use std::hash::Hash;
 use std::io::Write;
 use std::time::Instant;
 
@@ -26,13 +28,30 @@ const SHORTENING: World =
 /// One of several admins over one database.
 const SHARED: World = World { renewals: 1, shared: true, ..ONE };
 
-fn say(line: &str) {
+/// A world that can be searched.
+pub(crate) trait Searched:
+    Model<State: Clone + Debug + Hash + PartialEq + Send + Sync + 'static, Action: Clone + Debug + PartialEq>
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<M> Searched for M where
+    M: Model<State: Clone + Debug + Hash + PartialEq + Send + Sync + 'static, Action: Clone + Debug + PartialEq>
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+pub(crate) fn say(line: &str) {
     // Not eprintln: libtest would keep it to itself.
     std::io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
 /// Searches every state of a world, and finds that all that must be true is, and all that should happen does.
-fn exhaust(name: &str, world: World) {
+pub(crate) fn exhaust(name: &str, world: impl Searched) {
     let started = Instant::now();
     let checker = world.checker().spawn_bfs().join();
     let (unique, generated) = (checker.unique_state_count(), checker.state_count());
@@ -42,16 +61,8 @@ fn exhaust(name: &str, world: World) {
 }
 
 /// Searches until something is wrong. The path there is as short as any.
-fn find(mutant: Mutant) -> Option<String> {
+pub(crate) fn find(mutant: Mutant, world: impl Searched) -> Option<String> {
     let started = Instant::now();
-    let world = match mutant {
-        Mutant::OnlyLastLife => SHORTENING,
-        mutant if mutant.needs_a_shared_database() => {
-            World { faults: Faults { crashes: mutant.needs_a_former_life(), ..Faults::NONE }, ..SHARED }
-        }
-        _ => ONE,
-    };
-    let world = World { mutant: Some(mutant), ..world };
     let properties = world.properties();
     let safety = properties.iter().filter(|p| p.expectation == Expectation::Always).map(|p| p.name);
     let checker = world.checker().finish_when(HasDiscoveries::AnyOf(safety.clone().collect())).spawn_bfs().join();
@@ -59,6 +70,17 @@ fn find(mutant: Mutant) -> Option<String> {
     let (steps, states) = (path.into_actions(), checker.unique_state_count());
     let (count, time) = (steps.len(), started.elapsed().as_secs_f32());
     Some(format!("{mutant:?}: {count} steps, {states} states, {time:.1} s; not so: {broken}: {steps:?}"))
+}
+
+fn find_with_one_admin(mutant: Mutant) -> Option<String> {
+    let world = match mutant {
+        Mutant::OnlyLastLife => SHORTENING,
+        mutant if mutant.needs_a_shared_database() => {
+            World { faults: Faults { crashes: mutant.needs_a_former_life(), ..Faults::NONE }, ..SHARED }
+        }
+        _ => ONE,
+    };
+    find(mutant, World { mutant: Some(mutant), ..world })
 }
 
 #[test]
@@ -106,7 +128,10 @@ fn two_validators_are_never_stale_after_the_return_wherever_the_deactivation_was
 
 #[test]
 fn every_mistake_is_found() {
+    let with_one: Vec<_> = Mutant::ALL.into_iter().filter(|mutant| !mutant.needs_two_admins()).collect();
     let missed: Vec<_> =
-        Mutant::ALL.into_iter().filter(|mutant| find(*mutant).map(|found| say(&found)).is_none()).collect();
+        with_one.iter().filter(|mutant| find_with_one_admin(**mutant).map(|found| say(&found)).is_none()).collect();
+    let all = with_one.len();
+    say(&format!("with one admin: {} of {all} mistakes found", all - missed.len()));
     assert!(missed.is_empty(), "{missed:?}");
 }

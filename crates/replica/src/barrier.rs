@@ -121,7 +121,7 @@ impl Barrier {
 
 /// Which revisions are known to be enforced everywhere, at an admin that shares its database. Within one history what is
 /// enforced stays so, and so is everything before it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Settled {
     by_acks: Revision,
     by_wait: Revision,
@@ -165,6 +165,15 @@ impl Settled {
             return Some(true);
         }
         (revision <= self.by_wait).then_some(false)
+    }
+
+    /// This record as it would look if `now` were instant 0, for a search through all states (`tests/model`). What was
+    /// applied before `useless` was applied long enough ago.
+    #[must_use]
+    pub fn canonical(&self, now: Instant, useless: Instant) -> Self {
+        let shifted = |at: Instant| Instant::from_nanos(at.as_nanos().saturating_sub(now.as_nanos())).max(useless);
+        let applied = self.applied.iter().map(|(revision, at)| (*revision, shifted(*at))).collect();
+        Self { applied, ..self.clone() }
     }
 }
 

@@ -171,6 +171,17 @@ impl Sessions {
         Self { policy: self.policy, sessions: connected, former_life_until }
     }
 
+    /// This record without leases that no delta so far has to wait for, for a search in which none is appended any more
+    /// (`tests/model`).
+    #[must_use]
+    pub fn after_the_last_delta(&self) -> Self {
+        let mut record = self.clone();
+        for session in record.sessions.values_mut() {
+            session.block_until = session.unacked.iter().map(|(_, until)| *until).max();
+        }
+        record
+    }
+
     /// Whether a lease that this record knows of may be in use at `now`.
     pub fn in_use(&self, now: Instant) -> bool {
         let leased = |session: &Session| session.block_until.is_some_and(|until| now < until);

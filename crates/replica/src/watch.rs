@@ -33,11 +33,11 @@ impl Watch {
     }
 
     /// This record as it would look if `now` were instant 0, for a search through all states (`tests/model`). What was
-    /// seen before `useless` is silent for long enough.
+    /// seen before `useless` is silent for long enough. Heartbeats are counted from the newest that was seen.
     #[must_use]
     pub fn canonical(&self, now: Instant, useless: Instant) -> Self {
         let shifted = |at: Instant| Instant::from_nanos(at.as_nanos().saturating_sub(now.as_nanos())).max(useless);
-        Self { seen: self.seen.iter().map(|(uid, (beat, at))| (*uid, (*beat, shifted(*at)))).collect() }
+        Self { seen: self.seen.iter().map(|(uid, (_, at))| (*uid, (0, shifted(*at)))).collect() }
     }
 }
 
