@@ -205,6 +205,9 @@ fn a_holder_in_canonical_form_answers_until_the_same_instant() {
     }
 }
 
+/// How late a listing arrives at most.
+const LATEST: Duration = ticks(2);
+
 /// What an admin that shares its database knows of others, as servers keep it, and the same in canonical form.
 struct Known {
     policy: Policy,
@@ -230,13 +233,13 @@ impl Known {
             _ => self.list(dice),
         }
         self.now = self.now.plus(passed);
-        let long_ago = before(at(0), self.policy.wait_out() + ticks(1));
+        let long_ago = before(at(0), self.policy.wait_out() + ticks(1) + LATEST);
         self.watch[1] = self.watch[1].canonical(at(0).plus(passed), long_ago);
         self.settled[1] = self.settled[1].canonical(at(0).plus(passed), long_ago);
     }
 
     fn list(&mut self, dice: &mut Dice) {
-        let (late, listed) = (ticks(dice.below(3)), dice.below(8));
+        let (late, listed) = (ticks(dice.below(LATEST.as_secs() + 1)), dice.below(8));
         let (mut plain, mut canonical) = (Vec::new(), Vec::new());
         for (n, (beat, seen)) in (0_u8..).zip(&mut self.beats).filter(|(n, _)| listed & (1 << n) != 0) {
             let node = |heartbeat| AdminNode {

@@ -137,8 +137,8 @@ fn send(state: &mut State, n: usize) {
 }
 
 impl State {
-    /// Counts heartbeats, as each admin sees them, from the newest that it has taken, and no further than is needed to tell
-    /// apart what it has taken, what is on its way to it and what the database has.
+    /// Counts heartbeats, as each admin sees them, from the newest that it has taken, and no further than it takes to
+    /// tell apart what it has taken, what is on its way to it and what the database has.
     pub(crate) fn count_beats_anew(&mut self) {
         for (n, admin) in self.admins.iter_mut().enumerate() {
             for row in &mut self.rows {

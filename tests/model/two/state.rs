@@ -231,7 +231,9 @@ impl Admin {
         }
         self.sessions = self.sessions.canonical(now, |_| SESSION);
         self.basis = self.basis.canonical(now, no_grant);
-        self.watch = self.watch.canonical(now, long_ago);
+        // An answer may say late who was silent when it was asked for.
+        let late = if world.split.contains(&true) { policy.wait_out() } else { Duration::ZERO };
+        self.watch = self.watch.canonical(now, ago(policy.wait_out() + Duration::from_secs(1) + late));
         self.settled = self.settled.canonical(now, long_ago);
         self.barrier = self.barrier.take().map(|barrier| barrier.canonical(now, long_ago));
         if let Some(Beat::Sent(sent) | Beat::Committed { sent, .. }) = &mut self.beat {
@@ -279,8 +281,8 @@ impl State {
         self
     }
 
-    /// Once Deactivate has returned, only grants matter, and those depend on no more than what is applied and on when. That
-    /// one's row is gone would only end them.
+    /// Once Deactivate has returned, only grants matter, and those depend on no more than on what is applied and since
+    /// when. That a row is gone would only end them.
     fn forget_the_wait(&mut self) {
         for (admin, stream) in self.admins.iter_mut().zip(&self.validator.streams) {
             admin.forget_the_wait(stream.is_some());

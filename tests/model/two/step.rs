@@ -1,8 +1,8 @@
 //! One step at a time.
 //!
-//! What a validator says takes no time here: an admin that hears of an acknowledgement, a renewal or a goodbye later waits
-//! longer, and gives no lease that a renewal of that instant would not get. Streams break for both ends at once. That it
-//! is otherwise is searched with one admin.
+//! What a validator says takes no time here: an admin that hears of an acknowledgement, a renewal or a goodbye later
+//! waits longer, and gives no lease that a renewal of that instant would not get. Streams break for both ends at once.
+//! How it is otherwise is searched with one admin.
 
 use std::collections::VecDeque;
 
@@ -167,13 +167,10 @@ impl World {
         let life = life(state.lives);
         state.rows.push(Row { life, admin: n, beats: [0; 2] });
         state.admins[n] = Admin::fresh(life, state.call != Call::Ahead, self);
-        match state.waiting() {
-            Some(waiting) if waiting == n => {
-                // The client asks again.
-                state.admins[n].wait();
-                state.answer = None;
-            }
-            _ => {}
+        if state.waiting() == Some(n) {
+            // The client asks again.
+            state.admins[n].wait();
+            state.answer = None;
         }
     }
 
