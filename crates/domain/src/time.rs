@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 pub struct Timestamp(i64);
 
 impl Timestamp {
+    /// Before every other.
+    pub const MIN: Self = Self(i64::MIN);
+
     /// The instant that many microseconds after 1970.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)

@@ -8,7 +8,7 @@ use keyward_token::{DigestKey, TokenFormat};
 use crate::clock::{Clock, Instant};
 use crate::holder::{Holder, HolderSession};
 use crate::replica::Replica;
-use crate::table::TableWriter;
+use crate::table::{Ends, TableWriter};
 
 /// What an admin says, decoded.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub enum Message {
         format: TokenFormat,
         /// Whether a snapshot follows.
         snapshot: bool,
+        /// How the history stands to former ones.
+        standing: HistoryStanding,
     },
     /// A part of the snapshot.
     Chunk {
@@ -37,6 +39,8 @@ pub enum Message {
         position: Position,
         /// The keys that it changed.
         keys: Vec<KeyEntry>,
+        /// Whether from here on nothing of former histories is held against keys any more.
+        accepted: bool,
     },
     /// The right to answer.
     Grant {
@@ -47,6 +51,15 @@ pub enum Message {
         /// The database's clock when it was given.
         wall_time: Timestamp,
     },
+}
+
+/// How an admin's history stands to those that this replica may have seen.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct HistoryStanding {
+    /// An owner has accepted it, or it never forked: nothing of former histories is held against its keys.
+    pub accepted: bool,
+    /// The place that the Hello named is in it: it contradicts nothing that this replica has seen.
+    pub continues: bool,
 }
 
 /// A place in the log with the chain's value there.
@@ -120,6 +133,8 @@ pub struct Follower<C> {
 #[derive(Debug, Default)]
 struct Session {
     welcomed: Option<Welcomed>,
+    /// Where the Hello said that the replica stands.
+    from: Position,
     /// How far the stream has come.
     at: Position,
     /// A snapshot under way, invisible until it is whole and no older than what requests see.
@@ -131,6 +146,7 @@ struct Welcomed {
     epoch: String,
     digest_keys: Vec<DigestKey>,
     format: TokenFormat,
+    standing: HistoryStanding,
 }
 
 #[derive(Debug, Default)]
@@ -153,13 +169,23 @@ impl<C: Clock> Follower<C> {
         }
     }
 
-    /// Begins a session, beside those that there are: its number, and the epoch and position to say Hello with. An empty
-    /// epoch asks for a snapshot. Leases of sessions that broke count on to their ends.
+    /// Begins a session, beside those that there are: its number, and the epoch and position to say Hello with. Leases of
+    /// sessions that broke count on to their ends.
     pub fn begin(&mut self) -> (HolderSession, &str, &Position) {
         let id = self.holder.begin(self.replica.clock().now());
-        let epoch = if self.lost { "" } else { &self.epoch };
-        self.sessions.insert(id, Session { at: self.position.clone(), ..Session::default() });
-        (id, epoch, &self.position)
+        let (from, at) = (self.position.clone(), self.position.clone());
+        self.sessions.insert(id, Session { from, at, ..Session::default() });
+        (id, &self.epoch, &self.position)
+    }
+
+    /// Whether the next session should begin with a snapshot, because the stream of an earlier one had a gap.
+    pub const fn wants_snapshot(&self) -> bool {
+        self.lost
+    }
+
+    /// How many tokens are refused for what a former history said of them.
+    pub fn withheld(&self) -> usize {
+        self.writer.withheld_len()
     }
 
     /// Stops answering under that session's lease, so that Goodbye may be said: the admin that hears it waits for this
@@ -211,11 +237,11 @@ impl<C: Clock> Follower<C> {
     /// See [`FollowerError`]; the session must be ended.
     pub fn handle(&mut self, id: HolderSession, message: Message) -> Result<Option<Reply>, FollowerError> {
         match message {
-            Message::Welcome { epoch, digest_keys, format, snapshot } => {
-                self.welcome(id, Welcomed { epoch, digest_keys, format }, snapshot).map(|()| None)
+            Message::Welcome { epoch, digest_keys, format, snapshot, standing } => {
+                self.welcome(id, Welcomed { epoch, digest_keys, format, standing }, snapshot).map(|()| None)
             }
             Message::Chunk { keys, complete } => self.chunk(id, keys, complete),
-            Message::Delta { position, keys } => self.delta(id, position, keys),
+            Message::Delta { position, keys, accepted } => self.delta(id, position, keys, accepted),
             Message::Grant { seq, duration, wall_time } => {
                 self.grant(id, seq, duration, wall_time);
                 Ok(None)
@@ -229,8 +255,8 @@ impl<C: Clock> Follower<C> {
 
     fn welcome(&mut self, id: HolderSession, welcomed: Welcomed, snapshot: bool) -> Result<(), FollowerError> {
         let same_epoch = welcomed.epoch == self.epoch;
-        // Only once nobody speaks for the history that is served from may another one take its place.
-        if !same_epoch && self.sessions.keys().any(|other| *other != id && self.is_complete(*other)) {
+        // Only once nobody gives leases for the history that is served from may another one take its place.
+        if !same_epoch && self.sessions.keys().any(|other| *other != id && self.is_lived_by(*other)) {
             return Err(FollowerError::Forked);
         }
         let session = self.session(id)?;
@@ -242,9 +268,17 @@ impl<C: Clock> Follower<C> {
         }
         session.welcomed = Some(welcomed.clone());
         if !snapshot {
+            if welcomed.standing.accepted {
+                self.writer.release();
+            }
             self.replica.install(Arc::clone(self.writer.table()), welcomed.format, welcomed.digest_keys);
         }
         Ok(())
+    }
+
+    /// Whether requests are answered under that session's lease.
+    fn is_lived_by(&self, id: HolderSession) -> bool {
+        self.is_complete(id) && !self.lease_left(id).is_zero()
     }
 
     fn chunk(
@@ -280,9 +314,11 @@ impl<C: Clock> Follower<C> {
     /// Shows requests the snapshot that a session has brought.
     fn install(&mut self, id: HolderSession) -> Result<Option<Reply>, FollowerError> {
         let session = self.sessions.get_mut(&id).ok_or(FollowerError::OutOfOrder)?;
-        let Building { writer, .. } = session.building.take().ok_or(FollowerError::OutOfOrder)?;
-        let Welcomed { epoch, digest_keys, format } = session.welcomed.clone().ok_or(FollowerError::OutOfOrder)?;
-        let at = session.at.clone();
+        let Building { mut writer, .. } = session.building.take().ok_or(FollowerError::OutOfOrder)?;
+        let welcomed = session.welcomed.clone().ok_or(FollowerError::OutOfOrder)?;
+        let (from, at) = (session.from.clone(), session.at.clone());
+        writer.withhold(self.to_withhold(&welcomed, &from));
+        let Welcomed { epoch, digest_keys, format, .. } = welcomed;
         if epoch == self.epoch && self.position.disagrees_with(&at) {
             return Err(FollowerError::Forked);
         }
@@ -299,11 +335,25 @@ impl<C: Clock> Follower<C> {
         Ok(Some(Reply::Ack(self.position.revision)))
     }
 
+    /// What is refused in the history that a session has brought, whatever that one says; `from`: what was served when it
+    /// began.
+    ///
+    /// A restore may have brought back what was deactivated, so what this replica has seen refused stays so. Not if the
+    /// other history goes on from where it stands: then it has seen no other.
+    fn to_withhold(&self, welcomed: &Welcomed, from: &Position) -> Ends {
+        if welcomed.standing.accepted {
+            return Ends::default();
+        }
+        let contradicted = !welcomed.standing.continues || *from != self.position;
+        if welcomed.epoch != self.epoch && contradicted { self.writer.ends() } else { self.writer.withheld() }
+    }
+
     fn delta(
         &mut self,
         id: HolderSession,
         position: Position,
         keys: Vec<KeyEntry>,
+        accepted: bool,
     ) -> Result<Option<Reply>, FollowerError> {
         let session = self.session(id)?;
         if session.welcomed.is_none() || session.building.as_ref().is_some_and(|b| !b.whole) {
@@ -314,17 +364,20 @@ impl<C: Clock> Follower<C> {
             return Err(FollowerError::Gap);
         }
         session.at = position.clone();
+        if let Some(welcomed) = &mut session.welcomed {
+            welcomed.standing.accepted |= accepted;
+        }
         if let Some(building) = &mut session.building {
             for key in keys {
                 building.writer.put(key);
             }
             return if self.is_behind(id) { Ok(None) } else { self.install(id) };
         }
-        self.apply(position, keys).map(Some)
+        self.apply(position, keys, accepted).map(Some)
     }
 
     /// Applies a change, unless another session has said it before.
-    fn apply(&mut self, position: Position, keys: Vec<KeyEntry>) -> Result<Reply, FollowerError> {
+    fn apply(&mut self, position: Position, keys: Vec<KeyEntry>, accepted: bool) -> Result<Reply, FollowerError> {
         if self.position.disagrees_with(&position) {
             return Err(FollowerError::Forked);
         }
@@ -332,6 +385,9 @@ impl<C: Clock> Follower<C> {
         if position.revision > self.position.revision {
             for key in keys {
                 self.writer.put(key);
+            }
+            if accepted {
+                self.writer.release();
             }
             self.writer.publish(position.revision);
             self.position = position;

@@ -38,6 +38,35 @@ struct Slot {
     not_after: Option<Timestamp>,
 }
 
+impl Slot {
+    /// From when on the token is refused, whatever else may come.
+    fn end(&self) -> Option<Timestamp> {
+        if !self.key.active {
+            return Some(Timestamp::MIN);
+        }
+        [self.not_after, self.key.expire_time].into_iter().flatten().min()
+    }
+}
+
+/// From when on tokens are refused.
+pub(crate) type Ends = HashMap<Digest, Timestamp>;
+
+/// A token that is refused for what a former history said of it.
+#[derive(Debug)]
+struct Withheld {
+    from: Timestamp,
+    /// When it is superseded by the present history's account.
+    otherwise: Option<Timestamp>,
+}
+
+impl Withheld {
+    /// Lets the former history's word stand over what the present one says.
+    fn over(&mut self, not_after: Option<Timestamp>) -> Option<Timestamp> {
+        self.otherwise = not_after;
+        Some(not_after.map_or(self.from, |end| end.min(self.from)))
+    }
+}
+
 /// A digest is uniformly distributed and keyed, so its first bytes are as good a hash as any.
 #[derive(Default)]
 struct DigestHasher(u64);
@@ -106,6 +135,7 @@ impl Table {
 pub(crate) struct TableWriter {
     table: Arc<Table>,
     digests: HashMap<Uid, Vec<Digest>>,
+    withheld: HashMap<Digest, Withheld>,
 }
 
 impl TableWriter {
@@ -120,12 +150,57 @@ impl TableWriter {
         let key = Arc::new(Facts { uid, resource_name: name.to_string(), name, platform, active, expire_time });
         let slots = self.table.slots.pin();
         for TokenEntry { digest, not_after, .. } in &tokens {
-            slots.insert(*digest, Slot { key: Arc::clone(&key), not_after: *not_after });
+            let not_after = self.withheld.get_mut(digest).map_or(*not_after, |held| held.over(*not_after));
+            slots.insert(*digest, Slot { key: Arc::clone(&key), not_after });
         }
         let now: Vec<Digest> = tokens.into_iter().map(|t| t.digest).collect();
         let before = self.digests.insert(uid, now.clone()).unwrap_or_default();
         for stale in before.iter().filter(|d| !now.contains(d)) {
             slots.remove(stale);
+        }
+    }
+
+    /// The tokens that are refused for what a former history said.
+    pub(crate) fn withheld(&self) -> Ends {
+        self.withheld.iter().map(|(digest, held)| (*digest, held.from)).collect()
+    }
+
+    /// How many those are.
+    pub(crate) fn withheld_len(&self) -> usize {
+        self.withheld.len()
+    }
+
+    /// All tokens that are refused, or will be.
+    pub(crate) fn ends(&self) -> Ends {
+        // Those that the present history does not even know are kept in mind: another restore may bring them back.
+        let mut ends = self.withheld();
+        for (digest, slot) in &self.table.slots.pin() {
+            if let Some(end) = slot.end() {
+                ends.insert(*digest, end);
+            }
+        }
+        ends
+    }
+
+    /// Refuses these tokens from then on, whatever this history says of them; once, before anybody sees the table.
+    pub(crate) fn withhold(&mut self, ends: Ends) {
+        let slots = self.table.slots.pin();
+        for (digest, from) in ends {
+            let mut held = Withheld { from, otherwise: None };
+            if let Some(Slot { key, not_after }) = slots.get(&digest) {
+                slots.insert(digest, Slot { key: Arc::clone(key), not_after: held.over(*not_after) });
+            }
+            self.withheld.insert(digest, held);
+        }
+    }
+
+    /// Goes by what this history says alone.
+    pub(crate) fn release(&mut self) {
+        let slots = self.table.slots.pin();
+        for (digest, held) in self.withheld.drain() {
+            if let Some(Slot { key, .. }) = slots.get(&digest) {
+                slots.insert(digest, Slot { key: Arc::clone(key), not_after: held.otherwise });
+            }
         }
     }
 

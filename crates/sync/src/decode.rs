@@ -6,7 +6,7 @@ use std::time::Duration;
 use keyward_domain::{KeyEntry, Revision, Timestamp};
 use keyward_proto::replica::sync_response::Message as Said;
 use keyward_proto::replica::{self, Welcome};
-use keyward_replica::{Message, Position};
+use keyward_replica::{HistoryStanding, Message, Position};
 use keyward_token::{DigestKey, TokenFormat};
 
 use crate::wire::{self, Unreadable};
@@ -20,7 +20,8 @@ pub(super) fn message(said: Said) -> Result<Option<Message>, Unreadable> {
             keys: keys(chunk.keys)?,
         },
         Said::Delta(delta) => {
-            Message::Delta { position: position(delta.revision, delta.chain), keys: keys(delta.keys)? }
+            let position = position(delta.revision, delta.chain);
+            Message::Delta { position, keys: keys(delta.keys)?, accepted: delta.epoch_accepted }
         }
         Said::Grant(grant) => Message::Grant {
             seq: grant.seq,
@@ -41,6 +42,7 @@ fn welcome(welcome: Welcome) -> Result<Message, Unreadable> {
         digest_keys,
         format: TokenFormat::new(&welcome.token_prefix).map_err(|_| Unreadable("token_prefix"))?,
         snapshot: welcome.snapshot,
+        standing: HistoryStanding { accepted: welcome.epoch_accepted, continues: welcome.continues },
     })
 }
 

@@ -142,6 +142,7 @@ impl Subscriber {
     }
 
     fn open(&mut self) -> (HolderSession, Opening) {
+        let snapshot = self.follower.wants_snapshot();
         let (session, epoch, position) = self.follower.begin();
         let hello = Say::Hello(Hello {
             validator_id: self.validator_id.clone(),
@@ -149,6 +150,7 @@ impl Subscriber {
             revision: position.revision.0,
             chain: position.chain.clone(),
             protocol: PROTOCOL,
+            snapshot,
         });
         let opening = Link::open(self.upstream.clone(), self.turn, session, hello);
         self.turn = (self.turn + 1) % self.upstream.count();
@@ -247,13 +249,26 @@ impl Subscriber {
             link.admin_leaves = true;
             return Ok(());
         };
-        if let Some(Reply::Ack(revision)) = self.follower.handle(link.session, message)? {
+        let withheld_before = self.follower.withheld();
+        let reply = self.follower.handle(link.session, message)?;
+        self.tell_of_forks(withheld_before);
+        if let Some(Reply::Ack(revision)) = reply {
             link.say(Say::Ack(Ack { revision: revision.0 })).await?;
         }
         if self.follower.is_complete(link.session) && link.is_now_complete() {
             tracing::info!(admin = link.admin, revision = %self.follower.revision(), "the replica is complete");
         }
         Ok(())
+    }
+
+    /// Raises the alarm when tokens begin to be refused for what a former history said.
+    fn tell_of_forks(&self, withheld_before: usize) {
+        let withheld = self.follower.withheld();
+        if withheld_before == 0 && withheld > 0 {
+            tracing::error!(withheld, "the database has another history now; what was seen denied stays denied until an owner accepts it");
+        } else if withheld_before > 0 && withheld == 0 {
+            tracing::info!("an owner has accepted the database's history");
+        }
     }
 
     /// Takes what happened on the stream beside; moves over to it once it has a lease that is worth it.

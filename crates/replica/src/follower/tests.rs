@@ -59,6 +59,15 @@ impl Bed {
     }
 
     fn welcome(&mut self, epoch: &str, snapshot: bool) -> Result<Option<Reply>, FollowerError> {
+        self.welcome_to(epoch, snapshot, HistoryStanding::default())
+    }
+
+    fn welcome_to(
+        &mut self,
+        epoch: &str,
+        snapshot: bool,
+        standing: HistoryStanding,
+    ) -> Result<Option<Reply>, FollowerError> {
         self.follower.handle(
             self.session,
             Message::Welcome {
@@ -66,6 +75,7 @@ impl Bed {
                 digest_keys: vec![self.digest_key.clone()],
                 format: TokenFormat::default(),
                 snapshot,
+                standing,
             },
         )
     }
@@ -78,7 +88,7 @@ impl Bed {
     }
 
     fn delta(&mut self, revision: i64, keys: Vec<KeyEntry>) -> Result<Option<Reply>, FollowerError> {
-        self.follower.handle(self.session, Message::Delta { position: position(revision), keys })
+        self.follower.handle(self.session, Message::Delta { position: position(revision), keys, accepted: false })
     }
 
     fn renew(&mut self) -> u64 {
@@ -241,13 +251,14 @@ fn a_gap_ends_the_session_and_asks_for_a_snapshot() {
     let mut bed = Bed::new();
     bed.snapshot("e", 1, vec![]).unwrap();
     assert_eq!(bed.delta(3, vec![]), Err(FollowerError::Gap));
-    assert_eq!(bed.begin().0, "");
+    assert_eq!(bed.begin(), ("e".to_owned(), position(1)));
+    assert!(bed.follower.wants_snapshot());
     // Whoever is asked then, what was served is not taken back.
     bed.welcome("e", true).unwrap();
     let older = Message::Chunk { keys: vec![], complete: Some(position(0)) };
     assert_eq!(bed.follower.handle(bed.session, older), Err(FollowerError::WentBack));
     bed.snapshot("e", 3, vec![]).unwrap();
-    assert_eq!(bed.begin().0, "e");
+    assert!(!bed.follower.wants_snapshot());
 }
 
 #[test]
@@ -352,11 +363,13 @@ fn a_snapshot_that_another_session_has_overtaken_is_shown_once_its_deltas_have_c
 fn another_history_is_not_taken_while_somebody_speaks_for_the_one_that_is_served() {
     let mut bed = Bed::new();
     bed.snapshot("e", 5, vec![]).unwrap();
+    bed.lease();
     bed.begin_beside();
     assert_eq!(bed.welcome("other", true), Err(FollowerError::Forked));
     bed.begin_beside();
     bed.welcome("e", false).unwrap();
-    let delta = Message::Delta { position: Position { chain: vec![1; 32], ..position(6) }, keys: vec![] };
+    let at = Position { chain: vec![1; 32], ..position(6) };
+    let delta = Message::Delta { position: at, keys: vec![], accepted: false };
     bed.follower.handle(bed.session, delta).unwrap();
     bed.begin();
     bed.welcome("e", true).unwrap();
@@ -376,4 +389,122 @@ fn a_token_that_was_ended_at_once_stays_dead_whatever_the_clock_says() {
         bed.grant(seq, slow);
         assert_eq!(bed.verdict(&token), Ok(Verdict::Deactivated));
     }
+}
+
+/// One that gives no lease for it any more does not speak for it: it may be cut off for good.
+#[test]
+fn a_history_for_which_nobody_gives_leases_makes_way_for_another() {
+    let (mut bed, token) = (Bed::new(), token());
+    bed.snapshot("e", 5, vec![bed.entry(&token, true)]).unwrap();
+    bed.lease();
+    let old = bed.session;
+    bed.replica.clock().advance(LEASE);
+    bed.begin_beside();
+    bed.welcome("other", true).unwrap();
+    let keys = vec![bed.entry(&token, true)];
+    bed.follower.handle(bed.session, Message::Chunk { keys, complete: Some(position(3)) }).unwrap();
+    assert_eq!(bed.verdict(&token), Err(NoAnswer::NoLease));
+    bed.lease();
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Valid));
+    bed.session = old;
+    assert_eq!(bed.delta(6, vec![]), Err(FollowerError::OutOfOrder), "that history is over");
+}
+
+const ACCEPTED: HistoryStanding = HistoryStanding { accepted: true, continues: false };
+const CONTINUES: HistoryStanding = HistoryStanding { accepted: false, continues: true };
+
+impl Bed {
+    /// A fork: a snapshot of another history, in which the token's key is as `active` says.
+    fn fork(&mut self, epoch: &str, token: &Token, active: bool, standing: HistoryStanding) {
+        self.begin();
+        self.welcome_to(epoch, true, standing).unwrap();
+        let keys = vec![self.entry(token, active)];
+        self.follower.handle(self.session, Message::Chunk { keys, complete: Some(position(3)) }).unwrap();
+        self.lease();
+    }
+
+    fn accept(&mut self, revision: i64) {
+        let delta = Message::Delta { position: position(revision), keys: vec![], accepted: true };
+        self.follower.handle(self.session, delta).unwrap();
+    }
+}
+
+#[test]
+fn what_was_seen_deactivated_stays_denied_in_other_histories_until_one_is_accepted() {
+    let (mut bed, token) = (Bed::new(), token());
+    bed.snapshot("e", 4, vec![bed.entry(&token, true)]).unwrap();
+    bed.delta(5, vec![bed.entry(&token, false)]).unwrap();
+    bed.fork("restored", &token, true, HistoryStanding::default());
+    assert_eq!((bed.verdict(&token), bed.follower.withheld()), (Ok(Verdict::Deactivated), 1));
+    // Nor does it come back with a change of the key, with a snapshot of the same history, or with the next one.
+    bed.delta(4, vec![bed.entry(&token, true)]).unwrap();
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Deactivated));
+    bed.snapshot("restored", 4, vec![bed.entry(&token, true)]).unwrap();
+    bed.lease();
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Deactivated));
+    bed.fork("again", &token, true, CONTINUES);
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Deactivated));
+    bed.accept(4);
+    assert_eq!((bed.verdict(&token), bed.follower.withheld()), (Ok(Verdict::Valid), 0));
+}
+
+#[test]
+fn a_token_that_was_forgotten_and_comes_back_stays_denied() {
+    let (mut bed, token, other) = (Bed::new(), token(), token());
+    bed.snapshot("e", 5, vec![bed.entry(&token, false)]).unwrap();
+    bed.fork("older", &other, true, HistoryStanding::default());
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Unknown));
+    bed.fork("younger", &token, true, HistoryStanding::default());
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Deactivated));
+}
+
+#[test]
+fn an_accepted_history_is_taken_at_its_word() {
+    let (mut bed, token) = (Bed::new(), token());
+    bed.snapshot("e", 5, vec![bed.entry(&token, false)]).unwrap();
+    bed.fork("restored", &token, true, ACCEPTED);
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Valid));
+    // One that was accepted while nobody told this validator.
+    bed.snapshot("e", 9, vec![bed.entry(&token, false)]).unwrap();
+    bed.fork("third", &token, true, HistoryStanding::default());
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Deactivated));
+    bed.begin();
+    bed.welcome_to("third", false, ACCEPTED).unwrap();
+    bed.lease();
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Valid));
+}
+
+#[test]
+fn a_history_that_goes_on_from_what_was_served_may_activate_keys() {
+    let (mut bed, token) = (Bed::new(), token());
+    bed.snapshot("e", 5, vec![bed.entry(&token, false)]).unwrap();
+    bed.fork("minted", &token, true, CONTINUES);
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Valid));
+    // What came after the Hello is not what the admin spoke of.
+    bed.snapshot("e", 5, vec![bed.entry(&token, true)]).unwrap();
+    let old = bed.session;
+    bed.begin_beside();
+    let new = bed.session;
+    bed.session = old;
+    bed.delta(6, vec![bed.entry(&token, false)]).unwrap();
+    bed.session = new;
+    bed.welcome_to("third", true, CONTINUES).unwrap();
+    let keys = vec![bed.entry(&token, true)];
+    bed.follower.handle(new, Message::Chunk { keys, complete: Some(position(6)) }).unwrap();
+    bed.lease();
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Deactivated));
+}
+
+#[test]
+fn an_end_that_was_set_in_a_former_history_stays_and_is_lifted_by_acceptance() {
+    let (mut bed, token) = (Bed::new(), token());
+    let mut ends = bed.entry(&token, true);
+    ends.expire_time = Some(Timestamp::from_micros(1_000_000));
+    bed.snapshot("e", 5, vec![ends]).unwrap();
+    bed.fork("restored", &token, true, HistoryStanding::default());
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Valid));
+    bed.replica.clock().advance(Duration::from_secs(1));
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Deactivated));
+    bed.accept(4);
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Valid));
 }
