@@ -76,6 +76,29 @@ impl From<KeyRecord> for KeyEntry {
     }
 }
 
+/// A token that is refused for what a former history said of it, whatever the database says now.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct WithheldToken {
+    /// Whose it is.
+    pub key: Uid,
+    /// What it is looked up by.
+    #[serde(with = "digest_hex")]
+    pub digest: Digest,
+    /// From this instant on (inclusive).
+    pub from: Timestamp,
+}
+
+impl KeyEntry {
+    /// Its tokens that are refused, or will be.
+    pub fn ends(&self) -> impl Iterator<Item = WithheldToken> {
+        self.tokens.iter().filter_map(|token| {
+            let end = [token.not_after, self.expire_time].into_iter().flatten().min();
+            let from = if self.active { end? } else { Timestamp::MIN };
+            Some(WithheldToken { key: self.uid, digest: token.digest, from })
+        })
+    }
+}
+
 /// What one transaction did. Stored as JSON in the change log: variants and fields are only ever added.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
@@ -179,6 +202,36 @@ pub enum Change {
         #[serde(with = "digest_hex")]
         credential: Digest,
     },
+    /// The database was found to have lost changes that somebody had seen, and its history got an epoch of its own.
+    HistoryForked {
+        /// The epoch that it had.
+        former: Uid,
+        /// The epoch whose changes are lost; mostly the same.
+        lost: Uid,
+        /// How far the one who had seen them had come.
+        known: Revision,
+        /// The new epoch.
+        epoch: Uid,
+    },
+    /// Tokens that a former history refused, and this one does not, are refused until the epoch is accepted.
+    TokensWithheld {
+        /// The epoch.
+        epoch: Uid,
+        /// Whose they are.
+        keys: Vec<KeyName>,
+        /// The tokens.
+        tokens: Vec<WithheldToken>,
+    },
+    /// The database was accepted as it is: no token is refused any more for what a former history said.
+    EpochAccepted {
+        /// The epoch.
+        epoch: Uid,
+    },
+}
+
+/// The resource name of an epoch.
+fn epoch_name(epoch: &Uid) -> String {
+    format!("epochs/{epoch}")
 }
 
 impl Change {
@@ -197,11 +250,14 @@ impl Change {
             Self::MemberCreated { member, .. } => member.id.name(),
             Self::RoleGranted { after, .. } | Self::RoleRevoked { after, .. } => after.id.name(),
             Self::CredentialIssued { member, .. } | Self::CredentialRevoked { member, .. } => member.name(),
+            Self::HistoryForked { epoch, .. } | Self::TokensWithheld { epoch, .. } | Self::EpochAccepted { epoch } => {
+                epoch_name(epoch)
+            }
         }
     }
 
     /// Every kind of change, as the log names them.
-    pub const KINDS: [&'static str; 13] = [
+    pub const KINDS: [&'static str; 16] = [
         "project_created",
         "key_created",
         "key_updated",
@@ -215,6 +271,9 @@ impl Change {
         "role_revoked",
         "credential_issued",
         "credential_revoked",
+        "history_forked",
+        "tokens_withheld",
+        "epoch_accepted",
     ];
 
     /// What kind of change it is, as the log names it.
@@ -233,6 +292,9 @@ impl Change {
             Self::RoleRevoked { .. } => "role_revoked",
             Self::CredentialIssued { .. } => "credential_issued",
             Self::CredentialRevoked { .. } => "credential_revoked",
+            Self::HistoryForked { .. } => "history_forked",
+            Self::TokensWithheld { .. } => "tokens_withheld",
+            Self::EpochAccepted { .. } => "epoch_accepted",
         }
     }
 
@@ -247,7 +309,12 @@ impl Change {
             | Self::KeyDeactivated { after, .. } => Some(&after.key.name.project),
             Self::TokenRevealed { name, .. } => Some(&name.project),
             Self::RoleGranted { role, .. } | Self::RoleRevoked { role, .. } => role.project.as_ref(),
-            Self::MemberCreated { .. } | Self::CredentialIssued { .. } | Self::CredentialRevoked { .. } => None,
+            Self::MemberCreated { .. }
+            | Self::CredentialIssued { .. }
+            | Self::CredentialRevoked { .. }
+            | Self::HistoryForked { .. }
+            | Self::TokensWithheld { .. }
+            | Self::EpochAccepted { .. } => None,
         }
     }
 
@@ -266,7 +333,10 @@ impl Change {
             | Self::RoleGranted { .. }
             | Self::RoleRevoked { .. }
             | Self::CredentialIssued { .. }
-            | Self::CredentialRevoked { .. } => Vec::new(),
+            | Self::CredentialRevoked { .. }
+            | Self::HistoryForked { .. }
+            | Self::TokensWithheld { .. }
+            | Self::EpochAccepted { .. } => Vec::new(),
         }
     }
 }

@@ -3,7 +3,7 @@ use std::fmt::{Display, Formatter};
 use std::time::Duration;
 
 use crate::credential::CredentialName;
-use crate::id::{KeyId, KeyName, MemberId, ProjectId, Revision};
+use crate::id::{KeyId, KeyName, MemberId, ProjectId, Revision, Uid};
 
 /// The small closed set of ways to fail that every transport can render: the standard gRPC codes in use.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -62,11 +62,12 @@ pub enum Reason {
     CredentialNotFound,
     MemberLimitReached,
     LastOwner,
+    EpochMismatch,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::CredentialMissing,
         Self::CredentialInvalid,
         Self::PermissionDenied,
@@ -95,6 +96,7 @@ impl Reason {
         Self::CredentialNotFound,
         Self::MemberLimitReached,
         Self::LastOwner,
+        Self::EpochMismatch,
     ];
 
     /// The reason on the wire, as `KEY_NAME_TAKEN`.
@@ -128,6 +130,7 @@ impl Reason {
             Self::CredentialNotFound => "CREDENTIAL_NOT_FOUND",
             Self::MemberLimitReached => "MEMBER_LIMIT_REACHED",
             Self::LastOwner => "LAST_OWNER",
+            Self::EpochMismatch => "EPOCH_MISMATCH",
         }
     }
 
@@ -151,7 +154,7 @@ impl Reason {
             | Self::KeyReplaced
             | Self::MemberLimitReached
             | Self::LastOwner => Kind::FailedPrecondition,
-            Self::EtagMismatch => Kind::Aborted,
+            Self::EtagMismatch | Self::EpochMismatch => Kind::Aborted,
             Self::NotYetEnforced => Kind::DeadlineExceeded,
             Self::NoLease | Self::RevisionNotReached | Self::StoreUnavailable | Self::ShuttingDown => Kind::Unavailable,
             Self::Internal => Kind::Internal,
@@ -365,6 +368,18 @@ impl Error {
              owner first (now: {member})"
         );
         Self::new(Reason::LastOwner, message).about("keyward/Member", member.name())
+    }
+
+    /// The database's history is another one.
+    pub fn epoch_mismatch(current: &Uid) -> Self {
+        let message = format!("the database's epoch is {current} now; look at its keys, and accept that one");
+        Self::new(Reason::EpochMismatch, message).with("epoch", current.to_string())
+    }
+
+    /// The database's history is not the one that this process has told validators of.
+    pub fn history_changed() -> Self {
+        let message = "the database's history has changed under this admin, which is finding its place in it; try again";
+        Self::new(Reason::StoreUnavailable, message).retry_after(Duration::from_secs(1))
     }
 
     /// The project id is in use.

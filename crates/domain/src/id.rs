@@ -45,6 +45,11 @@ impl Uid {
     pub const fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
+
+    /// The one that is written like this; `None`: none is.
+    pub fn from_text(text: &str) -> Option<Self> {
+        Uuid::try_parse(text).ok().map(Self)
+    }
 }
 
 impl From<Uuid> for Uid {
@@ -252,6 +257,11 @@ impl MemberId {
             return Err(Error::field(field, "of the form members/{member_id}, as members/alice"));
         };
         Self::parse(field, id)
+    }
+
+    /// Whoever does what the platform does by itself. No member can have this id.
+    pub fn platform() -> Self {
+        Self("_platform".to_owned())
     }
 
     /// The member that the first start makes.

@@ -18,7 +18,9 @@ mod time;
 mod verdict;
 
 pub use admin_node::AdminNode;
-pub use change::{Change, Event, EventFilter, KeyEntry, KeyRecord, LoggedChange, TokenEntry, TokenRecord};
+pub use change::{
+    Change, Event, EventFilter, KeyEntry, KeyRecord, LoggedChange, TokenEntry, TokenRecord, WithheldToken,
+};
 pub use credential::{Credential, CredentialId, CredentialName};
 pub use error::{Error, Kind, Reason, Resource, Violation};
 pub use host::is_local;

@@ -120,6 +120,8 @@ pub enum Permission {
     AuditGet,
     /// Check the change log and all rows against it.
     AuditVerify,
+    /// Take the database as it is after its history has forked.
+    EpochAccept,
     /// Keep a replica.
     Sync,
     /// Speak as an admin to an admin.
@@ -128,7 +130,7 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::ProjectGet,
         Self::ProjectCreate,
         Self::KeyGet,
@@ -145,6 +147,7 @@ impl Permission {
         Self::MemberUpdate,
         Self::AuditGet,
         Self::AuditVerify,
+        Self::EpochAccept,
         Self::Sync,
         Self::Peer,
     ];
@@ -168,6 +171,7 @@ impl Permission {
             Self::MemberUpdate => "member.update",
             Self::AuditGet => "audit.get",
             Self::AuditVerify => "audit.verify",
+            Self::EpochAccept => "epoch.accept",
             Self::Sync => "replica.sync",
             Self::Peer => "peer",
         }

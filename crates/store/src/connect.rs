@@ -1,6 +1,6 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use keyward_domain::Error;
@@ -13,6 +13,7 @@ use sea_orm_migration::MigratorTrait;
 
 use crate::error::unavailable;
 use crate::migration::{Migrator, SIGNED_SINCE};
+use crate::sql::head::Head;
 use crate::sql::sign_head::sign_head;
 use crate::write::begin;
 
@@ -74,6 +75,8 @@ pub struct Store {
     remote: Option<Arc<Remote>>,
     pub(crate) chain_key: Arc<DigestKey>,
     shared: bool,
+    /// The newest place in the log that this process has told validators of.
+    told: Arc<Mutex<Option<Head>>>,
     /// Held for as long as any clone lives.
     _lock: Option<Arc<File>>,
 }
@@ -152,7 +155,7 @@ impl Store {
 
     fn over(connections: Connections, chain_key: DigestKey) -> Self {
         let connections = Arc::new(RwLock::new(connections));
-        Self { connections, remote: None, chain_key: Arc::new(chain_key), shared: false, _lock: None }
+        Self { connections, remote: None, chain_key: Arc::new(chain_key), shared: false, told: Arc::default(), _lock: None }
     }
 
     async fn open_postgres(url: &str, chain_key: DigestKey) -> Result<Self, OpenError> {
@@ -186,6 +189,15 @@ impl Store {
 
     fn connections(&self) -> Connections {
         self.connections.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says what validators were told last. Nothing is written from then on in a history that lacks it.
+    pub fn has_told(&self, head: Head) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
+    }
+
+    pub(crate) fn told(&self) -> Option<Head> {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn writer(&self) -> DatabaseConnection {

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use keyward_domain::{
     Change, Credential, CredentialId, CredentialName, Error, Event, Key, KeyEntry, KeyId, KeyName, KeyState,
     LoggedChange, Member, MemberId, Platform, Project, ProjectId, Revision, Role, RoleBinding, Schedule, Timestamp,
-    TokenEntry, TokenRecord,
+    TokenEntry, TokenRecord, WithheldToken,
 };
 use keyward_token::Digest;
 use sea_orm::ActiveValue::Set;
 
-use crate::entity::{change, credential, key, key_token, member, project, role_binding};
+use crate::entity::{change, credential, key, key_token, member, project, role_binding, withheld_token};
 use crate::error::corrupt;
 
 const ACTIVE: &str = "active";
@@ -200,6 +200,19 @@ pub(crate) fn to_event(row: change::Model) -> Event {
         actor: MemberId::from_store(row.actor),
         resource: row.resource,
         change: serde_json::from_str(&row.change).ok(),
+    }
+}
+
+pub(crate) fn to_withheld(row: &withheld_token::Model) -> Result<WithheldToken, Error> {
+    let from = Timestamp::from_micros(row.refused_from);
+    Ok(WithheldToken { key: row.key_uid.into(), digest: to_digest(&row.digest)?, from })
+}
+
+pub(crate) fn from_withheld(token: &WithheldToken) -> withheld_token::ActiveModel {
+    withheld_token::ActiveModel {
+        digest: Set(token.digest.as_bytes().to_vec()),
+        key_uid: Set(token.key.into()),
+        refused_from: Set(token.from.as_micros()),
     }
 }
 

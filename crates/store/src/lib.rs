@@ -10,6 +10,7 @@ mod verify;
 mod write;
 
 pub use connect::{OpenError, Store};
+pub use sql::accept_epoch::AcceptedEpoch;
 pub use sql::admin_node::Pulse;
 pub use sql::change_key::ChangedKey;
 pub use sql::change_member::ChangedMember;
@@ -19,8 +20,10 @@ pub use sql::create_project::CreatedProject;
 pub use sql::events::Events;
 pub use sql::head::Head;
 pub use sql::hints::Hints;
+pub use sql::image::History;
 pub use sql::initialize::RootDraft;
 pub use sql::issue_credential::IssuedCredential;
+pub use sql::mend_history::{Bearing, Mended};
 pub use sql::reveal_token::RevealedToken;
 pub use sql::rotate_default_key::RotatedToken;
 pub use sql::rotate_key::{RotatedKey, Rotation};

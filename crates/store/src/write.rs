@@ -18,7 +18,7 @@ use crate::connect::Store;
 use crate::convert::{to_chain, to_change, to_role};
 use crate::entity::{change, counter, credential, request, role_binding};
 use crate::error::{TxError, corrupt};
-use crate::sql::head::Head;
+use crate::sql::head::{Head, read_head};
 use crate::sql::hints::announce;
 
 /// How long a request id protects a retry.
@@ -90,7 +90,7 @@ pub(crate) struct Write<'a> {
     call: &'a Call,
     /// Whether the actor must have the right now.
     asked: bool,
-    chain_key: &'a DigestKey,
+    store: &'a Store,
 }
 
 /// A place in the log, taken: the counter row is locked until the transaction ends.
@@ -99,7 +99,7 @@ pub(crate) struct Place {
     /// Read under the lock, so that times are in the order of revisions.
     pub(crate) time: Timestamp,
     previous_chain: [u8; 32],
-    epoch: Uuid,
+    pub(crate) epoch: Uuid,
 }
 
 impl Place {
@@ -112,14 +112,14 @@ impl Place {
 impl Store {
     /// Begins a transaction for an actor that may do `call`.
     pub(crate) async fn begin<'a>(&'a self, call: &'a Call) -> Result<Write<'a>, TxError> {
-        let write = Write { tx: begin(&self.writer()).await?, call, asked: true, chain_key: &self.chain_key };
+        let write = Write { tx: begin(&self.writer()).await?, call, asked: true, store: self };
         write.authorize().await?;
         Ok(write)
     }
 
     /// Begins a transaction for what the actor was allowed before, and the platform does now.
     pub(crate) async fn begin_unasked<'a>(&'a self, call: &'a Call) -> Result<Write<'a>, TxError> {
-        Ok(Write { tx: begin(&self.writer()).await?, call, asked: false, chain_key: &self.chain_key })
+        Ok(Write { tx: begin(&self.writer()).await?, call, asked: false, store: self })
     }
 }
 
@@ -230,11 +230,18 @@ impl Write<'_> {
         if row.payload != stamp.payload {
             return Err(Error::request_id_reused().into());
         }
+        self.check_history().await?;
         let sealed = match (row.sealing_key_id, row.sealed) {
             (Some(id), Some(bytes)) => Some(SealedSecret { key_id: u32::try_from(id).map_err(corrupt)?, bytes }),
             _ => None,
         };
         Ok(Some(Replay { resource: row.resource, revision: Revision(row.revision), sealed }))
+    }
+
+    /// Refuses to answer, from a history that has forked, what would be waited for in another.
+    pub(crate) async fn check_history(&self) -> Result<(), TxError> {
+        let head = read_head(&self.tx).await?;
+        self.store.check_history(&self.tx, &head).await
     }
 
     /// What the log says at a revision.
@@ -249,13 +256,8 @@ impl Write<'_> {
     /// commits after the one that took its right away. A lock on the roles themselves would do the same, but shared it
     /// lets a member that never stops writing keep its roles for ever, and exclusive it makes its writers take turns.
     pub(crate) async fn take_place(&self) -> Result<Place, TxError> {
-        let row = counter::Entity::find_by_id(1).lock_exclusive().one(&self.tx).await?;
-        let row = row.ok_or_else(|| corrupt("no revision counter"))?;
-        let head = Head { epoch: row.epoch, revision: Revision(row.revision), chain: to_chain(&row.chain)? };
-        // Nothing is built on a head that somebody else has made: it would be covered up for good.
-        if row.mac.is_none_or(|found| found != mac(self.chain_key, &head)) {
-            return Err(corrupt("the head of the change log was changed past Keyward").into());
-        }
+        let head = lock_head(&self.tx, &self.store.chain_key).await?;
+        self.store.check_history(&self.tx, &head).await?;
         self.authorize().await?;
         let time = now(&self.tx).await?;
         let Head { epoch, revision, chain: previous_chain } = head;
@@ -279,12 +281,12 @@ impl Write<'_> {
             project: change.project(),
             change: &text,
         };
-        let chain = entry.chain(self.chain_key, &place.previous_chain);
+        let chain = entry.chain(&self.store.chain_key, &place.previous_chain);
         entry.insert(&self.tx, chain).await?;
         self.remember(&resource, &place, sealed).await?;
         announce(&self.tx).await?;
         let head = Head { epoch: place.epoch, revision: place.revision, chain };
-        move_counter(&self.tx, self.chain_key, &head).await?;
+        move_counter(&self.tx, &self.store.chain_key, &head).await?;
         Ok(self.tx.commit().await?)
     }
 
@@ -306,6 +308,18 @@ impl Write<'_> {
         row.insert(&self.tx).await?;
         Ok(())
     }
+}
+
+/// Locks the counter row, and returns the head.
+pub(crate) async fn lock_head(tx: &DatabaseTransaction, key: &DigestKey) -> Result<Head, TxError> {
+    let row = counter::Entity::find_by_id(1).lock_exclusive().one(tx).await?;
+    let row = row.ok_or_else(|| corrupt("no revision counter"))?;
+    let head = Head { epoch: row.epoch, revision: Revision(row.revision), chain: to_chain(&row.chain)? };
+    // Nothing is built on a head that somebody else has made: it would be covered up for good.
+    if row.mac.is_none_or(|found| found != mac(key, &head)) {
+        return Err(corrupt("the head of the change log was changed past Keyward").into());
+    }
+    Ok(head)
 }
 
 /// A log entry about to be written.
@@ -377,8 +391,8 @@ pub(crate) async fn move_counter(tx: &DatabaseTransaction, key: &DigestKey, head
         id: Set(1),
         revision: Set(head.revision.0),
         chain: Set(head.chain.to_vec()),
+        epoch: Set(head.epoch),
         mac: Set(Some(mac(key, head).to_vec())),
-        ..Default::default()
     };
     row.update(tx).await?;
     Ok(())

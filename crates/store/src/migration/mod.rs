@@ -9,6 +9,7 @@ mod m20261123_000003_rotation;
 mod m20261124_000004_revocation;
 mod m20261124_000005_audit;
 mod m20261125_000006_admin_address;
+mod m20261125_000007_fork;
 
 /// The migration that made room for the keyed hash of the head.
 pub(crate) const SIGNED_SINCE: &str = "m20261124_000005_audit";
@@ -25,6 +26,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000004_revocation::Migration),
             Box::new(m20261124_000005_audit::Migration),
             Box::new(m20261125_000006_admin_address::Migration),
+            Box::new(m20261125_000007_fork::Migration),
         ]
     }
 }

@@ -38,6 +38,7 @@ impl Store {
         let write = self.begin(call).await?;
         let before = lock_key(&write.tx, name).await?.ok_or_else(|| Error::key_not_found(name))?;
         if (alteration.is_done)(&before) {
+            write.check_history().await?;
             return Ok(ChangedKey { revision: before.revision, key: before });
         }
         alter(write, before, alteration).await

@@ -1,4 +1,4 @@
-use keyward_domain::{Error, Revision, Timestamp};
+use keyward_domain::{Error, Revision, Timestamp, Uid};
 use sea_orm::{ConnectionTrait, EntityTrait};
 use uuid::Uuid;
 
@@ -8,7 +8,7 @@ use crate::entity::counter;
 use crate::error::{TxError, corrupt, unavailable};
 use crate::write::now;
 
-/// The end of the change log.
+/// The end of the change log, or a place in it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Head {
     /// Random id of this history.
@@ -17,6 +17,14 @@ pub struct Head {
     pub revision: Revision,
     /// The chain's value at it.
     pub chain: [u8; 32],
+}
+
+impl Head {
+    /// A place as others have noted it; `None`: it can be none.
+    pub fn noted(epoch: &str, revision: Revision, chain: &[u8]) -> Option<Self> {
+        let (epoch, chain) = (Uid::from_text(epoch)?, <[u8; 32]>::try_from(chain).ok()?);
+        Some(Self { epoch: epoch.into(), revision, chain })
+    }
 }
 
 impl Store {

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use keyward_domain::{Error, KeyEntry, TokenEntry};
+use keyward_domain::{Error, KeyEntry, Timestamp, TokenEntry, WithheldToken};
 use sea_orm::{
     AccessMode, ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, IsolationLevel, QueryFilter,
     QueryOrder, QuerySelect, TransactionOptions,
@@ -8,8 +8,8 @@ use sea_orm::{
 use uuid::Uuid;
 
 use crate::connect::Store;
-use crate::convert::{to_entry, to_token};
-use crate::entity::{key, key_token};
+use crate::convert::{to_entry, to_token, to_withheld};
+use crate::entity::{history_fork, key, key_token, withheld_token};
 use crate::error::unavailable;
 use crate::sql::head::{Head, read_head};
 use crate::write::begin_with;
@@ -17,12 +17,33 @@ use crate::write::begin_with;
 /// Keys read at once.
 const PAGE: u64 = 2_000;
 
+/// What validators are fed from, besides the keys.
+#[derive(Clone, Debug)]
+pub struct History {
+    /// Where the log ends.
+    pub head: Head,
+    /// Tokens that are refused for what a former history said of them.
+    pub withheld: Vec<WithheldToken>,
+    /// When the epoch began in which the log is now; `None`: it never forked.
+    pub forked: Option<Timestamp>,
+    /// Whether an owner has accepted the epoch, or it never forked.
+    pub accepted: bool,
+}
+
 impl Store {
     /// Hands every key to `sink`, all as of the head that is returned.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`, `INTERNAL`.
-    pub async fn load_image(&self, mut sink: impl FnMut(KeyEntry) + Send) -> Result<Head, Error> {
+    pub async fn load_image(&self, sink: impl FnMut(KeyEntry) + Send) -> Result<Head, Error> {
+        Ok(self.load_history(sink).await?.head)
+    }
+
+    /// The same, with how the history stands to former ones.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE`, `INTERNAL`.
+    pub async fn load_history(&self, mut sink: impl FnMut(KeyEntry) + Send) -> Result<History, Error> {
         let tx = self.snapshot().await.map_err(|e| unavailable(&e))?;
         let head = read_head(&tx).await?;
         let mut after = None;
@@ -37,8 +58,12 @@ impl Store {
                 sink(to_entry(row, own)?);
             }
         }
+        let withheld = withheld_token::Entity::find().all(&tx).await.map_err(|e| unavailable(&e))?;
+        let withheld = withheld.iter().map(to_withheld).collect::<Result<_, _>>()?;
+        let fork = history_fork::Entity::find_by_id(head.epoch).one(&tx).await.map_err(|e| unavailable(&e))?;
         tx.commit().await.map_err(|e| unavailable(&e))?;
-        Ok(head)
+        let accepted = fork.as_ref().is_none_or(|fork| fork.accept_time.is_some());
+        Ok(History { head, withheld, forked: fork.map(|fork| Timestamp::from_micros(fork.time)), accepted })
     }
 
     /// A transaction that sees one state of the database throughout.

@@ -1,5 +1,6 @@
 //! One file per operation; every query about keys takes the project.
 
+pub(crate) mod accept_epoch;
 pub(crate) mod activate_key;
 pub(crate) mod admin_node;
 pub(crate) mod change_key;
@@ -19,6 +20,7 @@ pub(crate) mod initialize;
 pub(crate) mod issue_credential;
 pub(crate) mod list;
 mod matching;
+pub(crate) mod mend_history;
 pub(crate) mod reveal_token;
 mod revoke_credential;
 mod revoke_role;

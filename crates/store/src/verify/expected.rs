@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use keyward_domain::{
     Change, CredentialId, CredentialName, Key, KeyRecord, Member, MemberId, Project, RoleBinding, Timestamp,
-    TokenEntry, TokenRecord, Uid,
+    TokenEntry, TokenRecord, Uid, WithheldToken,
 };
 use keyward_token::Digest;
 use serde::Serialize;
@@ -21,6 +21,10 @@ pub(super) struct Expected {
     default_tokens: HashMap<Uid, Vec<TokenRecord>>,
     members: HashMap<String, Member>,
     credentials: HashMap<Digest, Credential>,
+    forks: HashMap<Uid, Fork>,
+    withheld: HashMap<Digest, WithheldToken>,
+    /// The newest epoch; `None`: the first, which no entry names.
+    epoch: Option<Uid>,
 }
 
 #[derive(Debug)]
@@ -39,6 +43,15 @@ pub(super) struct Credential {
     pub(super) revoke_time: Option<Timestamp>,
     /// `None`: an entry of before 2026-11-24, which does not say.
     pub(super) digest_key_id: Option<i64>,
+}
+
+/// A fork of the history, as the log and its row tell of it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Fork {
+    pub(super) former: Uid,
+    pub(super) lost: Uid,
+    pub(super) time: Timestamp,
+    pub(super) accept_time: Option<Timestamp>,
 }
 
 impl Expected {
@@ -73,6 +86,22 @@ impl Expected {
             }
             Change::CredentialRevoked { member, credential } => {
                 failing([(resource, self.revoke_credential(&member, &credential, time))])
+            }
+            Change::HistoryForked { former, lost, epoch, .. } => {
+                let follows = self.epoch.is_none_or(|current| current == former);
+                let fork = Fork { former, lost, time, accept_time: None };
+                let new = self.forks.insert(epoch, fork).is_none();
+                self.epoch = Some(epoch);
+                failing([(resource, follows && new)])
+            }
+            Change::TokensWithheld { epoch, tokens, .. } => {
+                self.withheld.extend(tokens.into_iter().map(|token| (token.digest, token)));
+                failing([(resource, self.epoch == Some(epoch))])
+            }
+            Change::EpochAccepted { epoch } => {
+                self.withheld.clear();
+                let fork = self.forks.get_mut(&epoch).filter(|_| self.epoch == Some(epoch));
+                failing([(resource, fork.is_some_and(|fork| fork.accept_time.replace(time).is_none()))])
             }
         }
     }
@@ -166,6 +195,21 @@ impl Expected {
         expected == credential
     }
 
+    /// The same for a fork of the history.
+    pub(super) fn take_fork(&mut self, epoch: &Uid, fork: &Fork) -> bool {
+        self.forks.remove(epoch).as_ref() == Some(fork)
+    }
+
+    /// The same for a token that is withheld.
+    pub(super) fn take_withheld(&mut self, token: &WithheldToken) -> bool {
+        self.withheld.remove(&token.digest).as_ref() == Some(token)
+    }
+
+    /// Whether the log's end may be of that epoch.
+    pub(super) fn ends_in(&self, epoch: Uid) -> bool {
+        self.epoch.is_none_or(|current| current == epoch)
+    }
+
     /// What no row came for.
     pub(super) fn left(self) -> Vec<String> {
         let projects = self.projects.into_keys().map(|id| format!("projects/{id}"));
@@ -175,7 +219,9 @@ impl Expected {
             .credentials
             .into_iter()
             .map(|(digest, held)| CredentialName { member: held.member, id: CredentialId::of(&digest) }.to_string());
-        projects.chain(keys).chain(members).chain(credentials).collect()
+        let forks = self.forks.into_keys().map(|epoch| format!("epochs/{epoch}"));
+        let withheld = self.withheld.into_values().map(|token| format!("a token of the key with uid {}", token.key));
+        projects.chain(keys).chain(members).chain(credentials).chain(forks).chain(withheld).collect()
     }
 }
 

@@ -58,6 +58,9 @@ pub(super) async fn check(
             walk.step(&row);
         }
     }
+    if !walk.expected.ends_in(row.epoch.into()) {
+        walk.findings.add(format!("revision {}", head.revision), "the head's epoch is not what the log says");
+    }
     walk.end(head);
     Ok(Log { head, entries: walk.entries, expected: walk.expected })
 }

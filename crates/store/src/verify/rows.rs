@@ -4,12 +4,12 @@ use keyward_domain::{KeyRecord, MemberId, Timestamp};
 use sea_orm::{DatabaseTransaction, EntityTrait, PaginatorTrait, QueryOrder};
 use uuid::Uuid;
 
-use crate::convert::{to_credential, to_digest, to_key, to_member, to_project, to_token_record};
-use crate::entity::{credential, key, key_token, member, project, role_binding};
+use crate::convert::{to_credential, to_digest, to_key, to_member, to_project, to_token_record, to_withheld};
+use crate::entity::{credential, history_fork, key, key_token, member, project, role_binding, withheld_token};
 use crate::error::TxError;
 use crate::sql::image::{page_of_keys, tokens_between};
 use crate::verify::Findings;
-use crate::verify::expected::{Credential, Expected};
+use crate::verify::expected::{Credential, Expected, Fork};
 
 const OTHER: &str = "its row is not what the log says";
 const MISSING: &str = "its row is missing";
@@ -25,6 +25,7 @@ pub(super) async fn check(
     rows += keys(tx, &mut expected, findings).await?;
     rows += members(tx, &mut expected, findings).await?;
     rows += credentials(tx, &mut expected, findings).await?;
+    rows += forks(tx, &mut expected, findings).await?;
     for missing in expected.left() {
         findings.add(missing, MISSING);
     }
@@ -92,6 +93,26 @@ async fn members(tx: &DatabaseTransaction, expected: &mut Expected, findings: &m
     }
     if !roles.is_empty() {
         findings.add("table role_binding", OWNERLESS);
+    }
+    Ok(count as u64)
+}
+
+async fn forks(tx: &DatabaseTransaction, expected: &mut Expected, findings: &mut Findings) -> Result<u64, TxError> {
+    let forks = history_fork::Entity::find().order_by_asc(history_fork::Column::Epoch).all(tx).await?;
+    let withheld = withheld_token::Entity::find().order_by_asc(withheld_token::Column::Digest).all(tx).await?;
+    let count = forks.len() + withheld.len();
+    for row in forks {
+        let accept_time = row.accept_time.map(Timestamp::from_micros);
+        let time = Timestamp::from_micros(row.time);
+        let fork = Fork { former: row.former.into(), lost: row.lost.into(), time, accept_time };
+        if !expected.take_fork(&row.epoch.into(), &fork) {
+            findings.add(format!("epochs/{}", row.epoch), OTHER);
+        }
+    }
+    for row in withheld {
+        if !to_withheld(&row).is_ok_and(|token| expected.take_withheld(&token)) {
+            findings.add("table withheld_token", OTHER);
+        }
     }
     Ok(count as u64)
 }

@@ -75,6 +75,13 @@ const TABLES: &[Table] = &[
         texts: &["member_id"],
         blobs: &["digest"],
     },
+    Table {
+        name: "history_fork",
+        integers: &["time", "accept_time"],
+        texts: &[],
+        blobs: &["epoch", "former", "lost"],
+    },
+    Table { name: "withheld_token", integers: &["refused_from"], texts: &[], blobs: &["digest", "key_uid"] },
 ];
 
 /// Looks for values of other types, and returns whether there are none. PostgreSQL keeps them out by itself.

@@ -1,0 +1,244 @@
+//! What to do when the database is not the one that it was: a backup was restored, or a server took over without the last
+//! changes. Its history gets an epoch of its own, and what the lost one refused stays refused until an owner accepts it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use keyward_domain::{Change, Error, KeyName, MemberId, Timestamp, Uid, WithheldToken};
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
+};
+use uuid::Uuid;
+
+use crate::connect::Store;
+use crate::convert::{from_withheld, to_entry, to_key, to_token, to_withheld};
+use crate::entity::{change, history_fork, key, key_token, withheld_token};
+use crate::error::{TxError, corrupt, unavailable};
+use crate::sql::head::{Head, read_head};
+use crate::sql::hints::announce;
+use crate::write::{Entry, begin, lock_head, move_counter, now, retry};
+
+/// Tokens looked at, and put in one entry of the log, at once.
+const BATCH: usize = 500;
+
+/// How a place that somebody knows stands to the database's history.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Bearing {
+    /// It is in the log.
+    Continues,
+    /// It is not: it is of a history that is known to be lost.
+    Parted,
+    /// It is not, and nobody has noticed yet: the database has lost changes.
+    Lost,
+}
+
+/// What came of mending.
+#[derive(Clone, Copy, Debug)]
+pub struct Mended {
+    /// The end of the log now.
+    pub head: Head,
+    /// Whether this call gave the history a new epoch.
+    pub minted: bool,
+    /// How many tokens this call has found that a former history refused and this one does not.
+    pub withheld: usize,
+}
+
+impl Store {
+    /// How a place that somebody knows stands to the log, with the log's end.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE`.
+    pub async fn bearing(&self, place: &Head) -> Result<(Bearing, Head), Error> {
+        let reader = self.reader();
+        let head = read_head(&reader).await?;
+        Ok((bearing(&reader, &head, place).await.map_err(|e| unavailable(&e))?, head))
+    }
+
+    /// Gives the history a new epoch if it lacks one of the places that are `seen`, and nobody has done so before; and has
+    /// it refuse what `own`'s history refused, if it lacks `own`: the place up to which `refused` tells of tokens.
+    ///
+    /// All in one transaction under the log's lock, in which every place is looked for again: of several that try, one
+    /// mints the epoch, and the others add what they know.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE`; `INTERNAL` when the log's end was made by somebody else.
+    pub async fn mend_history(
+        &self,
+        seen: &[Head],
+        own: &Head,
+        refused: &(dyn Fn() -> Vec<WithheldToken> + Sync),
+    ) -> Result<Mended, Error> {
+        retry!(self.mend_history_once(seen, own, refused))
+    }
+
+    async fn mend_history_once(
+        &self,
+        seen: &[Head],
+        own: &Head,
+        refused: &(dyn Fn() -> Vec<WithheldToken> + Sync),
+    ) -> Result<Mended, TxError> {
+        let tx = begin(&self.writer()).await?;
+        let head = lock_head(&tx, &self.chain_key).await?;
+        let own_is_gone = bearing(&tx, &head, own).await? != Bearing::Continues;
+        let mut pen = Pen { store: self, tx: &tx, head, time: now(&tx).await? };
+        for place in seen.iter().chain([own]) {
+            // Once there is a new epoch, the one before is known to have forked.
+            if bearing(&tx, &pen.head, place).await? == Bearing::Lost {
+                pen.mint(place).await?;
+            }
+        }
+        let withheld = if own_is_gone && !is_accepted(&tx, pen.head.epoch).await? {
+            pen.withhold(refused()).await?
+        } else {
+            0
+        };
+        let (end, minted) = (pen.head, pen.head.epoch != head.epoch);
+        if end != head {
+            announce(&tx).await?;
+            move_counter(&tx, &self.chain_key, &end).await?;
+            tx.commit().await?;
+        }
+        Ok(Mended { head: end, minted, withheld })
+    }
+
+    /// Refuses a history that lacks what this process has told validators: what is done in it would be waited for in the
+    /// other one, and so in vain.
+    pub(crate) async fn check_history(&self, db: &impl ConnectionTrait, head: &Head) -> Result<(), TxError> {
+        let Some(told) = self.told() else { return Ok(()) };
+        // Mostly it is the end itself, which costs no question.
+        if told == *head || (told.epoch == head.epoch && is_in_log(db, &told).await?) {
+            return Ok(());
+        }
+        Err(Error::history_changed().into())
+    }
+
+    /// The same for whoever only reads.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE`: it is such a history.
+    pub async fn head_of_told_history(&self) -> Result<Head, Error> {
+        let reader = self.reader();
+        let head = read_head(&reader).await?;
+        match self.check_history(&reader, &head).await {
+            Ok(()) => Ok(head),
+            Err(TxError::Answer(error)) => Err(error),
+            Err(TxError::Conflict(error)) => Err(unavailable(&error)),
+        }
+    }
+}
+
+/// Whether an owner has accepted the epoch.
+async fn is_accepted(tx: &DatabaseTransaction, epoch: Uuid) -> Result<bool, DbErr> {
+    let fork = history_fork::Entity::find_by_id(epoch).one(tx).await?;
+    Ok(fork.is_none_or(|fork| fork.accept_time.is_some()))
+}
+
+async fn is_in_log(db: &impl ConnectionTrait, place: &Head) -> Result<bool, DbErr> {
+    let row = change::Entity::find_by_id(place.revision.0).one(db).await?;
+    Ok(row.is_some_and(|row| row.chain == place.chain))
+}
+
+async fn bearing(db: &impl ConnectionTrait, head: &Head, place: &Head) -> Result<Bearing, DbErr> {
+    let current = place.epoch == head.epoch;
+    let known = current || {
+        let of = |column: history_fork::Column| column.eq(place.epoch);
+        let any = Condition::any()
+            .add(of(history_fork::Column::Epoch))
+            .add(of(history_fork::Column::Former))
+            .add(of(history_fork::Column::Lost));
+        history_fork::Entity::find().filter(any).one(db).await?.is_some()
+    };
+    Ok(match (known, is_in_log(db, place).await?) {
+        (false, _) => Bearing::Lost,
+        (true, true) => Bearing::Continues,
+        (true, false) if current => Bearing::Lost,
+        (true, false) => Bearing::Parted,
+    })
+}
+
+/// Writes the platform's own entries, one behind the other, in one transaction.
+struct Pen<'a> {
+    store: &'a Store,
+    tx: &'a DatabaseTransaction,
+    head: Head,
+    time: Timestamp,
+}
+
+impl Pen<'_> {
+    async fn write(&mut self, change: &Change) -> Result<(), TxError> {
+        let (actor, resource) = (MemberId::platform(), change.resource());
+        let text = serde_json::to_string(change).map_err(corrupt)?;
+        let revision = self.head.revision.next();
+        let entry =
+            Entry { revision, time: self.time, actor: &actor, resource: &resource, project: None, change: &text };
+        let chain = entry.chain(&self.store.chain_key, &self.head.chain);
+        entry.insert(self.tx, chain).await?;
+        self.head = Head { revision, chain, ..self.head };
+        Ok(())
+    }
+
+    async fn mint(&mut self, lost: &Head) -> Result<(), TxError> {
+        let (former, epoch) = (self.head.epoch, Uuid::new_v4());
+        let row = history_fork::ActiveModel {
+            epoch: Set(epoch),
+            former: Set(former),
+            lost: Set(lost.epoch),
+            time: Set(self.time.as_micros()),
+            accept_time: Set(None),
+        };
+        row.insert(self.tx).await?;
+        self.head.epoch = epoch;
+        let (former, lost_epoch, epoch) = (former.into(), lost.epoch.into(), epoch.into());
+        self.write(&Change::HistoryForked { former, lost: lost_epoch, known: lost.revision, epoch }).await
+    }
+
+    /// Withholds those of `refused` that the rows let pass for longer.
+    async fn withhold(&mut self, refused: Vec<WithheldToken>) -> Result<usize, TxError> {
+        let mut count = 0;
+        for batch in refused.chunks(BATCH) {
+            let (keys, tokens) = laxer(self.tx, batch).await?;
+            if tokens.is_empty() {
+                continue;
+            }
+            count += tokens.len();
+            let stricter = OnConflict::column(withheld_token::Column::Digest)
+                .update_columns([withheld_token::Column::KeyUid, withheld_token::Column::RefusedFrom])
+                .to_owned();
+            let rows = tokens.iter().map(from_withheld);
+            withheld_token::Entity::insert_many(rows).on_conflict(stricter).exec_without_returning(self.tx).await?;
+            let epoch = self.head.epoch.into();
+            self.write(&Change::TokensWithheld { epoch, keys: keys.into_iter().collect(), tokens }).await?;
+        }
+        Ok(count)
+    }
+}
+
+/// Those of the tokens that the database would let pass for longer, and whose they are.
+async fn laxer(
+    tx: &DatabaseTransaction,
+    refused: &[WithheldToken],
+) -> Result<(BTreeSet<KeyName>, Vec<WithheldToken>), TxError> {
+    let digests = || refused.iter().map(|token| token.digest.as_bytes().to_vec());
+    let uids: BTreeSet<Uuid> = refused.iter().map(|token| token.key.into()).collect();
+    let rows = key::Entity::find().filter(key::Column::Uid.is_in(uids)).all(tx).await?;
+    let keys: BTreeMap<Uid, key::Model> = rows.into_iter().map(|row| (row.uid.into(), row)).collect();
+    let tokens = key_token::Entity::find().filter(key_token::Column::Digest.is_in(digests())).all(tx).await?;
+    let mut ends = HashMap::new();
+    for row in &tokens {
+        let Some(key) = keys.get(&row.key_uid.into()) else { continue };
+        let entry = to_entry(key.clone(), vec![to_token(row)?])?;
+        ends.insert(entry.tokens[0].digest, entry.ends().next().map(|end| end.from));
+    }
+    let held = withheld_token::Entity::find().filter(withheld_token::Column::Digest.is_in(digests())).all(tx).await?;
+    for row in &held {
+        let held = to_withheld(row)?;
+        ends.entry(held.digest).and_modify(|end| *end = Some(end.map_or(held.from, |end| end.min(held.from))));
+    }
+    let passes_longer = |token: &&WithheldToken| {
+        ends.get(&token.digest).is_some_and(|end| end.is_none_or(|end| token.from < end))
+    };
+    let tokens: Vec<_> = refused.iter().filter(passes_longer).cloned().collect();
+    let names = tokens.iter().filter_map(|token| keys.get(&token.key).cloned()).map(|row| to_key(row).map(|k| k.name));
+    Ok((names.collect::<Result<_, _>>()?, tokens))
+}
