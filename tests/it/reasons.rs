@@ -97,6 +97,8 @@ async fn about_keys(root: &Admin, seen: &mut Seen) {
     seen.add("DEFAULT_KEY_PROTECTED", root.deactivate("6666", default_key.rsplit('/').next().unwrap()).await);
     let stale = DeactivateKeyRequest { name: key("a"), etag: "stale".to_owned() };
     seen.add("ETAG_MISMATCH", root.keys.clone().deactivate_key(stale).await);
+    let epoch = AcceptEpochRequest { epoch: request_id() };
+    seen.add("EPOCH_MISMATCH", root.audit.clone().accept_epoch(epoch).await);
     let rotate =
         |name: &str, to: &str| RotateKeyRequest { name: key(name), new_key_id: to.to_owned(), ..Default::default() };
     root.keys.clone().rotate_key(rotate("a", "a_2")).await.unwrap();

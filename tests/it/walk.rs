@@ -51,6 +51,7 @@ const TABLE: &[(&str, On, &str)] = &[
     ("MemberService/WhoAmI", On::Platform, EVERYONE),
     ("AuditService/ListEvents", On::Project, "veso"),
     ("AuditService/VerifyLog", On::Platform, "o"),
+    ("AuditService/AcceptEpoch", On::Platform, "o"),
     ("ReplicaService/Sync", On::Platform, "od"),
     ("PeerService/Barrier", On::Platform, "a"),
     ("PeerService/Hint", On::Platform, "a"),
@@ -176,6 +177,14 @@ async fn call(caller: &Caller, method: &str, target: &Target) -> Result<(), Stat
             audit.list_events(ListEventsRequest { parent, ..Default::default() }).await.map(drop)
         }
         "AuditService/VerifyLog" => audit.verify_log(VerifyLogRequest::default()).await.map(drop),
+        "AuditService/AcceptEpoch" => {
+            // Whoever may is told that this is not the epoch.
+            let epoch = "3f8a2c6e-2b1d-4b7e-9d55-0c6a2f1f9a10".to_owned();
+            match audit.accept_epoch(AcceptEpochRequest { epoch }).await {
+                Err(status) if reason(&status) == "EPOCH_MISMATCH" => Ok(()),
+                other => other.map(drop),
+            }
+        }
         "ReplicaService/Sync" => {
             let hello = Hello { protocol: 1, validator_id: "walk".to_owned(), ..Default::default() };
             let hello = SyncRequest { message: Some(sync_request::Message::Hello(hello)) };
@@ -184,7 +193,12 @@ async fn call(caller: &Caller, method: &str, target: &Target) -> Result<(), Stat
         }
         "PeerService/Barrier" => {
             // No life of this admin: it cannot say.
-            let request = BarrierRequest { incarnation: vec![7; 16], epoch: "any".to_owned(), revision: 1 };
+            let request = BarrierRequest {
+                incarnation: vec![7; 16],
+                epoch: "00000000-0000-4000-8000-000000000000".to_owned(),
+                revision: 1,
+                chain: vec![7; 32],
+            };
             peers(caller).await.barrier(request).await.map(|answer| assert!(!answer.get_ref().cleared))
         }
         "PeerService/Hint" => peers(caller).await.hint(HintRequest { revision: 1 }).await.map(drop),

@@ -19,6 +19,9 @@ pub struct Metrics {
     fence_seconds: Histogram,
     fences_unfinished: Counter<u64, AtomicU64>,
     heartbeats_failed: Counter<u64, AtomicU64>,
+    forks: Counter<u64, AtomicU64>,
+    unaccepted_epoch: Gauge,
+    withheld_tokens: Gauge,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -38,6 +41,9 @@ impl Metrics {
             fence_seconds: Histogram::new(exponential_buckets(0.000_5, 2.0, 14)),
             fences_unfinished: Counter::default(),
             heartbeats_failed: Counter::default(),
+            forks: Counter::default(),
+            unaccepted_epoch: Gauge::default(),
+            withheld_tokens: Gauge::default(),
         };
         let mut registry = Registry::with_prefix("keyward_admin");
         registry.register("calls", "gRPC calls by method and code", metrics.calls.clone());
@@ -49,6 +55,11 @@ impl Metrics {
         registry.register("fences_unfinished", help, metrics.fences_unfinished.clone());
         let help = "Heartbeats that the database did not answer; leases run out when it never does";
         registry.register("heartbeats_failed", help, metrics.heartbeats_failed.clone());
+        registry.register("forks", "Times that the database was found to have lost changes", metrics.forks.clone());
+        let help = "1 while the database's history has forked and no owner has accepted it";
+        registry.register("unaccepted_epoch", help, metrics.unaccepted_epoch.clone());
+        let help = "Tokens that are refused because they were before the history forked";
+        registry.register("withheld_tokens", help, metrics.withheld_tokens.clone());
         (metrics, Arc::new(registry))
     }
 
@@ -58,6 +69,15 @@ impl Metrics {
 
     pub(crate) fn heartbeat_failed(&self) {
         self.heartbeats_failed.inc();
+    }
+
+    pub(crate) fn forked(&self) {
+        self.forks.inc();
+    }
+
+    pub(crate) fn history(&self, withheld: usize, accepted: bool) {
+        self.withheld_tokens.set(i64::try_from(withheld).unwrap_or(i64::MAX));
+        self.unaccepted_epoch.set(i64::from(!accepted));
     }
 
     pub(crate) fn call(&self, method: &str, code: tonic::Code) {

@@ -378,7 +378,8 @@ impl Error {
 
     /// The database's history is not the one that this process has told validators of.
     pub fn history_changed() -> Self {
-        let message = "the database's history has changed under this admin, which is finding its place in it; try again";
+        let message =
+            "the database's history has changed under this admin, which is finding its place in it; try again";
         Self::new(Reason::StoreUnavailable, message).retry_after(Duration::from_secs(1))
     }
 

@@ -139,6 +139,13 @@ impl Sessions {
         sum
     }
 
+    /// The history has forked: nothing counts as enforced before whatever may have been granted in the former one, by whom
+    /// it may be, has run out. `wait_out`: D' by the longest lease.
+    pub fn forked(&mut self, wait_out: Duration, now: Instant) {
+        self.sessions.clear();
+        self.former_life_until = self.former_life_until.max(Some(now.plus(wait_out)));
+    }
+
     /// Forgets what can no longer matter at `now`.
     pub fn forget_lapsed(&mut self, now: Instant) {
         self.sessions.retain(|_, s| !s.gone || s.block_until.is_some_and(|until| now < until));
@@ -317,6 +324,19 @@ mod tests {
         assert_eq!(sessions.grant(SessionId(0), at(0), at(9)), None, "less than the margin is left");
         assert_eq!(sessions.grant(SessionId(0), at(0), at(30)), None);
         assert_eq!(sessions.grant(SessionId(9), at(0), at(0)), None, "no such session");
+    }
+
+    #[test]
+    fn after_a_fork_nothing_is_enforced_before_all_leases_of_the_former_history_have_run_out() {
+        let mut sessions = sessions(1);
+        sessions.grant(SessionId(0), at(0), at(0)).unwrap();
+        sessions.appended(R);
+        sessions.ack(SessionId(0), R);
+        assert_eq!(missing(&sessions, 1), 0);
+        sessions.forked(EXACT.wait_out(), at(1));
+        assert_eq!((missing(&sessions, 11), missing(&sessions, 12)), (1, 0));
+        assert!(sessions.in_use(at(11)));
+        assert_eq!(sessions.grant(SessionId(0), at(2), at(2)), None, "its session was of the former history");
     }
 
     #[test]

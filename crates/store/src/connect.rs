@@ -155,7 +155,14 @@ impl Store {
 
     fn over(connections: Connections, chain_key: DigestKey) -> Self {
         let connections = Arc::new(RwLock::new(connections));
-        Self { connections, remote: None, chain_key: Arc::new(chain_key), shared: false, told: Arc::default(), _lock: None }
+        Self {
+            connections,
+            remote: None,
+            chain_key: Arc::new(chain_key),
+            shared: false,
+            told: Arc::default(),
+            _lock: None,
+        }
     }
 
     async fn open_postgres(url: &str, chain_key: DigestKey) -> Result<Self, OpenError> {

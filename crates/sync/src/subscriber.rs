@@ -265,7 +265,10 @@ impl Subscriber {
     fn tell_of_forks(&self, withheld_before: usize) {
         let withheld = self.follower.withheld();
         if withheld_before == 0 && withheld > 0 {
-            tracing::error!(withheld, "the database has another history now; what was seen denied stays denied until an owner accepts it");
+            tracing::error!(
+                withheld,
+                "the database has another history now; what was seen denied stays denied until an owner accepts it"
+            );
         } else if withheld_before > 0 && withheld == 0 {
             tracing::info!("an owner has accepted the database's history");
         }

@@ -1,5 +1,6 @@
 //! The rules of each method, free of transport: one file a method, named as in `grpc` and in the store.
 
+pub(crate) mod accept_epoch;
 pub(crate) mod activate_key;
 mod caller;
 pub(crate) mod create_key;

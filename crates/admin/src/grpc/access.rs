@@ -40,6 +40,7 @@ const TABLE: &[(&str, Access)] = &[
     ("/keyward.admin.v1.SdkService/ListSdks", Access::Needs(Permission::ProjectGet)),
     ("/keyward.admin.v1.AuditService/ListEvents", Access::Needs(Permission::AuditGet)),
     ("/keyward.admin.v1.AuditService/VerifyLog", Access::Needs(Permission::AuditVerify)),
+    ("/keyward.admin.v1.AuditService/AcceptEpoch", Access::Needs(Permission::EpochAccept)),
     ("/keyward.replica.v1.ReplicaService/Sync", Access::Needs(Permission::Sync)),
     ("/keyward.replica.v1.PeerService/Barrier", Access::Needs(Permission::Peer)),
     ("/keyward.replica.v1.PeerService/Hint", Access::Needs(Permission::Peer)),

@@ -74,6 +74,20 @@ fn tell(app: &App, change: &Change) -> Told {
         Change::CredentialIssued { member, credential, .. } | Change::CredentialRevoked { member, credential } => {
             Told::default().relating(credential_name(member, credential))
         }
+        Change::HistoryForked { former, lost, known, epoch } => {
+            let before = [("epoch", former.to_string())].into();
+            let told = [
+                ("epoch", epoch.to_string()),
+                ("lost_epoch", lost.to_string()),
+                ("lost_up_to_revision", known.to_string()),
+            ];
+            Told::changing(&before, &told.into())
+        }
+        Change::TokensWithheld { keys, tokens, .. } => {
+            let told = Told::changing(&none, &[("tokens", tokens.len().to_string())].into());
+            keys.iter().fold(told, |told, key| told.relating(key.to_string()))
+        }
+        Change::EpochAccepted { .. } => Told::default(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The gRPC services: one file a method (wire to domain, call `app`, domain to wire), and who may call what.
 
+mod accept_epoch;
 pub(crate) mod access;
 mod activate_key;
 pub(crate) mod auth;

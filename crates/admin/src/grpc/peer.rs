@@ -5,6 +5,7 @@ use keyward_domain::{Error, Revision, Uid};
 use keyward_proto::replica::peer_service_server::PeerService;
 use keyward_proto::replica::{BarrierRequest, BarrierResponse, HintRequest, HintResponse};
 use keyward_runtime::{deadline, status};
+use keyward_store::Head;
 use tonic::{Request, Response, Status};
 
 use crate::app::App;
@@ -31,16 +32,25 @@ impl PeerService for PeerApi {
 }
 
 async fn barrier(app: &App, request: &BarrierRequest, patience: Option<Duration>) -> Result<BarrierResponse, Error> {
-    let life: [u8; 16] =
-        request.incarnation.as_slice().try_into().map_err(|_| Error::field("incarnation", "16 bytes"))?;
-    if request.revision < 1 {
-        return Err(Error::field("revision", "1 or more"));
-    }
-    let revision = Revision(request.revision);
-    let cleared = app.publisher.clear_for(Uid::from_bytes(life), &request.epoch, revision, patience).await?;
+    let (life, place) = (life(request)?, place(request)?);
+    let cleared = app.publisher.clear_for(life, &place, patience).await?;
     Ok(cleared.map_or_else(BarrierResponse::default, |cleared| BarrierResponse {
         cleared: true,
         validators_acked: u32::try_from(cleared.acked).unwrap_or(u32::MAX),
         validators_lapsed: u32::try_from(cleared.lapsed).unwrap_or(u32::MAX),
     }))
+}
+
+fn life(request: &BarrierRequest) -> Result<Uid, Error> {
+    let life: Result<[u8; 16], _> = request.incarnation.as_slice().try_into();
+    life.map(Uid::from_bytes).map_err(|_| Error::field("incarnation", "16 bytes"))
+}
+
+fn place(request: &BarrierRequest) -> Result<Head, Error> {
+    let epoch = Uid::from_text(&request.epoch).ok_or_else(|| Error::field("epoch", "a UUID"))?;
+    if request.revision < 1 {
+        return Err(Error::field("revision", "1 or more"));
+    }
+    let chain = request.chain.as_slice().try_into().map_err(|_| Error::field("chain", "32 bytes"))?;
+    Ok(Head { epoch: epoch.into(), revision: Revision(request.revision), chain })
 }

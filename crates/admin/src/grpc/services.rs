@@ -13,9 +13,9 @@ use tonic::{Request, Response, Status};
 use crate::app::App;
 use crate::grpc::auth::caller;
 use crate::grpc::{
-    activate_key, create_key, create_member, create_project, deactivate_key, get_key, get_member, get_project,
-    grant_role, issue_credential, list_events, list_keys, list_members, list_projects, list_sdks, lookup_key,
-    reveal_token, revoke_credential, revoke_role, rotate_default_key, rotate_key, update_key, verify_log,
+    accept_epoch, activate_key, create_key, create_member, create_project, deactivate_key, get_key, get_member,
+    get_project, grant_role, issue_credential, list_events, list_keys, list_members, list_projects, list_sdks,
+    lookup_key, reveal_token, revoke_credential, revoke_role, rotate_default_key, rotate_key, update_key, verify_log,
     wait_enforced, who_am_i,
 };
 
@@ -112,6 +112,7 @@ service!(MemberService for MemberApi {
 service!(AuditService for AuditApi {
     list_events: ListEventsRequest -> ListEventsResponse,
     verify_log: VerifyLogRequest -> VerifyLogResponse,
+    accept_epoch: AcceptEpochRequest -> AcceptEpochResponse,
 });
 
 service!(SdkService for SdkApi {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use keyward_domain::{Error, Revision, Uid};
 use keyward_replica::{Barrier, BootClock, Cleared, Clock, Standing};
+use keyward_store::Head;
 
 use crate::sync::peers::Asking;
 use crate::sync::publisher::{Publisher, State};
@@ -37,6 +38,9 @@ impl Publisher {
     pub(crate) fn is_enforced(&self, revision: Revision) -> bool {
         let mut state = self.lock();
         let (now, policy) = (BootClock.now(), *state.sessions.policy());
+        if state.forked {
+            return false;
+        }
         if let Some(shared) = &mut state.shared {
             return shared.look(revision, &policy, now).is_some();
         }
@@ -57,12 +61,15 @@ impl Publisher {
         self.hint();
         self.beat_now().notify_one();
         let mut moved = self.movements();
+        let loads = self.lock().loads;
         loop {
             moved.borrow_and_update();
-            // By the newest listing there is; who is found in one from after the commit only, is asked then.
-            self.ask_others(revision, &mut asking);
-            let (mut outcome, look_again) = self.look(revision, &mut barrier);
-            outcome.only_others &= !asking.is_open();
+            let (mut outcome, look_again) = self.look(revision, &mut barrier, loads);
+            if outcome.missing > 0 {
+                // By the newest listing there is; who is found in one from after the commit only, is asked then.
+                self.ask_others(revision, &mut asking);
+                outcome.only_others &= !asking.is_open();
+            }
             // Asked each time: longer leases of others may have become known.
             let longest = self.longest_wait() + SLACK;
             let left = limit.unwrap_or(longest).min(longest).saturating_sub(begun.elapsed());
@@ -81,22 +88,23 @@ impl Publisher {
         }
     }
 
+    /// Asks the other admins once this one has published the revision, and can tell them which history it is of.
     fn ask_others(&self, revision: Revision, asking: &mut Asking) {
-        if let (Some(peers), Some(others)) = (self.peers(), self.others()) {
-            peers.ask(asking, &others, self.epoch(), revision);
+        let place = self.lock().place_at(revision);
+        if let (Some(peers), Some(others), Some(place)) = (self.peers(), self.others(), place) {
+            peers.ask(asking, &others, &place);
         }
     }
 
-    /// Waits, for another admin, until no validator of this one answers from before `revision`; `patience`: for how long at
-    /// most. `None`: that is not for this admin to say, for it is not in that life, or follows another history.
+    /// Waits, for another admin, until no validator of this one answers from before a place in the log; `patience`: for how
+    /// long at most. `None`: that is not for this admin to say, for it is not in that life, or follows another history.
     ///
     /// # Errors
     /// `NOT_YET_ENFORCED`: not in time.
     pub(crate) async fn clear_for(
         &self,
         life: Uid,
-        epoch: &str,
-        revision: Revision,
+        place: &Head,
         patience: Option<Duration>,
     ) -> Result<Option<Cleared>, Error> {
         let begun = tokio::time::Instant::now();
@@ -105,16 +113,13 @@ impl Publisher {
         let mut moved = self.movements();
         loop {
             moved.borrow_and_update();
-            if epoch != self.epoch() || !self.with_shared(|shared| shared.lives_as(life)).unwrap_or(false) {
-                return Ok(None);
-            }
-            let (outcome, look_again) = self.lock().look_at_own(revision);
+            let Some((outcome, look_again)) = self.look_for(life, place) else { return Ok(None) };
             if outcome.missing == 0 {
                 return Ok(Some(Cleared { acked: outcome.acked, lapsed: outcome.lapsed }));
             }
             let left = limit.saturating_sub(begun.elapsed());
             if left.is_zero() {
-                return Err(Error::not_yet_enforced(revision, outcome.missing));
+                return Err(Error::not_yet_enforced(place.revision, outcome.missing));
             }
             tokio::select! {
                 _ = moved.changed() => {}
@@ -129,9 +134,26 @@ impl Publisher {
         self.with_shared(|shared| shared.settled.committed_before(revision)).flatten().unwrap_or(now)
     }
 
-    /// How far a revision is enforced, and when to look again if nothing moves before.
-    fn look(&self, revision: Revision, barrier: &mut Barrier) -> (FenceOutcome, Duration) {
+    /// How far the validators of that life have come, if this is it and the place may be in its history.
+    fn look_for(&self, life: Uid, place: &Head) -> Option<(FenceOutcome, Duration)> {
+        let state = self.lock();
+        let lives = !state.forked && state.shared.as_ref().is_some_and(|shared| shared.incarnation == life);
+        let follows = if state.revision < place.revision {
+            state.known().epoch == place.epoch
+        } else {
+            // Its number alone says little: another history has a change of the same number.
+            state.place_at(place.revision).as_ref() == Some(place)
+        };
+        (lives && follows).then(|| state.look_at_own(place.revision))
+    }
+
+    /// How far a revision is enforced, and when to look again if nothing moves before. `loads`: as it was when the fence
+    /// began; the database may have lost that revision since.
+    fn look(&self, revision: Revision, barrier: &mut Barrier, loads: u64) -> (FenceOutcome, Duration) {
         let mut state = self.lock();
+        if state.forked || state.loads != loads {
+            return (FenceOutcome { missing: 1, ..FenceOutcome::default() }, LOOK);
+        }
         let (own, look_again) = state.look_at_own(revision);
         state.look_at_others(revision, barrier, own, look_again)
     }
@@ -163,9 +185,6 @@ impl State {
     ) -> (FenceOutcome, Duration) {
         let (now, policy) = (BootClock.now(), *self.sessions.policy());
         let Some(shared) = &mut self.shared else { return (own, look_again) };
-        if shared.forked {
-            return (FenceOutcome { missing: own.missing.max(1), ..own }, LOOK);
-        }
         if let Some(by_acks) = shared.look(revision, &policy, now) {
             return (FenceOutcome { missing: 0, waited_out: !by_acks, ..own }, LOOK);
         }

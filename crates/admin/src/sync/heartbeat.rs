@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use keyward_domain::{AdminNode, Error, Revision, Uid};
 use keyward_replica::{Barrier, Basis, BootClock, Clock, Instant, Listing, Policy, Settled, Watch};
-use keyward_store::{Pulse, Store};
+use keyward_store::{Head, Pulse, Store};
 
-use crate::sync::publisher::{Known, Publisher};
+use crate::sync::publisher::Publisher;
 
 /// How long to wait before listening for hints again after that has failed.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
@@ -24,8 +24,6 @@ pub(super) struct Shared {
     pub(super) listing: Listing,
     pub(super) settled: Settled,
     watch: Watch,
-    /// The database is not the one that validators were fed from.
-    pub(super) forked: bool,
 }
 
 impl Shared {
@@ -40,13 +38,7 @@ impl Shared {
             listing: Listing::default(),
             settled: Settled::default(),
             watch: Watch::default(),
-            forked: false,
         })
-    }
-
-    /// Whether this is that life, and follows the history that validators know.
-    pub(super) fn lives_as(&self, life: Uid) -> bool {
-        self.incarnation == life && !self.forked
     }
 
     /// Lives of other admins that may have leases in use.
@@ -76,17 +68,13 @@ impl Shared {
         self.listing = Listing { asked: sent, nodes: pulse.nodes };
         self.settled.listed(&self.listing, policy, BootClock.now());
     }
+}
 
-    /// What validators know is not the database's history: no lease any more, and nothing is known to be enforced.
-    fn has_forked(&mut self, revision: Revision) {
-        if !self.forked {
-            // A restored backup, or a server that took over without the last changes.
-            tracing::error!(%revision, "the database has lost changes that validators know; no more leases by this admin");
-        }
-        self.forked = true;
-        self.basis.lose();
-        self.settled = Settled::default();
-    }
+/// Whether a head, as it was read afterwards, is of a history that lacks that place.
+fn contradicts(head: &Head, known: &Head) -> bool {
+    let lost = head.revision < known.revision || (head.revision == known.revision && head.chain != known.chain);
+    // Another epoch with more in it may go on from here; the log tells.
+    lost || (head.epoch != known.epoch && head.revision == known.revision)
 }
 
 /// How often an admin beats.
@@ -143,17 +131,23 @@ impl Publisher {
 
     /// Takes what a heartbeat found; returns who has fallen silent. `known`: the end of what was published when it was
     /// sent, which must be in the database's history.
-    fn beaten(&self, sent: Instant, known: Known, pulse: Pulse, policy: &Policy) -> Vec<AdminNode> {
+    fn beaten(&self, sent: Instant, known: Head, pulse: Pulse, policy: &Policy) -> Vec<AdminNode> {
         let now = BootClock.now();
-        let forked = pulse.head.epoch.to_string() != self.epoch() || known.is_contradicted_by(&pulse.head);
+        let forked = contradicts(&pulse.head, &known);
         let mut state = self.lock();
-        let behind = state.revision < pulse.head.revision;
+        if state.known().epoch != known.epoch {
+            // Asked in one history, answered in another.
+            return Vec::new();
+        }
+        let behind = forked || state.revision < pulse.head.revision;
         // Judged as of the sending: what the question takes makes the wall clock run ahead then, and never behind.
         state.wall = (pulse.time, sent);
+        if forked {
+            state.fork(self.metrics());
+        }
+        let forked = state.forked;
         let Some(shared) = &mut state.shared else { return Vec::new() };
-        if forked || shared.forked {
-            shared.has_forked(pulse.head.revision);
-        } else {
+        if !forked {
             shared.beaten(sent, pulse, policy);
         }
         if let Some(peers) = self.peers() {

@@ -39,6 +39,12 @@ impl Image {
         self.index.insert(uid, (self.chunks.len() - 1, place));
     }
 
+    /// What is known of a key.
+    pub(super) fn get(&self, uid: &Uid) -> Option<&KeyEntry> {
+        let (chunk, place) = self.index.get(uid)?;
+        self.chunks.get(*chunk)?.get(*place)
+    }
+
     /// All of it, as it is now.
     pub(super) fn snapshot(&self) -> Vec<Chunk> {
         self.chunks.clone()

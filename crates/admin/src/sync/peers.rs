@@ -10,6 +10,7 @@ use keyward_proto::replica::peer_service_client::PeerServiceClient;
 use keyward_proto::replica::{BarrierRequest, HintRequest};
 use keyward_replica::Cleared;
 use keyward_runtime::config::Listen;
+use keyward_store::Head;
 use keyward_sync::{bearer, lazy_channel};
 use tokio::task::JoinSet;
 use tonic::Request;
@@ -94,7 +95,7 @@ impl Peers {
     }
 
     /// Asks each of `others` that was not asked before, in the background.
-    pub(super) fn ask(&self, asking: &mut Asking, others: &[AdminNode], epoch: &str, revision: Revision) {
+    pub(super) fn ask(&self, asking: &mut Asking, others: &[AdminNode], place: &Head) {
         for node in others {
             if asking.asked.contains(&node.incarnation) {
                 continue;
@@ -102,8 +103,12 @@ impl Peers {
             let Some(client) = self.client(node) else { continue };
             asking.asked.insert(node.incarnation);
             let (life, authorization) = (node.incarnation, self.options.authorization.clone());
-            let question =
-                BarrierRequest { incarnation: life.as_bytes().to_vec(), epoch: epoch.to_owned(), revision: revision.0 };
+            let question = BarrierRequest {
+                incarnation: life.as_bytes().to_vec(),
+                epoch: Uid::from(place.epoch).to_string(),
+                revision: place.revision.0,
+                chain: place.chain.to_vec(),
+            };
             asking.answers.spawn(async move { (life, barrier(client, &authorization, question).await) });
         }
     }

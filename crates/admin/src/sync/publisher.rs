@@ -1,13 +1,12 @@
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use keyward_domain::{AdminNode, Change, Error, LoggedChange, MemberId, Permission, Revision, Timestamp, allows};
+use keyward_domain::{AdminNode, Change, Error, LoggedChange, MemberId, Permission, Revision, Timestamp, Uid, allows};
 use keyward_proto::replica::sync_response::Message;
-use keyward_proto::replica::{Delta, Grant, SyncResponse};
+use keyward_proto::replica::{Delta, Grant, KeyEntry, SyncResponse};
 use keyward_replica::{BootClock, Clock, Instant, Policy, SessionId, Sessions};
 use keyward_store::{Head, Store};
-use keyward_sync::wire;
 use keyward_token::Digest;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
@@ -17,6 +16,7 @@ use crate::sync::heartbeat::Shared;
 use crate::sync::image::{Chunk, Image};
 use crate::sync::peers::{PeerOptions, Peers};
 use crate::sync::policy::{Agreed, agree, agreed, expect_external_leases};
+use crate::sync::withheld::Withheld;
 
 /// Changes read from the log at once.
 const PAGE: u64 = 512;
@@ -26,6 +26,13 @@ const RECENT: usize = 4_096;
 
 /// Messages that may wait for one session. A validator that falls further behind is cut off and comes back.
 const QUEUE: usize = 8_192;
+
+/// Keys that one delta may carry. More come with a snapshot.
+const MOST_KEYS: usize = 10_000;
+
+/// For so long after a fork, by the database's clock, an admin that starts reckons with leases of the former history. Much
+/// longer than they last: clocks of database servers differ.
+const RECENT_FORK: Duration = Duration::from_secs(60 * 60);
 
 /// How long to wait at most before looking at the log without a hint.
 const POLL: Duration = Duration::from_secs(1);
@@ -38,7 +45,6 @@ const ANSWER: Duration = Duration::from_secs(5);
 pub(crate) struct Publisher {
     store: Store,
     metrics: Metrics,
-    epoch: String,
     /// What a fence may have to wait at most for leases of former lives; not where those have rows of their own.
     former_wait: Duration,
     hint: Notify,
@@ -54,10 +60,22 @@ pub(crate) struct Publisher {
 /// What publishing, sessions and fences look at together.
 #[derive(Debug)]
 pub(super) struct State {
-    image: Image,
+    pub(super) image: Image,
+    /// Random id of the history that is followed.
+    pub(super) epoch: Uid,
     pub(super) revision: Revision,
-    chain: [u8; 32],
-    recent: VecDeque<Delta>,
+    pub(super) chain: [u8; 32],
+    /// What a former history refused, and validators are told is refused.
+    pub(super) withheld: Withheld,
+    /// Whether an owner has accepted the epoch, or it never forked.
+    pub(super) accepted: bool,
+    /// The database is not the one that validators were fed from, and this admin must begin anew.
+    pub(super) forked: bool,
+    /// How often it has begun anew: what was waited for before is not what it was.
+    pub(super) loads: u64,
+    /// A place that somebody knows and the database seems not to.
+    pub(super) suspicion: Option<Head>,
+    pub(super) recent: VecDeque<Delta>,
     pub(super) sessions: Sessions,
     /// Set when other admins may use the same database.
     pub(super) shared: Option<Shared>,
@@ -102,25 +120,14 @@ impl Principal {
     }
 }
 
-/// A place in the log that was published.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Known {
-    revision: Revision,
-    chain: [u8; 32],
-}
-
-impl Known {
-    /// Whether that place is not in the history of which this is the head, as it was read afterwards.
-    pub(super) fn is_contradicted_by(&self, head: &Head) -> bool {
-        head.revision < self.revision || (head.revision == self.revision && head.chain != self.chain)
-    }
-}
-
 /// A session that has begun.
 pub(super) struct Joined {
     pub(super) id: SessionId,
     /// What the validator lacks, if it must take a snapshot; else the queue begins with the deltas that it lacks.
     pub(super) snapshot: Option<Snapshot>,
+    pub(super) epoch: Uid,
+    /// See [`State::accepted`].
+    pub(super) accepted: bool,
     pub(super) queue: mpsc::Receiver<SyncResponse>,
     /// Ends when the session is ended from here: then nothing more is said.
     pub(super) ended: oneshot::Receiver<()>,
@@ -131,6 +138,7 @@ pub(super) struct Snapshot {
     pub(super) chunks: Vec<Chunk>,
     pub(super) revision: Revision,
     pub(super) chain: [u8; 32],
+    pub(super) withheld: Withheld,
 }
 
 impl Publisher {
@@ -152,15 +160,26 @@ impl Publisher {
             (agree(&store, lease).await?, None)
         };
         let mut image = Image::default();
-        let Head { epoch, revision, chain } = store.load_image(|entry| image.put(entry)).await?;
+        let history = store.load_history(|entry| image.put(entry)).await?;
+        let Head { epoch, revision, chain } = history.head;
         let asked_at = BootClock.now();
         let wall = (store.now().await?, asked_at);
-        metrics.revision.set(revision.0);
+        // Leases of the former history may be in use, of admins that this one knows nothing of.
+        let fork_is_recent = history.forked.is_some_and(|time| wall.0 < time.plus(RECENT_FORK));
+        let former_lives = former_lives.or(fork_is_recent.then_some(policy));
+        let mut withheld = Withheld::default();
+        withheld.extend(history.withheld);
         tracing::info!(%revision, keys = image.len(), lease_ms = policy.lease.as_millis(), "image loaded");
         let mut state = State {
             image,
+            epoch: epoch.into(),
             revision,
             chain,
+            withheld,
+            accepted: history.accepted,
+            forked: false,
+            loads: 0,
+            suspicion: None,
             recent: VecDeque::new(),
             sessions: Sessions::new(policy, former_lives, BootClock.now()),
             shared,
@@ -169,10 +188,11 @@ impl Publisher {
             wall,
         };
         state.note_applied();
+        store.has_told(state.known());
+        metrics.history(state.withheld.len(), state.accepted);
         Ok(Self {
             store,
             metrics,
-            epoch: epoch.to_string(),
             former_wait: former_lives.map_or(Duration::ZERO, |former| former.wait_out()),
             hint: Notify::new(),
             beat_now: Notify::new(),
@@ -181,11 +201,6 @@ impl Publisher {
             moved: watch::Sender::new(()),
             peers,
         })
-    }
-
-    /// Random id of the history that this publisher follows.
-    pub(super) fn epoch(&self) -> &str {
-        &self.epoch
     }
 
     /// Says that the log has grown.
@@ -256,7 +271,7 @@ impl Publisher {
 
     async fn follow(&self) {
         loop {
-            if let Err(error) = self.catch_up().await {
+            if let Err(error) = self.look_at_the_log().await {
                 let detail = error.internal_detail().unwrap_or_default();
                 tracing::warn!(%error, detail, "cannot read the change log; validators are not fed");
             }
@@ -265,11 +280,22 @@ impl Publisher {
         }
     }
 
+    async fn look_at_the_log(&self) -> Result<(), Error> {
+        self.mend().await?;
+        self.catch_up().await?;
+        // At once when that has shown that the history has forked.
+        self.mend().await
+    }
+
     async fn catch_up(&self) -> Result<(), Error> {
         loop {
-            let after = self.lock().revision;
-            let asked = tokio::time::timeout(ANSWER, self.store.changes_after(after, PAGE)).await;
+            let known = self.lock().known();
+            let asked = tokio::time::timeout(ANSWER, self.store.changes_following(&known, PAGE)).await;
             let changes = asked.unwrap_or_else(|_| Err(Error::store_unavailable("no answer to a look at the log")))?;
+            let Some(changes) = changes else {
+                self.lock().fork(&self.metrics);
+                return Ok(());
+            };
             if changes.is_empty() {
                 break;
             }
@@ -288,15 +314,27 @@ impl Publisher {
     }
 
     fn publish(&self, changes: Vec<LoggedChange>) {
+        let wait_out = self.longest_wait();
         let mut state = self.lock();
         for change in changes {
+            if let Change::HistoryForked { epoch, .. } = &change.change {
+                self.metrics.forked();
+                state.enter(*epoch, wait_out);
+            }
             state.publish(change);
         }
-        self.metrics.revision.set(state.revision.0);
         state.note_applied();
-        self.metrics.connected(&state.sessions);
+        self.note(&state);
         drop(state);
         self.moved();
+    }
+
+    /// Tells whoever must know how far this admin has come.
+    pub(super) fn note(&self, state: &State) {
+        self.store.has_told(state.known());
+        self.metrics.revision.set(state.revision.0);
+        self.metrics.connected(&state.sessions);
+        self.metrics.history(state.withheld.len(), state.accepted);
     }
 
     /// What leases are counted by.
@@ -327,8 +365,8 @@ impl Publisher {
     pub(crate) fn why_no_grants(&self) -> Option<&'static str> {
         let state = self.lock();
         let now = BootClock.now();
-        if state.shared.as_ref().is_some_and(|shared| shared.forked) {
-            return Some("the database has lost changes that validators know");
+        if state.forked {
+            return Some("the database has lost changes that validators know; loading what it has");
         }
         match state.basis(now) {
             Some(basis) if now.since(basis) < state.sessions.policy().lease => None,
@@ -365,14 +403,18 @@ impl Publisher {
         expect_external_leases(&self.store).await
     }
 
-    /// Begins a session for a validator that has `revision` of `epoch`, with that chain value.
-    pub(super) fn join(&self, epoch: &str, revision: Revision, chain: &[u8], principal: Option<Principal>) -> Joined {
+    /// Begins a session for a validator that stands at `place`, if it does not want a snapshot anyway. `None`: not now.
+    pub(super) fn join(&self, place: Option<&Head>, principal: Option<Principal>) -> Option<Joined> {
         let mut state = self.lock();
+        if state.forked {
+            return None;
+        }
         let id = SessionId(state.next_session);
         state.next_session += 1;
         let (sender, queue) = mpsc::channel(QUEUE);
         let (alive, ended) = oneshot::channel();
-        let missed = if epoch == self.epoch { state.missed_since(revision, chain) } else { None };
+        let place = place.filter(|place| place.epoch == state.known().epoch);
+        let missed = place.and_then(|place| state.missed_since(place.revision, &place.chain));
         let snapshot = match missed {
             Some(deltas) => {
                 for delta in deltas {
@@ -381,12 +423,17 @@ impl Publisher {
                 }
                 None
             }
-            None => Some(Snapshot { chunks: state.image.snapshot(), revision: state.revision, chain: state.chain }),
+            None => Some(Snapshot {
+                chunks: state.image.snapshot(),
+                revision: state.revision,
+                chain: state.chain,
+                withheld: state.withheld.clone(),
+            }),
         };
         state.sessions.join(id);
         state.streams.insert(id, StreamTo { queue: sender, _alive: alive, principal });
         self.metrics.connected(&state.sessions);
-        Joined { id, snapshot, queue, ended }
+        Some(Joined { id, snapshot, epoch: state.epoch, accepted: state.accepted, queue, ended })
     }
 
     /// A session's stream broke; its lease counts on.
@@ -445,16 +492,19 @@ impl State {
     /// It is now where this process alone writes the database. A commit that is not published yet is no trouble then, for
     /// its delta will find this lease on record, and its fence will wait for it.
     fn basis(&self, now: Instant) -> Option<Instant> {
+        if self.forked {
+            return None;
+        }
         self.shared.as_ref().map_or(Some(now), |shared| shared.basis.since())
     }
 
     /// The end of what is published.
-    pub(super) const fn known(&self) -> Known {
-        Known { revision: self.revision, chain: self.chain }
+    pub(super) fn known(&self) -> Head {
+        Head { epoch: self.epoch.into(), revision: self.revision, chain: self.chain }
     }
 
     /// Notes what is applied, for grants and for what is enforced.
-    fn note_applied(&mut self) {
+    pub(super) fn note_applied(&mut self) {
         if let Some(shared) = &mut self.shared {
             shared.basis.applied(self.revision);
             shared.settled.applied(self.revision, BootClock.now());
@@ -464,21 +514,55 @@ impl State {
     fn publish(&mut self, change: LoggedChange) {
         let (revision, chain) = (change.revision, change.chain);
         self.expel(&change.change);
-        let entries = change.change.into_entries();
-        let keys = entries.iter().map(wire::key_entry).collect();
-        for entry in entries {
-            self.image.put(entry);
-        }
+        let accepted = matches!(change.change, Change::EpochAccepted { .. });
+        let keys = self.apply(change.change);
         (self.revision, self.chain) = (revision, chain);
         self.sessions.forget_lapsed(BootClock.now());
         self.sessions.appended(revision);
-        let delta = Delta { revision: revision.0, chain: chain.to_vec(), keys };
+        let delta = Delta { revision: revision.0, chain: chain.to_vec(), keys, epoch_accepted: accepted };
+        if delta.keys.len() > MOST_KEYS {
+            // Whoever comes back takes a snapshot.
+            self.recent.clear();
+            self.expel_all();
+            return;
+        }
         for id in self.streams.keys().copied().collect::<Vec<_>>() {
             self.send(id, message(Message::Delta(delta.clone())));
         }
         self.recent.push_back(delta);
         if self.recent.len() > RECENT {
             self.recent.pop_front();
+        }
+    }
+
+    /// Takes a change in, and returns what validators must know anew.
+    fn apply(&mut self, change: Change) -> Vec<KeyEntry> {
+        let again: BTreeSet<Uid> = match change {
+            Change::TokensWithheld { tokens, .. } => {
+                let keys = tokens.iter().map(|token| token.key).collect();
+                self.withheld.extend(tokens);
+                keys
+            }
+            Change::EpochAccepted { .. } => {
+                self.accepted = true;
+                std::mem::take(&mut self.withheld).keys().collect()
+            }
+            other => {
+                let entries = other.into_entries();
+                let told = entries.iter().map(|entry| self.withheld.tell(entry)).collect();
+                for entry in entries {
+                    self.image.put(entry);
+                }
+                return told;
+            }
+        };
+        again.iter().filter_map(|uid| self.image.get(uid)).map(|entry| self.withheld.tell(entry)).collect()
+    }
+
+    /// Ends every session: what it was told is not what is so.
+    pub(super) fn expel_all(&mut self) {
+        for id in std::mem::take(&mut self.streams).into_keys() {
+            self.sessions.broke(id);
         }
     }
 
@@ -504,8 +588,18 @@ impl State {
         }
     }
 
+    /// The place in this history that has a revision, if it is at hand.
+    pub(super) fn place_at(&self, revision: Revision) -> Option<Head> {
+        if revision == self.revision {
+            return Some(self.known());
+        }
+        let at = self.recent.binary_search_by_key(&revision.0, |delta| delta.revision).ok()?;
+        let chain = self.recent.get(at)?.chain.as_slice().try_into().ok()?;
+        Some(Head { revision, chain, ..self.known() })
+    }
+
     /// The deltas after `revision`, if that is a place in this history and all of them are at hand.
-    fn missed_since(&self, revision: Revision, chain: &[u8]) -> Option<Vec<Delta>> {
+    pub(super) fn missed_since(&self, revision: Revision, chain: &[u8]) -> Option<Vec<Delta>> {
         if revision == self.revision {
             return (chain == self.chain).then(Vec::new);
         }

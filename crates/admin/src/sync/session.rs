@@ -10,7 +10,8 @@ use keyward_proto::replica::{DigestKey, Goodbye, Hello, Policy, SnapshotChunk, S
 use keyward_replica::SessionId;
 use keyward_runtime::shutdown::Shutdown;
 use keyward_runtime::status;
-use keyward_sync::{is_validator_id, wire};
+use keyward_store::Head;
+use keyward_sync::is_validator_id;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
@@ -28,9 +29,6 @@ const OUTGOING: usize = 8;
 
 /// How long a validator may take to say Hello.
 const HELLO: Duration = Duration::from_secs(3);
-
-/// How long to wait until this admin knows what a validator knows.
-const REACH: Duration = Duration::from_secs(1);
 
 /// How long a validator may take to go to another admin when this one leaves.
 const MOVE: Duration = Duration::from_secs(3);
@@ -61,13 +59,14 @@ impl ReplicaService for ReplicaApi {
             self.app.publisher.expect_external_leases().await.map_err(|e| status::from_error(&e))?;
         }
         let publisher = &self.app.publisher;
-        // It comes from an admin that was quicker; what it knows is soon known here too.
-        if hello.epoch == publisher.epoch() && !publisher.reach(Revision(hello.revision), REACH).await {
-            return Err(Status::unavailable("this admin is behind what the validator knows"));
-        }
-        let joined =
-            publisher.join(&hello.epoch, Revision(hello.revision), &hello.chain, caller.as_ref().map(Principal::of));
-        let session = Session { api: self.clone(), id: joined.id, validator: hello.validator_id };
+        let place = place(&hello)?;
+        let continues = match &place {
+            Some(place) => publisher.place_of(place).await?,
+            None => false,
+        };
+        let joined = publisher.join(place.as_ref().filter(|_| !hello.snapshot), caller.as_ref().map(Principal::of));
+        let joined = joined.ok_or_else(|| Status::unavailable("this admin is loading what the database has now"))?;
+        let session = Session { api: self.clone(), id: joined.id, validator: hello.validator_id, continues };
         tracing::info!(
             session = session.id.0,
             validator = session.validator,
@@ -113,11 +112,22 @@ async fn hello(incoming: &mut Streaming<SyncRequest>) -> Result<Hello, Status> {
     Ok(hello)
 }
 
+/// Where a validator says that it stands, if it has come anywhere.
+fn place(hello: &Hello) -> Result<Option<Head>, Status> {
+    if hello.epoch.is_empty() {
+        return Ok(None);
+    }
+    let place = Head::noted(&hello.epoch, Revision(hello.revision), &hello.chain);
+    place.map(Some).ok_or_else(|| Status::failed_precondition("an epoch is a UUID, and a chain value has 32 bytes"))
+}
+
 /// One validator's session. Dropping it ends it.
 struct Session {
     api: ReplicaApi,
     id: SessionId,
     validator: String,
+    /// Whether the history goes on from where the validator stands.
+    continues: bool,
 }
 
 impl Drop for Session {
@@ -130,8 +140,8 @@ impl Drop for Session {
 impl Session {
     /// Listens and speaks until one side ends.
     async fn run(self, incoming: Streaming<SyncRequest>, joined: Joined, outgoing: Outgoing) {
+        let welcome = self.welcome(&joined);
         let Joined { snapshot, queue, ended, .. } = joined;
-        let welcome = self.welcome(snapshot.is_some());
         let leave = self.api.shutdown.clone();
         let speak = speak(welcome, snapshot, queue, &outgoing);
         let leaving = async {
@@ -180,21 +190,23 @@ impl Session {
         }
     }
 
-    fn welcome(&self, snapshot: bool) -> Welcome {
+    fn welcome(&self, joined: &Joined) -> Welcome {
         let (secrets, policy) = (&self.api.app.secrets, self.api.app.publisher.policy());
         let keys = secrets.token_keys().iter().map(|k| DigestKey { id: k.id(), key: k.expose().to_vec() });
         let duration = |d: Duration| prost_types::Duration::try_from(d).ok();
         Welcome {
             digest_keys: keys.collect(),
-            epoch: self.api.app.publisher.epoch().to_owned(),
+            epoch: joined.epoch.to_string(),
             policy: Some(Policy {
                 lease: duration(policy.lease),
                 clock_rate_error_ppm: policy.clock_rate_error_ppm,
                 clock_margin: duration(policy.clock_margin),
                 renew_interval: duration(policy.renew_interval()),
             }),
-            snapshot,
+            snapshot: joined.snapshot.is_some(),
             token_prefix: secrets.format().prefix().to_owned(),
+            epoch_accepted: joined.accepted,
+            continues: self.continues,
         }
     }
 }
@@ -222,9 +234,9 @@ async fn speak(
 }
 
 async fn send_snapshot(snapshot: Snapshot, outgoing: &Outgoing) -> Result<(), ()> {
-    let Snapshot { chunks, revision, chain } = snapshot;
+    let Snapshot { chunks, revision, chain, withheld } = snapshot;
     for chunk in chunks {
-        let keys = chunk.iter().map(wire::key_entry).collect();
+        let keys = chunk.iter().map(|entry| withheld.tell(entry)).collect();
         // Let go of the chunk before waiting: a change to it need then not copy it.
         drop(chunk);
         let part = SnapshotChunk { keys, last: false, revision: revision.0, chain: Vec::new() };

@@ -2,7 +2,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Subcommand;
-use keyward_proto::admin::{Event, FieldChange, ListEventsRequest, LogHead, VerifyLogRequest, VerifyLogResponse};
+use keyward_proto::admin::{
+    AcceptEpochRequest, Event, FieldChange, ListEventsRequest, LogHead, VerifyLogRequest, VerifyLogResponse,
+};
 
 use crate::cli::client::{ClientOptions, Session, project_name};
 use crate::cli::exit::NotIntact;
@@ -34,6 +36,13 @@ pub(crate) enum Audit {
         #[command(flatten)]
         client: ClientOptions,
     },
+    /// Takes the database as it is after it has lost changes, so that keys are refused no longer for what was known before.
+    AcceptEpoch {
+        /// The database's epoch, as 'keyward audit list --filter "type = HISTORY_FORKED"' shows it.
+        epoch: String,
+        #[command(flatten)]
+        client: ClientOptions,
+    },
 }
 
 impl Audit {
@@ -44,6 +53,7 @@ impl Audit {
                 list(&client.connect().await?, parent, filter, limit).await
             }
             Self::Verify { head_file, client } => verify(&client.connect().await?, head_file.as_deref()).await,
+            Self::AcceptEpoch { epoch, client } => accept_epoch(&client.connect().await?, &epoch).await,
         }
     }
 }
@@ -93,6 +103,13 @@ async fn verify(session: &Session, head_file: Option<&Path>) -> anyhow::Result<(
         write_head(file, head).with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(())
+}
+
+async fn accept_epoch(session: &Session, epoch: &str) -> anyhow::Result<()> {
+    // As the log shows it, or bare.
+    let epoch = epoch.strip_prefix("epochs/").unwrap_or(epoch).to_owned();
+    let answer = session.call(session.audit().accept_epoch(AcceptEpochRequest { epoch })).await?;
+    session.output.answer(&answer, |answer| line(&format!("accepted; tokens released: {}", answer.released)))
 }
 
 fn told(found: &VerifyLogResponse) -> anyhow::Result<()> {

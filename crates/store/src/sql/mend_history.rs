@@ -40,6 +40,8 @@ pub struct Mended {
     pub head: Head,
     /// Whether this call gave the history a new epoch.
     pub minted: bool,
+    /// Whether the log lacks the place of whoever called.
+    pub own_is_gone: bool,
     /// How many tokens this call has found that a former history refused and this one does not.
     pub withheld: usize,
 }
@@ -88,18 +90,15 @@ impl Store {
                 pen.mint(place).await?;
             }
         }
-        let withheld = if own_is_gone && !is_accepted(&tx, pen.head.epoch).await? {
-            pen.withhold(refused()).await?
-        } else {
-            0
-        };
+        let withheld =
+            if own_is_gone && !is_accepted(&tx, pen.head.epoch).await? { pen.withhold(refused()).await? } else { 0 };
         let (end, minted) = (pen.head, pen.head.epoch != head.epoch);
         if end != head {
             announce(&tx).await?;
             move_counter(&tx, &self.chain_key, &end).await?;
             tx.commit().await?;
         }
-        Ok(Mended { head: end, minted, withheld })
+        Ok(Mended { head: end, minted, own_is_gone, withheld })
     }
 
     /// Refuses a history that lacks what this process has told validators: what is done in it would be waited for in the
@@ -235,9 +234,8 @@ async fn laxer(
         let held = to_withheld(row)?;
         ends.entry(held.digest).and_modify(|end| *end = Some(end.map_or(held.from, |end| end.min(held.from))));
     }
-    let passes_longer = |token: &&WithheldToken| {
-        ends.get(&token.digest).is_some_and(|end| end.is_none_or(|end| token.from < end))
-    };
+    let passes_longer =
+        |token: &&WithheldToken| ends.get(&token.digest).is_some_and(|end| end.is_none_or(|end| token.from < end));
     let tokens: Vec<_> = refused.iter().filter(passes_longer).cloned().collect();
     let names = tokens.iter().filter_map(|token| keys.get(&token.key).cloned()).map(|row| to_key(row).map(|k| k.name));
     Ok((names.collect::<Result<_, _>>()?, tokens))

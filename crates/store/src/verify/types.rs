@@ -75,12 +75,7 @@ const TABLES: &[Table] = &[
         texts: &["member_id"],
         blobs: &["digest"],
     },
-    Table {
-        name: "history_fork",
-        integers: &["time", "accept_time"],
-        texts: &[],
-        blobs: &["epoch", "former", "lost"],
-    },
+    Table { name: "history_fork", integers: &["time", "accept_time"], texts: &[], blobs: &["epoch", "former", "lost"] },
     Table { name: "withheld_token", integers: &["refused_from"], texts: &[], blobs: &["digest", "key_uid"] },
 ];
 

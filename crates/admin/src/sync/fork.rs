@@ -1,0 +1,174 @@
+//! When the database is not the one that it was: a backup was restored, or a server took over without the last changes.
+//!
+//! It is noticed by an admin that lived through it, whose own place is not in the log any more, and by one that did not
+//! when a validator comes that knows more than the log. The database then gets a new epoch, and in it what the lost
+//! history refused stays refused ([`keyward_store::Store::mend_history`]). Validators come back, take a snapshot, and go
+//! on; nobody needs to do anything for keys that are active in both.
+
+use std::time::Duration;
+
+use keyward_domain::{Error, Revision, WithheldToken};
+use keyward_replica::{Basis, BootClock, Clock, Settled};
+use keyward_store::{Bearing, Head, History};
+use tonic::Status;
+
+use crate::sync::image::Image;
+use crate::sync::publisher::{Publisher, State};
+use crate::sync::withheld::Withheld;
+
+/// How long the database may take to answer: there may be much to look through.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long to wait until this admin knows what a validator knows.
+const REACH: Duration = Duration::from_secs(1);
+
+async fn answered<T>(question: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let answer = tokio::time::timeout(PATIENCE, question).await;
+    answer.unwrap_or_else(|_| Err(Error::store_unavailable("no answer about the history")))
+}
+
+impl Publisher {
+    /// Whether the place that a validator stands at is in this history.
+    ///
+    /// # Errors
+    /// UNAVAILABLE: this admin is behind, or must find out first whether the database has lost changes.
+    pub(super) async fn place_of(&self, place: &Head) -> Result<bool, Status> {
+        if self.lock().is_of_epoch(place) {
+            // It comes from an admin that was quicker; what it knows is soon known here too.
+            self.reach(place.revision, REACH).await;
+        }
+        if self.lock().contains(place) {
+            return Ok(true);
+        }
+        // Read after the Hello, so a database that has lost nothing has the place.
+        let found = self.store().bearing(place).await;
+        let (bearing, head) = found.map_err(|e| keyward_runtime::status::from_error(&e))?;
+        let state = self.lock();
+        let (same_epoch, behind) =
+            (state.is_of_epoch(&head), state.is_of_epoch(place) && state.revision < place.revision);
+        drop(state);
+        if bearing == Bearing::Lost || !same_epoch {
+            self.suspect(*place);
+            return Err(Status::unavailable("this admin is finding out whether the database has lost changes"));
+        }
+        if behind {
+            return Err(Status::unavailable("this admin is behind what the validator knows"));
+        }
+        Ok(bearing == Bearing::Continues)
+    }
+
+    /// Has a place looked for that somebody knows and the database seems not to.
+    fn suspect(&self, place: Head) {
+        self.lock().suspicion = Some(place);
+        self.hint();
+    }
+
+    /// Finds this admin's place in the database's history, if there is doubt about it.
+    pub(super) async fn mend(&self) -> Result<(), Error> {
+        let (own, suspicion, forked) = {
+            let state = self.lock();
+            (state.known(), state.suspicion, state.forked)
+        };
+        if suspicion.is_none() && !forked {
+            return Ok(());
+        }
+        let seen: Vec<_> = suspicion.into_iter().collect();
+        let mended = answered(self.store().mend_history(&seen, &own, &|| self.refused())).await?;
+        self.lock().suspicion = None;
+        if mended.minted {
+            tracing::error!(
+                epoch = %mended.head.epoch,
+                revision = %mended.head.revision,
+                withheld = mended.withheld,
+                "the database has lost changes; its history has a new epoch, and what was seen denied stays denied until \
+                 an owner accepts it: keyward audit accept-epoch"
+            );
+        }
+        // What has only been added to is followed.
+        if mended.own_is_gone || forked { self.load_again().await } else { Ok(()) }
+    }
+
+    /// Every token that this admin has seen refused, in the history that it knows.
+    fn refused(&self) -> Vec<WithheldToken> {
+        let (chunks, withheld) = {
+            let state = self.lock();
+            (state.image.snapshot(), state.withheld.clone())
+        };
+        let keys = chunks.iter().flat_map(|chunk| chunk.iter());
+        keys.flat_map(|entry| withheld.apply(entry).ends().collect::<Vec<_>>()).collect()
+    }
+
+    /// Begins anew with what the database has now.
+    async fn load_again(&self) -> Result<(), Error> {
+        self.lock().fork(self.metrics());
+        let mut image = Image::default();
+        let history = answered(self.store().load_history(|entry| image.put(entry))).await?;
+        let wait_out = self.longest_wait();
+        let mut state = self.lock();
+        tracing::info!(revision = %history.head.revision, epoch = %history.head.epoch, "image loaded again");
+        state.begin_again(image, history, wait_out);
+        self.note(&state);
+        drop(state);
+        self.beat_now().notify_one();
+        self.moved();
+        Ok(())
+    }
+}
+
+impl State {
+    /// Whether a place is of the epoch that this admin is in.
+    fn is_of_epoch(&self, place: &Head) -> bool {
+        place.epoch == self.known().epoch
+    }
+
+    /// Whether a place is known to be in this history without asking the database.
+    fn contains(&self, place: &Head) -> bool {
+        self.is_of_epoch(place) && self.missed_since(place.revision, &place.chain).is_some()
+    }
+
+    /// What validators know is not in the database: no lease any more, nobody is fed, and nothing is known to be enforced.
+    pub(super) fn fork(&mut self, metrics: &crate::metrics::Metrics) {
+        if !self.forked {
+            metrics.forked();
+            tracing::error!(revision = %self.revision, "the database has lost changes that validators know");
+        }
+        self.forked = true;
+        self.forget_others();
+        self.expel_all();
+    }
+
+    /// The log goes on in a new epoch, with nothing lost that this admin knows.
+    pub(super) fn enter(&mut self, epoch: keyward_domain::Uid, wait_out: Duration) {
+        tracing::error!(%epoch, "the database was found to have lost changes; its history has a new epoch");
+        (self.epoch, self.accepted) = (epoch, false);
+        self.forget_others();
+        self.expel_all();
+        self.recent.clear();
+        self.sessions.forked(wait_out, BootClock.now());
+    }
+
+    fn begin_again(&mut self, image: Image, history: History, wait_out: Duration) {
+        let History { head, withheld, accepted, .. } = history;
+        self.image = image;
+        self.recent.clear();
+        (self.epoch, self.revision, self.chain) = (head.epoch.into(), head.revision, head.chain);
+        self.withheld = Withheld::default();
+        self.withheld.extend(withheld);
+        (self.accepted, self.forked) = (accepted, false);
+        self.loads += 1;
+        self.forget_others();
+        if let Some(shared) = &mut self.shared {
+            shared.basis = Basis::new(Revision(0));
+        }
+        self.sessions.forked(wait_out, BootClock.now());
+        self.note_applied();
+    }
+
+    /// What was found out with other admins was found out in another history.
+    fn forget_others(&mut self) {
+        if let Some(shared) = &mut self.shared {
+            shared.basis.lose();
+            shared.settled = Settled::default();
+        }
+    }
+}

@@ -1,0 +1,78 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use keyward_domain::{KeyEntry, Uid, WithheldToken};
+use keyward_proto::replica;
+use keyward_sync::wire;
+use keyward_token::Digest;
+
+/// Tokens that are refused for what a former history said of them, whatever the database says. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Withheld(Arc<HashMap<Digest, WithheldToken>>);
+
+impl Withheld {
+    /// Adds some.
+    pub(super) fn extend(&mut self, tokens: impl IntoIterator<Item = WithheldToken>) {
+        Arc::make_mut(&mut self.0).extend(tokens.into_iter().map(|token| (token.digest, token)));
+    }
+
+    /// Whose they are.
+    pub(super) fn keys(&self) -> impl Iterator<Item = Uid> {
+        self.0.values().map(|token| token.key)
+    }
+
+    /// How many they are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// A key with the ends that its tokens have by these.
+    pub(super) fn apply(&self, entry: &KeyEntry) -> KeyEntry {
+        let mut entry = entry.clone();
+        for token in &mut entry.tokens {
+            let from = self.0.get(&token.digest).map(|held| held.from);
+            token.not_after = [token.not_after, from].into_iter().flatten().min();
+        }
+        entry
+    }
+
+    /// What validators are told of a key.
+    pub(super) fn tell(&self, entry: &KeyEntry) -> replica::KeyEntry {
+        // Mostly there are none, and a copy is saved.
+        if self.0.is_empty() { wire::key_entry(entry) } else { wire::key_entry(&self.apply(entry)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use keyward_domain::{KeyName, Platform, Timestamp, TokenEntry};
+
+    use super::*;
+
+    #[test]
+    fn a_withheld_token_ends_at_the_earlier_of_both_instants_and_no_other_token_does() {
+        let token = |n: u8, not_after: Option<i64>| TokenEntry {
+            digest: Digest::from_bytes([n; 32]),
+            digest_key_id: 1,
+            generation: n.into(),
+            not_after: not_after.map(Timestamp::from_micros),
+        };
+        let key = Uid::generate();
+        let entry = KeyEntry {
+            uid: key,
+            name: KeyName::parse("name", "projects/6666/keys/a").unwrap(),
+            platform: Platform::Server,
+            active: true,
+            expire_time: None,
+            tokens: vec![token(1, None), token(2, Some(5)), token(3, Some(50)), token(4, None)],
+        };
+        let mut withheld = Withheld::default();
+        let from = Timestamp::from_micros(9);
+        withheld.extend((1..=3).map(|n| WithheldToken { key, digest: Digest::from_bytes([n; 32]), from }));
+        let ends: Vec<_> =
+            withheld.apply(&entry).tokens.iter().map(|t| t.not_after.map(Timestamp::as_micros)).collect();
+        assert_eq!(ends, [Some(9), Some(5), Some(9), None]);
+        assert_eq!((withheld.keys().count(), withheld.len()), (3, 3));
+    }
+}
