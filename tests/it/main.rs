@@ -11,6 +11,7 @@ mod crash;
 mod docs;
 
 mod first_start;
+mod forks;
 mod gateways;
 mod grpcurl;
 mod hook;

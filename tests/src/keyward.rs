@@ -150,6 +150,11 @@ impl Serve {
 
     /// Ends the process (`crash`: by SIGKILL) and starts another on the same data and the same addresses.
     pub fn restart(self, crash: bool) -> Self {
+        self.restart_on(crash, |_| {})
+    }
+
+    /// The same with something done to the data directory in between.
+    pub fn restart_on(self, crash: bool, prepare: impl FnOnce(&Path)) -> Self {
         let Self { mut process, admin, validator, hook, dir, arguments, .. } = self;
         if crash {
             process.kill();
@@ -159,6 +164,7 @@ impl Serve {
         drop(process);
         // So that nothing of the first life is taken for the second's.
         std::fs::rename(log_file(dir.path()), dir.path().join("first-life.log")).unwrap();
+        prepare(&dir.path().join("data"));
         let fixed = [("--admin-listen", admin), ("--validator-listen", validator), ("--hook-listen", hook)];
         let mut again: Vec<String> = arguments;
         again.extend(fixed.into_iter().flat_map(|(flag, at)| [flag.to_owned(), at.to_string()]));

@@ -7,6 +7,7 @@
 mod admin_nodes;
 mod changes;
 mod database;
+mod forks;
 mod image;
 mod keys;
 mod lists;

@@ -8,6 +8,7 @@ use keyward_tests::report;
 use keyward_token::DigestKey;
 
 use super::database::{Database, FINGERPRINT, Plain};
+use super::forks::fork;
 use super::{
     create_key, create_member, create_project, deactivate_key, digest, head, key_draft, key_name, member_id, mint,
     on_all, on_durable, on_platform, on_project, refused, to_create_key, to_create_member,
@@ -117,6 +118,17 @@ const COVERED: &[(&str, &[(&str, Kind)])] = &[
             ("revoke_time", Kind::Number),
         ],
     ),
+    (
+        "history_fork",
+        &[
+            ("epoch", Kind::Uuid),
+            ("former", Kind::Uuid),
+            ("lost", Kind::Uuid),
+            ("time", Kind::Number),
+            ("accept_time", Kind::Number),
+        ],
+    ),
+    ("withheld_token", &[("digest", Kind::Bytes), ("key_uid", Kind::Uuid), ("refused_from", Kind::Number)]),
 ];
 
 #[derive(Clone, Copy)]
@@ -151,6 +163,9 @@ async fn life(db: &Database) -> Store {
     let on_key = |permission| Call { permission, ..to_create_key("root", "6666") };
     store.activate_key(&on_key(Permission::KeyActivate), &key_name("b"), "").await.unwrap();
     store.reveal_token(&on_key(Permission::KeyReveal), &key_name("b")).await.unwrap();
+    let epoch = fork(&store, &["b", "c", "d"]).await;
+    store.accept_epoch(&change(Permission::EpochAccept), epoch).await.unwrap();
+    fork(&store, &["c", "d"]).await;
     store
 }
 
@@ -168,8 +183,8 @@ async fn what_the_store_writes_is_what_the_log_says(db: &Database) {
     let found = verified(&store).await;
     intact(&found);
     assert_eq!((found.head.revision, found.entries), (head(&store).await, head(&store).await.0.unsigned_abs()));
-    // Projects 2, keys 6, their tokens 6, members 3, roles 3, credentials 5.
-    assert_eq!(found.rows, 25);
+    // Projects 2, keys 6, their tokens 6, members 3, roles 3, credentials 5, forks 2, withheld tokens 2.
+    assert_eq!(found.rows, 29);
 }
 
 async fn a_history_that_was_noted_must_still_be_there(db: &Database) {

@@ -84,8 +84,12 @@ impl Publisher {
                  an owner accepts it: keyward audit accept-epoch"
             );
         }
+        if mended.own_is_gone || forked {
+            return self.load_again().await;
+        }
         // What has only been added to is followed.
-        if mended.own_is_gone || forked { self.load_again().await } else { Ok(()) }
+        self.hint();
+        Ok(())
     }
 
     /// Every token that this admin has seen refused, in the history that it knows.

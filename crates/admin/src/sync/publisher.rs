@@ -281,9 +281,8 @@ impl Publisher {
     }
 
     async fn look_at_the_log(&self) -> Result<(), Error> {
-        self.mend().await?;
         self.catch_up().await?;
-        // At once when that has shown that the history has forked.
+        // Last: that there is doubt about the history keeps nobody from being fed.
         self.mend().await
     }
 

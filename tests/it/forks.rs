@@ -1,0 +1,260 @@
+//! Databases that are put back to an earlier state under validators, and admins, that know better.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use keyward_proto::admin::event::Type;
+use keyward_proto::admin::receipt::EnforcedBy;
+use keyward_proto::admin::{
+    AcceptEpochRequest, GetKeyRequest, Key, ListEventsRequest, UpdateKeyRequest, VerifyLogRequest, key,
+};
+use keyward_proto::validate::Verdict;
+use keyward_tests::client::{Admin, Asker, reason};
+use keyward_tests::cluster::Cluster;
+use keyward_tests::keyward::Serve;
+use keyward_tests::process::said;
+use keyward_tests::web;
+use rustix::process::Signal;
+use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
+use tokio::task::JoinHandle;
+
+/// A lease short enough to wait for; D' for it is 2.495 s.
+const LEASE: [&str; 2] = ["--lease", "2s"];
+
+/// How long until what was broken must be well again.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Every table that a backup has.
+const TABLES: [&str; 13] = [
+    "change_log",
+    "rev_counter",
+    "setting",
+    "project",
+    "api_key",
+    "key_token",
+    "member",
+    "role_binding",
+    "credential",
+    "request",
+    "admin_node",
+    "history_fork",
+    "withheld_token",
+];
+
+/// Asks about two keys all the time: the dead one must never be accepted, the living one never be refused.
+struct Watch {
+    stop: Arc<AtomicBool>,
+    task: JoinHandle<usize>,
+}
+
+impl Watch {
+    fn over(asker: &Asker, alive: &str, dead: &str) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (asker, alive, dead, stopped) = (asker.clone(), alive.to_owned(), dead.to_owned(), Arc::clone(&stop));
+        let task = tokio::spawn(async move {
+            let mut answers = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                for (token, verdict) in [(&dead, Verdict::Deactivated), (&alive, Verdict::Valid)] {
+                    match asker.ask(token).await {
+                        Ok(answer) => assert_eq!(answer.verdict(), verdict, "after {answers} answers: {answer:?}"),
+                        Err(status) => assert_eq!(reason(&status), "NO_LEASE", "{status:?}"),
+                    }
+                    answers += 1;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            answers
+        });
+        Self { stop, task }
+    }
+
+    async fn end(self) -> usize {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await.unwrap()
+    }
+}
+
+async fn until(what: &str, asker: &Asker, token: &str, verdict: Verdict) {
+    let begun = Instant::now();
+    while !asker.ask(token).await.is_ok_and(|answer| answer.verdict() == verdict) {
+        assert!(begun.elapsed() < PATIENCE, "{what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// What a metric of an admin is.
+async fn metric(ops: SocketAddr, name: &str) -> i64 {
+    let page = web::get(ops, "/metrics", &[]).await.body;
+    let line = page.lines().find_map(|line| line.strip_prefix(&format!("keyward_admin_{name} ")));
+    line.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
+}
+
+/// Waits until an admin has found its place in a history that has forked.
+async fn until_mended(ops: SocketAddr) {
+    let begun = Instant::now();
+    while metric(ops, "unaccepted_epoch").await == 0 {
+        assert!(begun.elapsed() < PATIENCE, "nobody notices");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(metric(ops, "forks_total").await, 1);
+}
+
+async fn events(admin: &Admin, filter: &str) -> Vec<keyward_proto::admin::Event> {
+    let request = ListEventsRequest { filter: filter.to_owned(), ..Default::default() };
+    admin.audit.clone().list_events(request).await.unwrap().into_inner().events
+}
+
+/// What the platform has noted by itself, oldest first.
+async fn noted(admin: &Admin) -> Vec<Type> {
+    let mut noted: Vec<_> = events(admin, "").await.iter().map(|event| event.r#type()).collect();
+    noted.retain(|kind| matches!(kind, Type::HistoryForked | Type::TokensWithheld | Type::EpochAccepted));
+    noted.reverse();
+    noted
+}
+
+async fn verify(admin: &Admin) {
+    let found = admin.audit.clone().verify_log(VerifyLogRequest::default()).await.unwrap().into_inner();
+    assert!(found.intact, "{:?}", found.findings);
+}
+
+fn database(data: &Path) -> std::path::PathBuf {
+    data.join("keyward.db")
+}
+
+/// A `serve` whose file is put back to what it was before key `a` was deactivated, and a validator of its own that saw
+/// that. `more`: so many changes are made in the older state before the validator comes back.
+async fn a_restored_file(more: usize) {
+    let serve = Serve::start_with(&LEASE);
+    let root = Admin::connect(serve.admin, &serve.root()).await;
+    root.create_project("6666").await.unwrap();
+    let dead = root.create_key("6666", "a").await.unwrap().token;
+    let alive = root.create_key("6666", "b").await.unwrap().token;
+    let edge = serve.spawn_validator("edge");
+    let at_edge = Asker::connect(edge.grpc).await;
+    let backup = serve.data_dir().join("backup");
+    let mut connection =
+        SqliteConnection::connect(&format!("sqlite:{}", database(&serve.data_dir()).display())).await.unwrap();
+    connection.execute(AssertSqlSafe(format!("VACUUM INTO '{}'", backup.display()))).await.unwrap();
+    connection.close().await.unwrap();
+    root.deactivate("6666", "a").await.unwrap();
+    assert_eq!(at_edge.verdict(&dead).await, Verdict::Deactivated);
+    let watch = Watch::over(&at_edge, &alive, &dead);
+
+    if more > 0 {
+        edge.process.signal(Signal::STOP);
+    }
+    let serve = serve.restart_on(true, |data| {
+        for rest in ["keyward.db-wal", "keyward.db-shm"] {
+            let _ = std::fs::remove_file(data.join(rest));
+        }
+        std::fs::copy(&backup, database(data)).unwrap();
+    });
+    let root = Admin::connect(serve.admin, &serve.root()).await;
+    for n in 0..more {
+        root.create_key("6666", &format!("more_{n}")).await.unwrap();
+    }
+    edge.process.signal(Signal::CONT);
+    until_mended(serve.admin_ops).await;
+    // Nobody who is left but the validator has seen it deactivated.
+    let own = Asker::connect(serve.validator).await;
+    until("its own validator comes back", &own, &dead, Verdict::Valid).await;
+    let mark = root.create_key("6666", "mark").await.unwrap().token;
+    until("the validator goes on in the new history", &at_edge, &mark, Verdict::Valid).await;
+    assert_eq!((at_edge.verdict(&dead).await, at_edge.verdict(&alive).await), (Verdict::Deactivated, Verdict::Valid));
+    assert!(watch.end().await > 10);
+    assert!(edge.process.log().contains("the database has another history now"));
+    assert!(serve.process.log().contains("accept-epoch"));
+    let shown = root.keys.clone().get_key(GetKeyRequest { name: "projects/6666/keys/a".to_owned() }).await.unwrap();
+    assert_eq!(shown.into_inner().key.unwrap().state(), key::State::Active, "what the database says");
+    assert_eq!(noted(&root).await, [Type::HistoryForked]);
+    verify(&root).await;
+    // A change of the key does not bring it back either.
+    let update = Key { name: "projects/6666/keys/a".to_owned(), description: "new".to_owned(), ..Default::default() };
+    root.keys.clone().update_key(UpdateKeyRequest { key: Some(update), update_mask: None }).await.unwrap();
+    assert_eq!(at_edge.verdict(&dead).await, Verdict::Deactivated);
+
+    let forked = events(&root, "type = HISTORY_FORKED").await.remove(0);
+    let accept = serve.operator(&["audit", "accept-epoch", &forked.resource]).output().unwrap();
+    assert!(accept.status.success(), "{}", said(&accept));
+    until("the owner has accepted it", &at_edge, &dead, Verdict::Valid).await;
+    assert_eq!(metric(serve.admin_ops, "unaccepted_epoch").await, 0);
+    verify(&root).await;
+    root.deactivate("6666", "a").await.unwrap();
+    assert_eq!(at_edge.verdict(&dead).await, Verdict::Deactivated);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_validator_that_lived_through_a_restore_denies_what_it_saw_deactivated() {
+    a_restored_file(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_shows_also_when_more_was_done_since_than_was_lost() {
+    a_restored_file(5).await;
+}
+
+/// Puts every table back to what [`keep`] found, as a server does that takes over without the last changes.
+fn put_back(cluster: &Cluster) {
+    let tables = TABLES.map(|table| format!("DELETE FROM {table}; INSERT INTO {table} SELECT * FROM kept_{table};"));
+    let sql = format!("SET session_replication_role = replica; BEGIN; {} COMMIT", tables.concat());
+    cluster.postgres.psql(&cluster.url, &sql).unwrap();
+}
+
+fn keep(cluster: &Cluster) {
+    let tables = TABLES.map(|table| format!("CREATE TABLE kept_{table} AS SELECT * FROM {table};"));
+    cluster.postgres.psql(&cluster.url, &tables.concat()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn admins_that_lived_through_a_restore_have_every_validator_deny_what_they_saw_deactivated() {
+    let cluster = Cluster::start(&LEASE);
+    let processes = [cluster.admin("a1"), cluster.admin("a2")];
+    let root = Admin::connect(processes[0].at, &cluster.root()).await;
+    root.create_project("6666").await.unwrap();
+    let dead = root.create_key("6666", "a").await.unwrap().token;
+    let alive = root.create_key("6666", "b").await.unwrap().token;
+    let both = processes.each_ref().map(|process| process.at);
+    let lived = cluster.validator("v1", &processes[0], &both);
+    let at_lived = Asker::connect(lived.grpc).await;
+    keep(&cluster);
+    root.deactivate("6666", "a").await.unwrap();
+    assert_eq!(at_lived.verdict(&dead).await, Verdict::Deactivated);
+    let watch = Watch::over(&at_lived, &alive, &dead);
+
+    put_back(&cluster);
+    for process in &processes {
+        until_mended(process.ops).await;
+        assert_eq!(metric(process.ops, "withheld_tokens").await, 1);
+    }
+    let minted = Instant::now();
+    let mark = root.create_key("6666", "mark").await.unwrap().token;
+    until("the validator goes on in the new history", &at_lived, &mark, Verdict::Valid).await;
+    // Leases of the former history may be in use, so nothing is enforced early.
+    let receipt = root.deactivate("6666", "mark").await.unwrap().receipt.unwrap();
+    assert_eq!(receipt.enforced_by(), EnforcedBy::WaitOut, "{receipt:?}, {:?} after the fork", minted.elapsed());
+    assert_eq!(at_lived.verdict(&mark).await, Verdict::Deactivated);
+    assert_eq!(noted(&root).await, [Type::HistoryForked, Type::TokensWithheld]);
+    let told = events(&root, "type = TOKENS_WITHHELD").await.remove(0);
+    assert_eq!((told.related[0].as_str(), told.actor.as_str()), ("projects/6666/keys/a", "members/_platform"));
+
+    // Nobody else has seen it: a validator that comes now, nor one that comes to an admin that comes now.
+    let late = cluster.admin("a3");
+    for (name, admin) in [("v2", &processes[1]), ("v3", &late)] {
+        let fresh = cluster.validator(name, admin, &[admin.at]);
+        let at_fresh = Asker::connect(fresh.grpc).await;
+        until("a fresh validator", &at_fresh, &alive, Verdict::Valid).await;
+        assert_eq!(at_fresh.verdict(&dead).await, Verdict::Deactivated);
+    }
+    verify(&root).await;
+    assert!(watch.end().await > 10);
+
+    let epoch = told.resource.strip_prefix("epochs/").unwrap().to_owned();
+    let accepted = root.audit.clone().accept_epoch(AcceptEpochRequest { epoch }).await.unwrap().into_inner();
+    assert_eq!(accepted.released, 1);
+    until("the owner has accepted it", &at_lived, &dead, Verdict::Valid).await;
+    verify(&root).await;
+    assert_eq!(noted(&root).await, [Type::HistoryForked, Type::TokensWithheld, Type::EpochAccepted]);
+}
