@@ -109,7 +109,7 @@ async fn events(admin: &Admin, filter: &str) -> Vec<keyward_proto::admin::Event>
 
 /// What the platform has noted by itself, oldest first.
 async fn noted(admin: &Admin) -> Vec<Type> {
-    let mut noted: Vec<_> = events(admin, "").await.iter().map(|event| event.r#type()).collect();
+    let mut noted: Vec<_> = events(admin, "").await.iter().map(keyward_proto::admin::Event::r#type).collect();
     noted.retain(|kind| matches!(kind, Type::HistoryForked | Type::TokensWithheld | Type::EpochAccepted));
     noted.reverse();
     noted

@@ -162,10 +162,10 @@ async fn life(db: &Database) -> Store {
     deactivate_key(&store, &key_name("b")).await;
     let on_key = |permission| Call { permission, ..to_create_key("root", "6666") };
     store.activate_key(&on_key(Permission::KeyActivate), &key_name("b"), "").await.unwrap();
-    store.reveal_token(&on_key(Permission::KeyReveal), &key_name("b")).await.unwrap();
     let epoch = fork(&store, &["b", "c", "d"]).await;
     store.accept_epoch(&change(Permission::EpochAccept), epoch).await.unwrap();
     fork(&store, &["c", "d"]).await;
+    store.reveal_token(&on_key(Permission::KeyReveal), &key_name("b")).await.unwrap();
     store
 }
 
