@@ -11,8 +11,10 @@ use keyward_proto::admin::receipt::EnforcedBy;
 use keyward_proto::admin::{
     AcceptEpochRequest, GetKeyRequest, Key, ListEventsRequest, UpdateKeyRequest, VerifyLogRequest, key,
 };
+use keyward_proto::replica::BarrierRequest;
+use keyward_proto::replica::peer_service_client::PeerServiceClient;
 use keyward_proto::validate::Verdict;
-use keyward_tests::client::{Admin, Asker, reason};
+use keyward_tests::client::{Admin, Asker, reason, transport};
 use keyward_tests::cluster::Cluster;
 use keyward_tests::keyward::Serve;
 use keyward_tests::process::said;
@@ -257,4 +259,43 @@ async fn admins_that_lived_through_a_restore_have_every_validator_deny_what_they
     until("the owner has accepted it", &at_lived, &dead, Verdict::Valid).await;
     verify(&root).await;
     assert_eq!(noted(&root).await, [Type::HistoryForked, Type::TokensWithheld, Type::EpochAccepted]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_admin_answers_others_for_changes_of_its_own_history_only() {
+    let cluster = Cluster::start(&LEASE);
+    let asked = cluster.admin("a1");
+    let root = Admin::connect(asked.at, &cluster.root()).await;
+    root.create_project("6666").await.unwrap();
+    let found = |sql: &str| cluster.postgres.psql(&cluster.url, sql).unwrap();
+    let bytes = |sql: &str| hex::decode(found(sql).trim()).unwrap();
+    let own = BarrierRequest {
+        incarnation: bytes("SELECT replace(incarnation::text, '-', '') FROM admin_node"),
+        epoch: found("SELECT epoch FROM rev_counter"),
+        revision: found("SELECT revision FROM rev_counter").parse().unwrap(),
+        chain: bytes("SELECT encode(chain, 'hex') FROM rev_counter"),
+    };
+    root.create_key("6666", "a").await.unwrap();
+    let peer = std::fs::read_to_string(cluster.peer_credential()).unwrap();
+    let peer = PeerServiceClient::new(transport(asked.at, Some(peer.trim())).await);
+    let clears = async |question: BarrierRequest| peer.clone().barrier(question).await.unwrap().into_inner().cleared;
+
+    assert!(clears(own.clone()).await, "a change that it has published");
+    let another_life = keyward_domain::Uid::generate().as_bytes().to_vec();
+    let another_epoch = keyward_domain::Uid::generate().to_string();
+    // As after a failover that lost the last changes: the next one has a number that this admin knows for another.
+    assert!(!clears(BarrierRequest { chain: vec![7; 32], ..own.clone() }).await);
+    assert!(!clears(BarrierRequest { epoch: another_epoch, ..own.clone() }).await);
+    assert!(!clears(BarrierRequest { incarnation: another_life, ..own.clone() }).await);
+
+    for (field, bad) in [
+        ("incarnation", BarrierRequest { incarnation: vec![7; 15], ..own.clone() }),
+        ("epoch", BarrierRequest { epoch: "none".to_owned(), ..own.clone() }),
+        ("revision", BarrierRequest { revision: 0, ..own.clone() }),
+        ("chain", BarrierRequest { chain: vec![7; 31], ..own.clone() }),
+    ] {
+        let refused = peer.clone().barrier(bad).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+        assert!(format!("{refused:?}").contains(field), "{field}: {refused:?}");
+    }
 }
