@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use keyward_domain::{Expectation, Revision};
-use keyward_replica::{BootClock, Follower, Replica};
+use keyward_replica::{AnyClock, Follower, Replica};
 use keyward_sync::{StopTrigger, Subscriber};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -12,7 +12,7 @@ use crate::validation::{Unavailable, Validation};
 
 /// A replica in this process, fed in the background.
 pub(crate) struct Embedded {
-    replica: Arc<Replica<BootClock>>,
+    replica: Arc<Replica<AnyClock>>,
     left: AtomicBool,
     /// Tells the subscriber to stop, also when this is dropped.
     stop: StopTrigger,
@@ -29,7 +29,7 @@ impl std::fmt::Debug for Embedded {
 impl Embedded {
     pub(crate) fn start(admins: &Admins) -> Result<Self, ConfigError> {
         let upstream = admins.upstream()?;
-        let replica = Arc::new(Replica::new(BootClock));
+        let replica = Arc::new(Replica::new(AnyClock::Boot));
         let follower = Follower::new(Arc::clone(&replica));
         let (stop, stops) = StopTrigger::new();
         // In a task of its own: a snapshot is much work, and requests must not wait for it.

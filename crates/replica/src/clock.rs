@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 /// An instant on a clock of this machine: nanoseconds since boot, time asleep included.
@@ -45,5 +46,33 @@ impl Clock for BootClock {
     fn now(&self) -> Instant {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         Instant(time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec))
+    }
+}
+
+/// The clock that servers run by, told apart while they run: a simulation gives each of its machines another one.
+#[derive(Clone, Default)]
+pub enum AnyClock {
+    /// This machine's.
+    #[default]
+    Boot,
+    /// Whatever somebody says.
+    Told(Arc<dyn Clock>),
+}
+
+impl Clock for AnyClock {
+    fn now(&self) -> Instant {
+        match self {
+            Self::Boot => BootClock.now(),
+            Self::Told(clock) => clock.now(),
+        }
+    }
+}
+
+impl std::fmt::Debug for AnyClock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Boot => "Boot",
+            Self::Told(_) => "Told",
+        })
     }
 }

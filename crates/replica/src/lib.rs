@@ -14,7 +14,7 @@ mod watch;
 
 pub use barrier::{Barrier, Cleared, Listing, Settled, Standing};
 pub use basis::Basis;
-pub use clock::{BootClock, Clock, Instant};
+pub use clock::{AnyClock, BootClock, Clock, Instant};
 pub use follower::{Follower, FollowerError, HistoryStanding, Message, Position, Reply};
 pub use holder::{Holder, HolderSession};
 pub use lease::Lease;

@@ -4,7 +4,7 @@ use std::time::Duration;
 use keyward_proto::replica::sync_request::Message as Say;
 use keyward_proto::replica::sync_response::Message as Said;
 use keyward_proto::replica::{Ack, Hello, SyncResponse};
-use keyward_replica::{BootClock, Follower, HolderSession, Reply};
+use keyward_replica::{AnyClock, Follower, HolderSession, Reply};
 use tokio::time::Instant;
 
 use crate::backoff::{Backoff, start_anywhere};
@@ -26,7 +26,7 @@ const GOOD_SESSION: Duration = Duration::from_secs(5);
 /// said: the validator can answer throughout, and the admin that it leaves need not wait for it.
 pub struct Subscriber {
     upstream: Upstream,
-    follower: Follower<BootClock>,
+    follower: Follower<AnyClock>,
     validator_id: String,
     /// Which admin is next.
     turn: usize,
@@ -81,7 +81,7 @@ impl std::fmt::Debug for Subscriber {
 
 impl Subscriber {
     /// Feeds the replica behind `follower`. `validator_id`: unique to this process, for logs and receipts.
-    pub fn new(upstream: Upstream, follower: Follower<BootClock>, validator_id: String) -> Self {
+    pub fn new(upstream: Upstream, follower: Follower<AnyClock>, validator_id: String) -> Self {
         // Anywhere in the list, so that many validators with the same list spread over it.
         let turn = start_anywhere(upstream.count());
         Self { upstream, follower, validator_id, turn, failures: 0, backoff: Backoff::default() }

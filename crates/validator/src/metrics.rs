@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use keyward_domain::Verdict;
-use keyward_replica::{BootClock, Replica};
+use keyward_replica::{AnyClock, Replica};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
@@ -23,7 +23,7 @@ struct VerdictLabel {
 }
 
 impl Metrics {
-    pub(crate) fn new(replica: Arc<Replica<BootClock>>) -> (Self, Arc<Registry>) {
+    pub(crate) fn new(replica: Arc<Replica<AnyClock>>) -> (Self, Arc<Registry>) {
         let family = Family::<VerdictLabel, Counter>::default();
         let verdicts =
             Verdict::ALL.map(|v| family.get_or_create_owned(&VerdictLabel { verdict: v.as_str().to_owned() }));
@@ -48,7 +48,7 @@ impl Metrics {
 
 /// Reads the replica when somebody looks.
 #[derive(Debug)]
-struct ReplicaCollector(Arc<Replica<BootClock>>);
+struct ReplicaCollector(Arc<Replica<AnyClock>>);
 
 impl Collector for ReplicaCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {

@@ -7,7 +7,7 @@ use anyhow::Context;
 use keyward_domain::Places;
 use keyward_proto::envoy::authorization_server::AuthorizationServer;
 use keyward_proto::validate::validate_service_server::ValidateServiceServer;
-use keyward_replica::{BootClock, Follower, Replica};
+use keyward_replica::{AnyClock, Follower, Replica};
 use keyward_runtime::grpc::{VALIDATOR_MESSAGE_LIMIT, add_reflection, server};
 use keyward_runtime::listener::Listener;
 use keyward_runtime::ops::{self, Ops};
@@ -44,7 +44,7 @@ pub struct Listeners {
 /// The validator role, ready to run.
 #[derive(Debug)]
 pub struct Role {
-    replica: Arc<Replica<BootClock>>,
+    replica: Arc<Replica<AnyClock>>,
     validator: Validator,
     gate: Gate,
     registry: Arc<Registry>,
@@ -55,7 +55,12 @@ impl Role {
     /// A validator with an empty memory. `places`: where gateways' requests carry tokens. `validator_id`: unique to this
     /// process, for logs and receipts.
     pub fn new(upstream: Upstream, places: Places, validator_id: String) -> Self {
-        let replica = Arc::new(Replica::new(BootClock));
+        Self::by_clock(AnyClock::Boot, upstream, places, validator_id)
+    }
+
+    /// The same by another clock.
+    pub fn by_clock(clock: AnyClock, upstream: Upstream, places: Places, validator_id: String) -> Self {
+        let replica = Arc::new(Replica::new(clock));
         let (metrics, registry) = Metrics::new(Arc::clone(&replica));
         let validator = Validator::new(Arc::clone(&replica), metrics);
         let subscriber = Subscriber::new(upstream, Follower::new(Arc::clone(&replica)), validator_id);
@@ -102,7 +107,7 @@ impl Role {
 async fn serve_grpc(
     validator: Validator,
     gate: Gate,
-    replica: Arc<Replica<BootClock>>,
+    replica: Arc<Replica<AnyClock>>,
     listener: Listener,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
@@ -123,7 +128,7 @@ async fn serve_grpc(
 }
 
 /// Keeps the health service true. Never returns.
-async fn report_health(health: HealthReporter, replica: Arc<Replica<BootClock>>, shutdown: Shutdown) {
+async fn report_health(health: HealthReporter, replica: Arc<Replica<AnyClock>>, shutdown: Shutdown) {
     let mut told = None;
     loop {
         let serving = replica.holds_lease() && !shutdown.is_leaving();
@@ -140,7 +145,7 @@ async fn report_health(health: HealthReporter, replica: Arc<Replica<BootClock>>,
     }
 }
 
-fn ops(replica: &Arc<Replica<BootClock>>, registry: Arc<Registry>, shutdown: &Shutdown) -> Ops {
+fn ops(replica: &Arc<Replica<AnyClock>>, registry: Arc<Registry>, shutdown: &Shutdown) -> Ops {
     let (replica, shutdown) = (Arc::clone(replica), shutdown.clone());
     let unready = move || {
         if shutdown.is_leaving() {

@@ -1,19 +1,19 @@
 use std::sync::Arc;
 
 use keyward_domain::{Error, Expectation, Revision};
-use keyward_replica::{Answer, BootClock, NoAnswer, Replica};
+use keyward_replica::{Answer, AnyClock, NoAnswer, Replica};
 
 use crate::metrics::Metrics;
 
 /// Judges tokens, whichever front they came through. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Validator {
-    replica: Arc<Replica<BootClock>>,
+    replica: Arc<Replica<AnyClock>>,
     metrics: Metrics,
 }
 
 impl Validator {
-    pub(crate) const fn new(replica: Arc<Replica<BootClock>>, metrics: Metrics) -> Self {
+    pub(crate) const fn new(replica: Arc<Replica<AnyClock>>, metrics: Metrics) -> Self {
         Self { replica, metrics }
     }
 

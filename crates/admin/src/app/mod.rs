@@ -36,6 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyward_domain::{Error, KeyName, Permission};
+use keyward_replica::AnyClock;
 use keyward_store::{Call, SealedSecret, Store};
 use keyward_token::{Keyring, Token, TokenFormat};
 use tokio::sync::Mutex;
@@ -71,6 +72,8 @@ pub struct AppOptions {
     pub public_url: PublicUrl,
     /// How the admins that share the database reach each other; `None`: they do not.
     pub peers: Option<PeerOptions>,
+    /// What leases are judged by.
+    pub clock: AnyClock,
 }
 
 impl App {
@@ -86,16 +89,10 @@ impl App {
         metrics: Metrics,
         options: AppOptions,
     ) -> Result<Arc<Self>, Error> {
+        let AppOptions { lease, public_url, peers, clock } = options;
         let secrets = Secrets::new(format, keyring);
-        let publisher = Arc::new(Publisher::load(store.clone(), metrics.clone(), options.lease, options.peers).await?);
-        Ok(Arc::new(Self {
-            store,
-            secrets,
-            publisher,
-            metrics,
-            verifying: Mutex::default(),
-            public_url: options.public_url,
-        }))
+        let publisher = Arc::new(Publisher::load(store.clone(), metrics.clone(), lease, peers, clock).await?);
+        Ok(Arc::new(Self { store, secrets, publisher, metrics, verifying: Mutex::default(), public_url }))
     }
 
     /// Feeds validators, and deactivates keys when their time has come, until the future is dropped.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keyward_domain::{Error, Revision, Uid};
-use keyward_replica::{Barrier, BootClock, Cleared, Clock, Standing};
+use keyward_replica::{Barrier, Cleared, Clock, Standing};
 use keyward_store::Head;
 
 use crate::sync::peers::Asking;
@@ -37,7 +37,7 @@ impl Publisher {
     /// Whether no validator answers from before `revision`, now, as far as this admin knows.
     pub(crate) fn is_enforced(&self, revision: Revision) -> bool {
         let mut state = self.lock();
-        let (now, policy) = (BootClock.now(), *state.sessions.policy());
+        let (now, policy) = (self.clock().now(), *state.sessions.policy());
         if state.forked {
             return false;
         }
@@ -130,7 +130,7 @@ impl Publisher {
 
     /// An instant before which the revision was committed: the earlier, the less there is to wait.
     fn committed_before(&self, revision: Revision) -> keyward_replica::Instant {
-        let now = BootClock.now();
+        let now = self.clock().now();
         self.with_shared(|shared| shared.settled.committed_before(revision)).flatten().unwrap_or(now)
     }
 
@@ -167,7 +167,7 @@ impl State {
             let missing = self.sessions.connected().max(1);
             return (FenceOutcome { missing, ..FenceOutcome::default() }, LOOK);
         }
-        let now = BootClock.now();
+        let now = self.clock.now();
         let sum = self.sessions.enforcement(revision, now);
         let waited_out = sum.lapsed > 0;
         let outcome =
@@ -183,7 +183,7 @@ impl State {
         own: FenceOutcome,
         look_again: Duration,
     ) -> (FenceOutcome, Duration) {
-        let (now, policy) = (BootClock.now(), *self.sessions.policy());
+        let (now, policy) = (self.clock.now(), *self.sessions.policy());
         let Some(shared) = &mut self.shared else { return (own, look_again) };
         if let Some(by_acks) = shared.look(revision, &policy, now) {
             return (FenceOutcome { missing: 0, waited_out: !by_acks, ..own }, LOOK);

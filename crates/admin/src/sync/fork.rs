@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use keyward_domain::{Error, Revision, WithheldToken};
-use keyward_replica::{Basis, BootClock, Clock, Settled};
+use keyward_replica::{Basis, Clock, Settled};
 use keyward_store::{Bearing, Head, History};
 use tonic::Status;
 
@@ -148,7 +148,7 @@ impl State {
         self.forget_others();
         self.expel_all();
         self.recent.clear();
-        self.sessions.forked(wait_out, BootClock.now());
+        self.sessions.forked(wait_out, self.clock.now());
     }
 
     fn begin_again(&mut self, image: Image, history: History, wait_out: Duration) {
@@ -164,7 +164,7 @@ impl State {
         if let Some(shared) = &mut self.shared {
             shared.basis = Basis::new(Revision(0));
         }
-        self.sessions.forked(wait_out, BootClock.now());
+        self.sessions.forked(wait_out, self.clock.now());
         self.note_applied();
     }
 

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use keyward_domain::{AdminNode, Error, Revision, Uid};
-use keyward_replica::{Barrier, Basis, BootClock, Clock, Instant, Listing, Policy, Settled, Watch};
+use keyward_replica::{Barrier, Basis, Clock, Instant, Listing, Policy, Settled, Watch};
 use keyward_store::{Head, Pulse, Store};
 
 use crate::sync::publisher::Publisher;
@@ -63,10 +63,10 @@ impl Shared {
     }
 
     /// Takes a heartbeat that was sent at `sent`.
-    fn beaten(&mut self, sent: Instant, pulse: Pulse, policy: &Policy) {
+    fn beaten(&mut self, sent: Instant, pulse: Pulse, policy: &Policy, now: Instant) {
         self.basis.beat(sent, pulse.head.revision);
         self.listing = Listing { asked: sent, nodes: pulse.nodes };
-        self.settled.listed(&self.listing, policy, BootClock.now());
+        self.settled.listed(&self.listing, policy, now);
     }
 }
 
@@ -93,7 +93,7 @@ impl Publisher {
         let mut next = Uid::generate();
         loop {
             let known = self.lock().known();
-            let sent = BootClock.now();
+            let sent = self.clock().now();
             match self.answered(self.store().heartbeat(incarnation)).await {
                 Ok(Some(pulse)) => {
                     let silent = self.beaten(sent, known, pulse, &policy);
@@ -132,7 +132,7 @@ impl Publisher {
     /// Takes what a heartbeat found; returns who has fallen silent. `known`: the end of what was published when it was
     /// sent, which must be in the database's history.
     fn beaten(&self, sent: Instant, known: Head, pulse: Pulse, policy: &Policy) -> Vec<AdminNode> {
-        let now = BootClock.now();
+        let now = self.clock().now();
         let forked = contradicts(&pulse.head, &known);
         let mut state = self.lock();
         if state.known().epoch != known.epoch {
@@ -148,7 +148,7 @@ impl Publisher {
         let forked = state.forked;
         let Some(shared) = &mut state.shared else { return Vec::new() };
         if !forked {
-            shared.beaten(sent, pulse, policy);
+            shared.beaten(sent, pulse, policy, now);
         }
         if let Some(peers) = self.peers() {
             peers.retain(&shared.listing.nodes);
@@ -197,7 +197,7 @@ impl Publisher {
             return;
         };
         // Asked after the basis is gone: nothing more can be granted.
-        if self.lock().sessions.in_use(BootClock.now()) {
+        if self.lock().sessions.in_use(self.clock().now()) {
             tracing::info!("leases of this admin are in use; others will wait for them");
             return;
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use keyward_domain::{AdminNode, Change, Error, LoggedChange, MemberId, Permission, Revision, Timestamp, Uid, allows};
 use keyward_proto::replica::sync_response::Message;
 use keyward_proto::replica::{Delta, Grant, KeyEntry, SyncResponse};
-use keyward_replica::{BootClock, Clock, Instant, Policy, SessionId, Sessions};
+use keyward_replica::{AnyClock, Clock, Instant, Policy, SessionId, Sessions};
 use keyward_store::{Head, Store};
 use keyward_token::Digest;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -44,6 +44,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Publisher {
     store: Store,
+    clock: AnyClock,
     metrics: Metrics,
     /// What a fence may have to wait at most for leases of former lives; not where those have rows of their own.
     former_wait: Duration,
@@ -60,6 +61,8 @@ pub(crate) struct Publisher {
 /// What publishing, sessions and fences look at together.
 #[derive(Debug)]
 pub(super) struct State {
+    /// What leases are judged by.
+    pub(super) clock: AnyClock,
     pub(super) image: Image,
     /// Random id of the history that is followed.
     pub(super) epoch: Uid,
@@ -149,6 +152,7 @@ impl Publisher {
         metrics: Metrics,
         lease: Option<Duration>,
         peers: Option<PeerOptions>,
+        clock: AnyClock,
     ) -> Result<Self, Error> {
         let peers = peers.map(Peers::new);
         let (Agreed { policy, former_lives }, shared) = if store.is_shared() {
@@ -162,7 +166,7 @@ impl Publisher {
         let mut image = Image::default();
         let history = store.load_history(|entry| image.put(entry)).await?;
         let Head { epoch, revision, chain } = history.head;
-        let asked_at = BootClock.now();
+        let asked_at = clock.now();
         let wall = (store.now().await?, asked_at);
         // Leases of the former history may be in use, of admins that this one knows nothing of.
         let fork_is_recent = history.forked.is_some_and(|time| wall.0 < time.plus(RECENT_FORK));
@@ -171,6 +175,7 @@ impl Publisher {
         withheld.extend(history.withheld);
         tracing::info!(%revision, keys = image.len(), lease_ms = policy.lease.as_millis(), "image loaded");
         let mut state = State {
+            clock: clock.clone(),
             image,
             epoch: epoch.into(),
             revision,
@@ -181,7 +186,7 @@ impl Publisher {
             loads: 0,
             suspicion: None,
             recent: VecDeque::new(),
-            sessions: Sessions::new(policy, former_lives, BootClock.now()),
+            sessions: Sessions::new(policy, former_lives, clock.now()),
             shared,
             streams: HashMap::new(),
             next_session: 0,
@@ -192,6 +197,7 @@ impl Publisher {
         metrics.history(state.withheld.len(), state.accepted);
         Ok(Self {
             store,
+            clock,
             metrics,
             former_wait: former_lives.map_or(Duration::ZERO, |former| former.wait_out()),
             hint: Notify::new(),
@@ -240,6 +246,11 @@ impl Publisher {
     /// Asks for new connections to listen on.
     pub(super) const fn listen_again(&self) -> &Notify {
         &self.listen_again
+    }
+
+    /// What leases are judged by.
+    pub(super) const fn clock(&self) -> &AnyClock {
+        &self.clock
     }
 
     pub(super) const fn store(&self) -> &Store {
@@ -306,7 +317,7 @@ impl Publisher {
         }
         // Our clock first: what the question takes makes the wall clock run ahead then, and never behind, so no key is
         // accepted after its expiry.
-        let asked_at = BootClock.now();
+        let asked_at = self.clock.now();
         let now = self.store.now().await?;
         self.lock().wall = (now, asked_at);
         Ok(())
@@ -363,7 +374,7 @@ impl Publisher {
     /// Why grants are not possible, if they are not.
     pub(crate) fn why_no_grants(&self) -> Option<&'static str> {
         let state = self.lock();
-        let now = BootClock.now();
+        let now = self.clock.now();
         if state.forked {
             return Some("the database has lost changes that validators know; loading what it has");
         }
@@ -449,7 +460,7 @@ impl Publisher {
         let mut state = self.lock();
         how(&mut state.sessions, id);
         state.streams.remove(&id);
-        state.sessions.forget_lapsed(BootClock.now());
+        state.sessions.forget_lapsed(self.clock.now());
         self.metrics.connected(&state.sessions);
         drop(state);
         self.moved();
@@ -464,7 +475,7 @@ impl Publisher {
     /// Answers a renewal, behind every delta that was published before it; not at all if nothing may be granted.
     pub(super) fn renew(&self, id: SessionId, seq: u64, applied: Revision) {
         let mut state = self.lock();
-        let now = BootClock.now();
+        let now = self.clock.now();
         state.sessions.ack(id, applied);
         let Some(basis) = state.basis(now) else { return };
         let Some(duration) = state.sessions.grant(id, basis, now) else { return };
@@ -506,7 +517,7 @@ impl State {
     pub(super) fn note_applied(&mut self) {
         if let Some(shared) = &mut self.shared {
             shared.basis.applied(self.revision);
-            shared.settled.applied(self.revision, BootClock.now());
+            shared.settled.applied(self.revision, self.clock.now());
         }
     }
 
@@ -516,7 +527,7 @@ impl State {
         let accepted = matches!(change.change, Change::EpochAccepted { .. });
         let keys = self.apply(change.change);
         (self.revision, self.chain) = (revision, chain);
-        self.sessions.forget_lapsed(BootClock.now());
+        self.sessions.forget_lapsed(self.clock.now());
         self.sessions.appended(revision);
         let delta = Delta { revision: revision.0, chain: chain.to_vec(), keys, epoch_accepted: accepted };
         if delta.keys.len() > MOST_KEYS {
