@@ -11,6 +11,7 @@ use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseBackend, DatabaseConnection, DbErr, RuntimeErr};
 use sea_orm_migration::MigratorTrait;
 
+use crate::connection::{Carrier, Connection};
 use crate::error::unavailable;
 use crate::migration::{Migrator, SIGNED_SINCE};
 use crate::sql::head::Head;
@@ -73,6 +74,8 @@ pub struct Store {
     connections: Arc<RwLock<Connections>>,
     /// How to connect anew; `None`: there is no network in between.
     remote: Option<Arc<Remote>>,
+    /// Who takes every call there; `None`: nobody needs to.
+    carrier: Option<Arc<dyn Carrier>>,
     pub(crate) chain_key: Arc<DigestKey>,
     shared: bool,
     /// The newest place in the log that this process has told validators of.
@@ -136,6 +139,12 @@ impl Store {
         Ok(store)
     }
 
+    /// The same database by a way that `carrier` makes, for another process of a simulation: it has told nobody anything.
+    #[must_use]
+    pub fn carried_by(&self, carrier: Arc<dyn Carrier>) -> Self {
+        Self { carrier: Some(carrier), told: Arc::default(), ..self.clone() }
+    }
+
     /// Whether other admins may use the same database at the same time.
     pub const fn is_shared(&self) -> bool {
         self.shared
@@ -158,6 +167,7 @@ impl Store {
         Self {
             connections,
             remote: None,
+            carrier: None,
             chain_key: Arc::new(chain_key),
             shared: false,
             told: Arc::default(),
@@ -207,36 +217,41 @@ impl Store {
         *self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn writer(&self) -> DatabaseConnection {
-        self.connections().writer
+    pub(crate) fn writer(&self) -> Connection {
+        self.way(self.connections().writer)
     }
 
-    pub(crate) fn reader(&self) -> DatabaseConnection {
-        self.connections().reader
+    pub(crate) fn reader(&self) -> Connection {
+        self.way(self.connections().reader)
     }
 
-    pub(crate) fn pulse(&self) -> DatabaseConnection {
-        self.connections().pulse
+    pub(crate) fn pulse(&self) -> Connection {
+        self.way(self.connections().pulse)
+    }
+
+    fn way(&self, direct: DatabaseConnection) -> Connection {
+        Connection { direct, carrier: self.carrier.clone() }
     }
 
     /// One transaction, so that a start that is cut short leaves nothing half made.
     async fn migrate(&self) -> Result<(), DbErr> {
-        let tx = begin(&self.writer()).await?;
+        let transaction = begin(&self.writer()).await?;
+        let tx = &**transaction.direct()?;
         if !self.is_sqlite() {
             // Admins that start at once take turns.
             tx.execute_unprepared(&format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")).await?;
         }
-        let applied = Migrator::get_migration_models(&tx).await?;
+        let applied = Migrator::get_migration_models(tx).await?;
         let pending = |name: &str| applied.iter().all(|migration| migration.version != name);
         // Migrator::up refuses migrations that it does not know. Those of a newer version leave a schema that this one
         // runs on, as long as they are additions to its own.
         if Migrator::migrations().iter().any(|migration| pending(migration.name())) {
-            Migrator::up(&tx, None).await?;
+            Migrator::up(tx, None).await?;
         }
         if pending(SIGNED_SINCE) {
-            sign_head(&tx, &self.chain_key).await?;
+            sign_head(tx, &self.chain_key).await?;
         }
-        tx.commit().await
+        transaction.commit().await
     }
 
     pub(crate) fn is_sqlite(&self) -> bool {

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod connect;
+mod connection;
 mod convert;
 mod entity;
 mod error;
@@ -10,6 +11,7 @@ mod verify;
 mod write;
 
 pub use connect::{OpenError, Store};
+pub use connection::{Carrier, Step, Work};
 pub use sql::accept_epoch::AcceptedEpoch;
 pub use sql::admin_node::Pulse;
 pub use sql::change_key::ChangedKey;

@@ -9,12 +9,13 @@ use keyward_domain::{Change, Error, MemberId, Permission, ProjectId, RequestId, 
 use keyward_token::{Digest, DigestKey};
 use sea_orm::ActiveValue::Set;
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseBackend, DatabaseConnection, DatabaseTransaction, DbErr,
-    EntityTrait, QueryFilter, QuerySelect, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseBackend, DbErr, EntityTrait, QueryFilter, QuerySelect,
+    SqliteTransactionMode, Statement, TransactionOptions,
 };
 use uuid::Uuid;
 
 use crate::connect::Store;
+use crate::connection::{Connection, Transaction};
 use crate::convert::{to_chain, to_change, to_role};
 use crate::entity::{change, counter, credential, request, role_binding};
 use crate::error::{TxError, corrupt};
@@ -86,7 +87,7 @@ pub(crate) struct Replay {
 
 /// A transaction that is about to change something.
 pub(crate) struct Write<'a> {
-    pub(crate) tx: DatabaseTransaction,
+    pub(crate) tx: Transaction,
     call: &'a Call,
     /// Whether the actor must have the right now.
     asked: bool,
@@ -151,21 +152,10 @@ pub(crate) async fn after_conflict(attempt: &mut u32, error: &DbErr) -> Result<(
 }
 
 /// SQLite: IMMEDIATE, because a transaction that turns from reading to writing gets SQLITE_BUSY at once.
-pub(crate) async fn begin(connection: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+pub(crate) async fn begin(connection: &Connection) -> Result<Transaction, DbErr> {
     let options =
         TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..Default::default() };
-    begin_with(connection, options).await
-}
-
-/// Begins in a task of its own, which ends what it began when nobody is left to take it. sqlx (0.9) takes note of a
-/// PostgreSQL transaction only when BEGIN is answered: a caller dropped just before that would leave it open in the pool.
-pub(crate) async fn begin_with(
-    connection: &DatabaseConnection,
-    options: TransactionOptions,
-) -> Result<DatabaseTransaction, DbErr> {
-    let connection = connection.clone();
-    let begun = tokio::spawn(async move { connection.begin_with_options(options).await }).await;
-    begun.unwrap_or_else(|error| Err(DbErr::Custom(format!("cannot begin a transaction: {error}"))))
+    connection.begin(options).await
 }
 
 /// The database's wall clock.
@@ -311,7 +301,7 @@ impl Write<'_> {
 }
 
 /// Locks the counter row, and returns the head.
-pub(crate) async fn lock_head(tx: &DatabaseTransaction, key: &DigestKey) -> Result<Head, TxError> {
+pub(crate) async fn lock_head(tx: &Transaction, key: &DigestKey) -> Result<Head, TxError> {
     let row = counter::Entity::find_by_id(1).lock_exclusive().one(tx).await?;
     let row = row.ok_or_else(|| corrupt("no revision counter"))?;
     let head = Head { epoch: row.epoch, revision: Revision(row.revision), chain: to_chain(&row.chain)? };
@@ -348,7 +338,7 @@ impl Entry<'_> {
         *hasher.finalize().as_bytes()
     }
 
-    pub(crate) async fn insert(&self, tx: &DatabaseTransaction, chain: [u8; 32]) -> Result<(), TxError> {
+    pub(crate) async fn insert(&self, tx: &Transaction, chain: [u8; 32]) -> Result<(), TxError> {
         let row = change::ActiveModel {
             revision: Set(self.revision.0),
             chain: Set(chain.to_vec()),
@@ -386,7 +376,7 @@ pub(crate) fn mac(key: &DigestKey, head: &Head) -> [u8; 32] {
 }
 
 /// Moves the head of the log.
-pub(crate) async fn move_counter(tx: &DatabaseTransaction, key: &DigestKey, head: &Head) -> Result<(), TxError> {
+pub(crate) async fn move_counter(tx: &Transaction, key: &DigestKey, head: &Head) -> Result<(), TxError> {
     let row = counter::ActiveModel {
         id: Set(1),
         revision: Set(head.revision.0),

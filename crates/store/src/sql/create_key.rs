@@ -1,8 +1,9 @@
 use keyward_domain::{Change, Error, Key, KeyDraft, KeyRecord, KeyState, MemberId, Revision, Timestamp, TokenRecord};
+use sea_orm::ActiveModelTrait;
 use sea_orm::ActiveValue::Set;
-use sea_orm::{ActiveModelTrait, DatabaseTransaction};
 
 use crate::connect::Store;
+use crate::connection::Transaction;
 use crate::convert::{from_key, to_token_record};
 use crate::entity::key_token;
 use crate::error::{TxError, corrupt};
@@ -83,7 +84,7 @@ pub(crate) fn new_key(draft: &KeyDraft, mint: &Mint, creator: &MemberId, place: 
 }
 
 /// Writes a key's row and its first token's.
-pub(crate) async fn insert_key(tx: &DatabaseTransaction, key: Key, mint: &Mint) -> Result<KeyRecord, TxError> {
+pub(crate) async fn insert_key(tx: &Transaction, key: Key, mint: &Mint) -> Result<KeyRecord, TxError> {
     from_key(&key)?.insert(tx).await?;
     let token = insert_token(tx, &key, mint, 1, key.create_time).await?;
     Ok(KeyRecord { key, tokens: vec![token] })
@@ -91,7 +92,7 @@ pub(crate) async fn insert_key(tx: &DatabaseTransaction, key: Key, mint: &Mint) 
 
 /// Writes the row of a key's token.
 pub(crate) async fn insert_token(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     key: &Key,
     mint: &Mint,
     generation: u32,

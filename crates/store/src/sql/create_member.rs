@@ -1,8 +1,9 @@
 use keyward_domain::{Change, Error, Member, MemberDraft, MemberId, Revision, Timestamp};
+use sea_orm::ActiveModelTrait;
 use sea_orm::ActiveValue::Set;
-use sea_orm::{ActiveModelTrait, DatabaseTransaction};
 
 use crate::connect::Store;
+use crate::connection::Transaction;
 use crate::convert::{from_member, from_role, in_order};
 use crate::entity::credential;
 use crate::error::{TxError, corrupt};
@@ -83,7 +84,7 @@ pub(crate) const fn creation(member: Member, mint: &Mint) -> Change {
 }
 
 /// Writes a member's row, its roles' and its first credential's.
-pub(crate) async fn insert_member(tx: &DatabaseTransaction, member: &Member, mint: &Mint) -> Result<(), TxError> {
+pub(crate) async fn insert_member(tx: &Transaction, member: &Member, mint: &Mint) -> Result<(), TxError> {
     from_member(member).insert(tx).await?;
     for binding in &member.roles {
         from_role(&member.id, binding).insert(tx).await?;
@@ -93,7 +94,7 @@ pub(crate) async fn insert_member(tx: &DatabaseTransaction, member: &Member, min
 
 /// Writes a credential's row.
 pub(crate) async fn insert_credential(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     member: &MemberId,
     mint: &Mint,
     time: Timestamp,

@@ -2,9 +2,10 @@ use keyward_domain::{
     Change, Error, Key, KeyDraft, KeyId, KeyName, Platform, Project, ProjectDraft, ProjectId, Revision, Uid,
 };
 use sea_orm::ActiveValue::Set;
-use sea_orm::{ActiveModelTrait, DatabaseTransaction, EntityTrait, QuerySelect};
+use sea_orm::{ActiveModelTrait, EntityTrait, QuerySelect};
 
 use crate::connect::Store;
+use crate::connection::Transaction;
 use crate::convert::from_project;
 use crate::entity::setting;
 use crate::error::{TxError, corrupt};
@@ -109,7 +110,7 @@ fn default_draft(project: ProjectId, suffix: u32) -> KeyDraft {
 }
 
 /// The next free number.
-async fn allocate_id(tx: &DatabaseTransaction) -> Result<ProjectId, TxError> {
+async fn allocate_id(tx: &Transaction) -> Result<ProjectId, TxError> {
     // Without the lock all who allocate at once would choose the same number, and all but one would have to try again.
     let row = setting::Entity::find_by_id(NEXT_PROJECT).lock_exclusive().one(tx).await?;
     let mut number = row.as_ref().and_then(|r| r.value.parse().ok()).unwrap_or(FIRST_PROJECT);

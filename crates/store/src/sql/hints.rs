@@ -1,8 +1,9 @@
 use keyward_domain::Error;
 use sea_orm::sqlx::postgres::PgListener;
-use sea_orm::{ConnectionTrait, DatabaseBackend, DatabaseTransaction, DbErr, RuntimeErr};
+use sea_orm::{ConnectionTrait, DatabaseBackend, DbErr, RuntimeErr};
 
 use crate::connect::Store;
+use crate::connection::Transaction;
 use crate::error::unavailable;
 
 /// Where PostgreSQL says that the log has grown.
@@ -24,7 +25,7 @@ impl Store {
         }
         let failed = |e| unavailable(&DbErr::Conn(RuntimeErr::SqlxError(std::sync::Arc::new(e))));
         let mut listener =
-            PgListener::connect_with(self.pulse().get_postgres_connection_pool()).await.map_err(failed)?;
+            PgListener::connect_with(self.pulse().direct.get_postgres_connection_pool()).await.map_err(failed)?;
         listener.listen(CHANNEL).await.map_err(failed)?;
         Ok(Hints(Some(listener)))
     }
@@ -45,7 +46,7 @@ impl Hints {
 }
 
 /// Tells everybody who listens, once the transaction commits.
-pub(crate) async fn announce(tx: &DatabaseTransaction) -> Result<(), DbErr> {
+pub(crate) async fn announce(tx: &Transaction) -> Result<(), DbErr> {
     if tx.get_database_backend() == DatabaseBackend::Postgres {
         tx.execute_unprepared(&format!("NOTIFY {CHANNEL}")).await?;
     }

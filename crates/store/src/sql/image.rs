@@ -2,17 +2,17 @@ use std::collections::HashMap;
 
 use keyward_domain::{Error, KeyEntry, Timestamp, TokenEntry, WithheldToken};
 use sea_orm::{
-    AccessMode, ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, IsolationLevel, QueryFilter,
-    QueryOrder, QuerySelect, TransactionOptions,
+    AccessMode, ColumnTrait, Condition, DbErr, EntityTrait, IsolationLevel, QueryFilter, QueryOrder, QuerySelect,
+    TransactionOptions,
 };
 use uuid::Uuid;
 
 use crate::connect::Store;
+use crate::connection::Transaction;
 use crate::convert::{to_entry, to_token, to_withheld};
 use crate::entity::{history_fork, key, key_token, withheld_token};
 use crate::error::unavailable;
 use crate::sql::head::{Head, read_head};
-use crate::write::begin_with;
 
 /// Keys read at once.
 const PAGE: u64 = 2_000;
@@ -67,7 +67,7 @@ impl Store {
     }
 
     /// A transaction that sees one state of the database throughout.
-    pub(crate) async fn snapshot(&self) -> Result<DatabaseTransaction, DbErr> {
+    pub(crate) async fn snapshot(&self) -> Result<Transaction, DbErr> {
         let options = if self.is_sqlite() {
             // In WAL mode a reading transaction sees the state of its first read.
             TransactionOptions::default()
@@ -78,21 +78,17 @@ impl Store {
                 ..Default::default()
             }
         };
-        begin_with(&self.reader(), options).await
+        self.reader().begin(options).await
     }
 }
 
 /// Keys by uid, from the first after `after`.
-pub(crate) async fn page_of_keys(tx: &DatabaseTransaction, after: Option<Uuid>) -> Result<Vec<key::Model>, DbErr> {
+pub(crate) async fn page_of_keys(tx: &Transaction, after: Option<Uuid>) -> Result<Vec<key::Model>, DbErr> {
     let after = Condition::all().add_option(after.map(|after| key::Column::Uid.gt(after)));
     key::Entity::find().filter(after).order_by_asc(key::Column::Uid).limit(PAGE).all(tx).await
 }
 
-pub(crate) async fn tokens_between(
-    tx: &DatabaseTransaction,
-    first: Uuid,
-    last: Uuid,
-) -> Result<Vec<key_token::Model>, DbErr> {
+pub(crate) async fn tokens_between(tx: &Transaction, first: Uuid, last: Uuid) -> Result<Vec<key_token::Model>, DbErr> {
     key_token::Entity::find()
         .filter(key_token::Column::KeyUid.between(first, last))
         .order_by_asc(key_token::Column::KeyUid)

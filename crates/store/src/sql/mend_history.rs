@@ -6,12 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use keyward_domain::{Change, Error, KeyName, MemberId, Timestamp, Uid, WithheldToken};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{
-    ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
-};
+use sea_orm::{ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, QueryFilter};
 use uuid::Uuid;
 
 use crate::connect::Store;
+use crate::connection::Transaction;
 use crate::convert::{from_withheld, to_entry, to_key, to_token, to_withheld};
 use crate::entity::{change, history_fork, key, key_token, withheld_token};
 use crate::error::{TxError, corrupt, unavailable};
@@ -128,7 +127,7 @@ impl Store {
 }
 
 /// Whether an owner has accepted the epoch.
-async fn is_accepted(tx: &DatabaseTransaction, epoch: Uuid) -> Result<bool, DbErr> {
+async fn is_accepted(tx: &Transaction, epoch: Uuid) -> Result<bool, DbErr> {
     let fork = history_fork::Entity::find_by_id(epoch).one(tx).await?;
     Ok(fork.is_none_or(|fork| fork.accept_time.is_some()))
 }
@@ -159,7 +158,7 @@ async fn bearing(db: &impl ConnectionTrait, head: &Head, place: &Head) -> Result
 /// Writes the platform's own entries, one behind the other, in one transaction.
 struct Pen<'a> {
     store: &'a Store,
-    tx: &'a DatabaseTransaction,
+    tx: &'a Transaction,
     head: Head,
     time: Timestamp,
 }
@@ -215,7 +214,7 @@ impl Pen<'_> {
 
 /// Those of the tokens that the database would let pass for longer, and whose they are.
 async fn laxer(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     refused: &[WithheldToken],
 ) -> Result<(BTreeSet<KeyName>, Vec<WithheldToken>), TxError> {
     let digests = || refused.iter().map(|token| token.digest.as_bytes().to_vec());

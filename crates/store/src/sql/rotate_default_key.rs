@@ -2,9 +2,10 @@ use std::time::Duration;
 
 use keyward_domain::{Change, Error, Key, KeyName, KeyRecord, Revision, Timestamp};
 use sea_orm::ActiveValue::Set;
-use sea_orm::{ActiveModelTrait, DatabaseTransaction, EntityTrait};
+use sea_orm::{ActiveModelTrait, EntityTrait};
 
 use crate::connect::Store;
+use crate::connection::Transaction;
 use crate::convert::from_key;
 use crate::entity::key_token;
 use crate::error::{TxError, corrupt};
@@ -79,7 +80,7 @@ fn end_of_old(now: Timestamp, grace: Duration) -> Timestamp {
 }
 
 /// Ends every token of the key at `time`, unless it ends before.
-async fn supersede(tx: &DatabaseTransaction, key: &Key, time: Timestamp) -> Result<(), TxError> {
+async fn supersede(tx: &Transaction, key: &Key, time: Timestamp) -> Result<(), TxError> {
     let tokens = tokens_of(tx, key).await?.into_iter().map(|token| token.entry);
     for token in tokens.filter(|token| token.not_after.is_none_or(|end| time < end)) {
         let row = key_token::Entity::find_by_id(token.digest.as_bytes().to_vec()).one(tx).await?;

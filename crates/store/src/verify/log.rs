@@ -1,7 +1,8 @@
 use keyward_domain::{Change, ProjectId, Revision, Timestamp};
 use keyward_token::DigestKey;
-use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
+use crate::connection::Transaction;
 use crate::convert::to_chain;
 use crate::entity::{change, counter};
 use crate::error::{TxError, corrupt};
@@ -35,7 +36,7 @@ struct Walk<'a> {
 
 /// Walks through the whole log.
 pub(super) async fn check(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     chain_key: &DigestKey,
     known: Option<LogHead>,
     findings: &mut Findings,
@@ -65,7 +66,7 @@ pub(super) async fn check(
     Ok(Log { head, entries: walk.entries, expected: walk.expected })
 }
 
-async fn page(tx: &DatabaseTransaction, after: i64) -> Result<Vec<change::Model>, DbErr> {
+async fn page(tx: &Transaction, after: i64) -> Result<Vec<change::Model>, DbErr> {
     change::Entity::find()
         .filter(change::Column::Revision.gt(after))
         .order_by_asc(change::Column::Revision)

@@ -1,9 +1,10 @@
 use std::collections::HashMap;
 
 use keyward_domain::{KeyRecord, MemberId, Timestamp};
-use sea_orm::{DatabaseTransaction, EntityTrait, PaginatorTrait, QueryOrder};
+use sea_orm::{EntityTrait, PaginatorTrait, QueryOrder};
 use uuid::Uuid;
 
+use crate::connection::Transaction;
 use crate::convert::{to_credential, to_digest, to_key, to_member, to_project, to_token_record, to_withheld};
 use crate::entity::{credential, history_fork, key, key_token, member, project, role_binding, withheld_token};
 use crate::error::TxError;
@@ -16,11 +17,7 @@ const MISSING: &str = "its row is missing";
 const OWNERLESS: &str = "has rows that belong to nothing";
 
 /// Compares every row with the log, and returns how many there were.
-pub(super) async fn check(
-    tx: &DatabaseTransaction,
-    mut expected: Expected,
-    findings: &mut Findings,
-) -> Result<u64, TxError> {
+pub(super) async fn check(tx: &Transaction, mut expected: Expected, findings: &mut Findings) -> Result<u64, TxError> {
     let mut rows = projects(tx, &mut expected, findings).await?;
     rows += keys(tx, &mut expected, findings).await?;
     rows += members(tx, &mut expected, findings).await?;
@@ -32,7 +29,7 @@ pub(super) async fn check(
     Ok(rows)
 }
 
-async fn projects(tx: &DatabaseTransaction, expected: &mut Expected, findings: &mut Findings) -> Result<u64, TxError> {
+async fn projects(tx: &Transaction, expected: &mut Expected, findings: &mut Findings) -> Result<u64, TxError> {
     let rows = project::Entity::find().order_by_asc(project::Column::CreateRevision).all(tx).await?;
     let count = rows.len();
     for row in rows {
@@ -44,7 +41,7 @@ async fn projects(tx: &DatabaseTransaction, expected: &mut Expected, findings: &
     Ok(count as u64)
 }
 
-async fn keys(tx: &DatabaseTransaction, expected: &mut Expected, findings: &mut Findings) -> Result<u64, TxError> {
+async fn keys(tx: &Transaction, expected: &mut Expected, findings: &mut Findings) -> Result<u64, TxError> {
     let (mut count, mut tokens_seen, mut after) = (0, 0, None);
     loop {
         let keys = page_of_keys(tx, after).await?;
@@ -77,7 +74,7 @@ fn read(row: key::Model, tokens: &[key_token::Model]) -> Option<KeyRecord> {
     Some(KeyRecord { key: to_key(row).ok()?, tokens })
 }
 
-async fn members(tx: &DatabaseTransaction, expected: &mut Expected, findings: &mut Findings) -> Result<u64, TxError> {
+async fn members(tx: &Transaction, expected: &mut Expected, findings: &mut Findings) -> Result<u64, TxError> {
     let rows = member::Entity::find().order_by_asc(member::Column::CreateRevision).all(tx).await?;
     let bindings = role_binding::Entity::find().all(tx).await?;
     let count = rows.len() + bindings.len();
@@ -97,7 +94,7 @@ async fn members(tx: &DatabaseTransaction, expected: &mut Expected, findings: &m
     Ok(count as u64)
 }
 
-async fn forks(tx: &DatabaseTransaction, expected: &mut Expected, findings: &mut Findings) -> Result<u64, TxError> {
+async fn forks(tx: &Transaction, expected: &mut Expected, findings: &mut Findings) -> Result<u64, TxError> {
     let forks = history_fork::Entity::find().order_by_asc(history_fork::Column::Epoch).all(tx).await?;
     let withheld = withheld_token::Entity::find().order_by_asc(withheld_token::Column::Digest).all(tx).await?;
     let count = forks.len() + withheld.len();
@@ -117,11 +114,7 @@ async fn forks(tx: &DatabaseTransaction, expected: &mut Expected, findings: &mut
     Ok(count as u64)
 }
 
-async fn credentials(
-    tx: &DatabaseTransaction,
-    expected: &mut Expected,
-    findings: &mut Findings,
-) -> Result<u64, TxError> {
+async fn credentials(tx: &Transaction, expected: &mut Expected, findings: &mut Findings) -> Result<u64, TxError> {
     let rows = credential::Entity::find().order_by_asc(credential::Column::Digest).all(tx).await?;
     let count = rows.len();
     for row in rows {

@@ -1,5 +1,6 @@
-use sea_orm::{ConnectionTrait, DatabaseBackend, DatabaseTransaction, DbErr, Statement};
+use sea_orm::{ConnectionTrait, DatabaseBackend, DbErr, Statement};
 
+use crate::connection::Transaction;
 use crate::verify::Findings;
 
 const TYPE: &str = "has values of a type that Keyward does not write; nothing else was looked at";
@@ -80,7 +81,7 @@ const TABLES: &[Table] = &[
 ];
 
 /// Looks for values of other types, and returns whether there are none. PostgreSQL keeps them out by itself.
-pub(super) async fn check(tx: &DatabaseTransaction, findings: &mut Findings) -> Result<bool, DbErr> {
+pub(super) async fn check(tx: &Transaction, findings: &mut Findings) -> Result<bool, DbErr> {
     if tx.get_database_backend() != DatabaseBackend::Sqlite {
         return Ok(true);
     }

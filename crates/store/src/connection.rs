@@ -1,0 +1,188 @@
+//! The way to the database: sea-orm's, or by a carrier of whoever simulates one.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sea_orm::{
+    ConnectionTrait, DatabaseBackend, DatabaseConnection, DatabaseTransaction, DbErr, ExecResult, QueryResult,
+    Statement, TransactionOptions, TransactionTrait,
+};
+use sea_orm_migration::async_trait::async_trait;
+
+/// Something to do that may take a while.
+pub type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What a call asks of the database.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Step {
+    /// One statement, on its own.
+    Single,
+    /// The beginning of a transaction.
+    Begin,
+    /// One statement of a transaction.
+    Within,
+    /// The end of a transaction that keeps what it did.
+    Commit,
+}
+
+/// Who takes every call to the database and brings the answer back, for simulations: they decide how long the way is,
+/// what gets lost on it, and in which thread the database works.
+///
+/// Between the steps of a transaction its caller waits for nothing else.
+pub trait Carrier: std::fmt::Debug + Send + Sync {
+    /// The way to the database. An error: it was not reached, and nothing is done.
+    fn there(&self, step: Step) -> Work<'_, Result<(), String>>;
+
+    /// Does what is to be done, and returns when it is done.
+    fn run(&self, work: Work<'static, ()>);
+
+    /// The way back. An error: the answer is lost.
+    fn back(&self, step: Step) -> Work<'_, Result<(), String>>;
+}
+
+/// A way to the database.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    pub(crate) direct: DatabaseConnection,
+    pub(crate) carrier: Option<Arc<dyn Carrier>>,
+}
+
+/// A transaction on it; dropped before its commit, it was none.
+#[derive(Debug)]
+pub(crate) struct Transaction {
+    /// Taken by the commit.
+    direct: Option<Arc<DatabaseTransaction>>,
+    carrier: Option<Arc<dyn Carrier>>,
+}
+
+/// Has a step taken by the carrier.
+async fn carried<T: Send + 'static>(
+    carrier: &Arc<dyn Carrier>,
+    step: Step,
+    work: impl Future<Output = Result<T, DbErr>> + Send + 'static,
+) -> Result<T, DbErr> {
+    carrier.there(step).await.map_err(DbErr::Custom)?;
+    let answer = Arc::new(Mutex::new(None));
+    let put = Arc::clone(&answer);
+    carrier.run(Box::pin(async move {
+        let done = work.await;
+        *put.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
+    }));
+    carrier.back(step).await.map_err(DbErr::Custom)?;
+    let answer = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
+    answer.unwrap_or_else(|| Err(DbErr::Custom("the carrier did not do its work".to_owned())))
+}
+
+// === impl Connection ===
+
+impl Connection {
+    pub(crate) async fn begin(&self, options: TransactionOptions) -> Result<Transaction, DbErr> {
+        let direct = self.direct.clone();
+        let begin = async move { direct.begin_with_options(options).await };
+        let direct = match &self.carrier {
+            Some(carrier) => carried(carrier, Step::Begin, begin).await?,
+            // In a task of its own, which ends what it began when nobody is left to take it. sqlx (0.9) takes note of a
+            // PostgreSQL transaction only when BEGIN is answered: a caller dropped just before that would leave it open in
+            // the pool.
+            None => {
+                let begun = tokio::spawn(begin).await;
+                begun.unwrap_or_else(|error| Err(DbErr::Custom(format!("cannot begin a transaction: {error}"))))?
+            }
+        };
+        Ok(Transaction { direct: Some(Arc::new(direct)), carrier: self.carrier.clone() })
+    }
+}
+
+#[async_trait]
+impl ConnectionTrait for Connection {
+    fn get_database_backend(&self) -> DatabaseBackend {
+        self.direct.get_database_backend()
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        let Some(carrier) = &self.carrier else { return self.direct.execute_raw(statement).await };
+        let direct = self.direct.clone();
+        carried(carrier, Step::Single, async move { direct.execute_raw(statement).await }).await
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        let Some(carrier) = &self.carrier else { return self.direct.execute_unprepared(sql).await };
+        let (direct, sql) = (self.direct.clone(), sql.to_owned());
+        carried(carrier, Step::Single, async move { direct.execute_unprepared(&sql).await }).await
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        let Some(carrier) = &self.carrier else { return self.direct.query_one_raw(statement).await };
+        let direct = self.direct.clone();
+        carried(carrier, Step::Single, async move { direct.query_one_raw(statement).await }).await
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        let Some(carrier) = &self.carrier else { return self.direct.query_all_raw(statement).await };
+        let direct = self.direct.clone();
+        carried(carrier, Step::Single, async move { direct.query_all_raw(statement).await }).await
+    }
+}
+
+// === impl Transaction ===
+
+impl Transaction {
+    pub(crate) async fn commit(mut self) -> Result<(), DbErr> {
+        // Only ever shared with a step, and every step is over.
+        let direct = self.direct.take().and_then(Arc::into_inner);
+        let Some(direct) = direct else { return Err(DbErr::Custom("the transaction is in use".to_owned())) };
+        match &self.carrier {
+            Some(carrier) => carried(carrier, Step::Commit, direct.commit()).await,
+            None => direct.commit().await,
+        }
+    }
+
+    pub(crate) fn direct(&self) -> Result<&Arc<DatabaseTransaction>, DbErr> {
+        self.direct.as_ref().ok_or_else(|| DbErr::Custom("the transaction is over".to_owned()))
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        // Rolled back where it was begun.
+        if let (Some(carrier), Some(direct)) = (&self.carrier, self.direct.take()) {
+            carrier.run(Box::pin(async move { drop(direct) }));
+        }
+    }
+}
+
+#[async_trait]
+impl ConnectionTrait for Transaction {
+    fn get_database_backend(&self) -> DatabaseBackend {
+        self.direct.as_ref().map_or(DatabaseBackend::Sqlite, |direct| direct.get_database_backend())
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        let direct = self.direct()?;
+        let Some(carrier) = &self.carrier else { return direct.execute_raw(statement).await };
+        let direct = Arc::clone(direct);
+        carried(carrier, Step::Within, async move { direct.execute_raw(statement).await }).await
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        let direct = self.direct()?;
+        let Some(carrier) = &self.carrier else { return direct.execute_unprepared(sql).await };
+        let (direct, sql) = (Arc::clone(direct), sql.to_owned());
+        carried(carrier, Step::Within, async move { direct.execute_unprepared(&sql).await }).await
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        let direct = self.direct()?;
+        let Some(carrier) = &self.carrier else { return direct.query_one_raw(statement).await };
+        let direct = Arc::clone(direct);
+        carried(carrier, Step::Within, async move { direct.query_one_raw(statement).await }).await
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        let direct = self.direct()?;
+        let Some(carrier) = &self.carrier else { return direct.query_all_raw(statement).await };
+        let direct = Arc::clone(direct);
+        carried(carrier, Step::Within, async move { direct.query_all_raw(statement).await }).await
+    }
+}
