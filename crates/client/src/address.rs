@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use keyward_domain::is_local;
-use keyward_sync::{Upstream, bearer, is_validator_id};
+use keyward_sync::{Connector, Upstream, bearer, is_validator_id};
 use tonic::transport::{Endpoint, Uri};
 
 /// How long a question may take unless told otherwise: as long as the gateways under `deploy/` wait.
@@ -147,7 +147,7 @@ impl Admins {
         if let Some(name) = self.name.as_deref().filter(|name| !is_validator_id(name)) {
             return Err(ConfigError::Name(name.to_owned()));
         }
-        Ok(Upstream::Remote { admins, authorization })
+        Ok(Upstream::Remote { admins, authorization, connector: Connector::default() })
     }
 
     pub(crate) fn validator_id(&self) -> String {

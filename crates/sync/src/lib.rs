@@ -2,6 +2,7 @@
 
 mod backoff;
 mod bearer;
+mod connector;
 mod decode;
 mod link;
 mod stop;
@@ -12,6 +13,7 @@ pub mod wire;
 
 pub use backoff::{Backoff, start_anywhere};
 pub use bearer::bearer;
+pub use connector::{Connecting, Connector, Io};
 pub use stop::{Stop, StopTrigger};
 pub use subscriber::Subscriber;
 pub use upstream::{Upstream, lazy_channel};

@@ -7,6 +7,8 @@ use tokio::sync::mpsc;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint, Uri};
 
+use crate::connector::Connector;
+
 /// How much the in-process channel holds.
 const IN_PROCESS_BUFFER: usize = 64 << 10;
 
@@ -19,6 +21,8 @@ pub enum Upstream {
         admins: Vec<Uri>,
         /// `Bearer …`, marked sensitive.
         authorization: MetadataValue<Ascii>,
+        /// How to get there.
+        connector: Connector,
     },
     /// The admin in the same process, which accepts what comes down this channel.
     InProcess(mpsc::Sender<DuplexStream>),
@@ -36,10 +40,11 @@ impl Upstream {
     /// Connects to the admin of that turn, and says which that is.
     pub(super) async fn connect(&self, turn: usize) -> anyhow::Result<(Channel, String)> {
         match self {
-            Self::Remote { admins, .. } => {
+            Self::Remote { admins, connector, .. } => {
                 let uri = admins.get(turn % admins.len().max(1)).context("no admin is configured")?;
                 let endpoint = hardened(Endpoint::from(uri.clone()));
-                let channel = endpoint.connect().await.with_context(|| format!("cannot reach the admin at {uri}"))?;
+                let channel =
+                    connector.connect(&endpoint).await.with_context(|| format!("cannot reach the admin at {uri}"))?;
                 Ok((channel, uri.to_string()))
             }
             Self::InProcess(sender) => {

@@ -8,7 +8,7 @@ mod server;
 mod validate;
 
 pub use keyward_domain::Places;
-pub use keyward_sync::Upstream;
+pub use keyward_sync::{Connector, Upstream};
 pub use options::{Config, Options, places};
 pub use role::run;
 pub use server::{Listeners, Role};

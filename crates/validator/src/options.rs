@@ -5,7 +5,7 @@ use clap::Args;
 use keyward_domain::Places;
 use keyward_runtime::config::{Faults, Listen, Span, is_local, read_file};
 use keyward_runtime::merge;
-use keyward_sync::{Upstream, bearer};
+use keyward_sync::{Connector, Upstream, bearer};
 use serde::Deserialize;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Uri;
@@ -113,7 +113,7 @@ impl Options {
         }
         let admins = admins(&self.admin.unwrap_or_default(), insecure, &mut faults);
         let authorization = authorization(self.credential_file.as_deref(), &mut faults);
-        let upstream = Upstream::Remote { admins, authorization };
+        let upstream = Upstream::Remote { admins, authorization, connector: Connector::default() };
         faults.into_result(Config { upstream, listen, hook_listen, ops_listen, places, drain_delay })
     }
 }

@@ -1,0 +1,47 @@
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tonic::transport::{Channel, Endpoint, Uri};
+
+/// A stream of bytes to another process.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// A connection coming about.
+pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Box<dyn Io>>> + Send>>;
+
+/// How to get to another process: over TCP, or by what somebody made instead, such as a simulated network. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Connector(Option<Arc<dyn Fn(Uri) -> Connecting + Send + Sync>>);
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Connector(…)" } else { "Connector(TCP)" })
+    }
+}
+
+impl Connector {
+    /// One that goes other ways than TCP.
+    pub fn by(connect: impl Fn(Uri) -> Connecting + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(connect)))
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// Nobody answers there.
+    pub async fn connect(&self, endpoint: &Endpoint) -> Result<Channel, tonic::transport::Error> {
+        let Some(connect) = self.0.clone() else { return endpoint.connect().await };
+        let connector = tower::service_fn(move |uri: Uri| {
+            let connecting = connect(uri);
+            async move { connecting.await.map(TokioIo::new) }
+        });
+        endpoint.connect_with_connector(connector).await
+    }
+}
