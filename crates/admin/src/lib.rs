@@ -15,6 +15,6 @@ pub use app::{App, AppOptions};
 pub use first_start::{FirstStart, prepare_data_dir};
 pub use metrics::Metrics;
 pub use sdks::{BadUrl, PublicUrl};
-pub use server::{listen, listen_in_process, ops};
-pub use setup::{Setup, SetupOutcome, open_deployment, set_up};
+pub use server::{listen, listen_in_process, listen_to, ops};
+pub use setup::{Setup, SetupOutcome, open_deployment, set_up, set_up_in_memory};
 pub use sync::{PeerOptions, check_lease, put_lease};

@@ -1,5 +1,6 @@
 //! Wiring only.
 
+use std::io;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -15,11 +16,12 @@ use keyward_runtime::listener::Listener;
 use keyward_runtime::ops::Ops;
 use keyward_runtime::shutdown::{Shutdown, bounded};
 use prometheus_client::registry::Registry;
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::sync::mpsc;
-use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::service::Routes;
+use tonic::transport::server::Connected;
 
 use crate::app::App;
 use crate::grpc::auth::AuthLayer;
@@ -46,6 +48,21 @@ const MAX_STREAMS: u32 = 100;
 /// # Errors
 /// The listener broke.
 pub async fn listen(app: Arc<App>, listener: Listener, shutdown: Shutdown) -> anyhow::Result<()> {
+    listen_to(app, listener.incoming(), shutdown).await
+}
+
+/// The same for connections that come from anywhere.
+///
+/// # Errors
+/// The listener broke.
+pub async fn listen_to<I>(
+    app: Arc<App>,
+    incoming: impl Stream<Item = io::Result<I>>,
+    shutdown: Shutdown,
+) -> anyhow::Result<()>
+where
+    I: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<ProjectServiceServer<ProjectApi>>().await;
     health.set_serving::<KeyServiceServer<KeyApi>>().await;
@@ -74,7 +91,7 @@ pub async fn listen(app: Arc<App>, listener: Listener, shutdown: Shutdown) -> an
     let server = server(MAX_STREAMS)
         .layer(AuthLayer(app))
         .add_routes(routes)
-        .serve_with_incoming_shutdown(listener.incoming(), async move { leave.wait().await });
+        .serve_with_incoming_shutdown(incoming, async move { leave.wait().await });
     bounded(&shutdown, server).await.context("the admin listener")
 }
 

@@ -80,6 +80,22 @@ pub async fn set_up(database_url: &str, setup: Setup<'_>, format: &TokenFormat) 
     Ok(outcome)
 }
 
+/// The same for a store in the memory of this process, which is made here, for simulations.
+///
+/// # Errors
+/// The store cannot be made.
+pub async fn set_up_in_memory(
+    keyring: &Keyring,
+    root: &Token,
+    lease: Duration,
+    format: &TokenFormat,
+) -> anyhow::Result<Store> {
+    let store = Store::in_memory(chain_key(keyring)).await?;
+    bind_root(&store, keyring, format, root).await?;
+    put_lease(&store, lease).await?;
+    Ok(store)
+}
+
 async fn make_root(
     store: &Store,
     keyring: &Keyring,

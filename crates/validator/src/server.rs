@@ -1,5 +1,6 @@
 //! Wiring only.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,10 @@ use keyward_runtime::ops::{self, Ops};
 use keyward_runtime::shutdown::{Shutdown, bounded};
 use keyward_sync::{StopTrigger, Subscriber, Upstream};
 use prometheus_client::registry::Registry;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_stream::Stream;
 use tonic::service::Routes;
+use tonic::transport::server::Connected;
 use tonic_health::server::HealthReporter;
 
 use crate::front::{self, ExtAuthzApi, Gate, ValidateApi};
@@ -85,32 +89,56 @@ impl Role {
     pub async fn run(self, listeners: Listeners, shutdown: Shutdown) -> anyhow::Result<()> {
         let Self { replica, validator, gate, registry, subscriber } = self;
         let ops = ops(&replica, registry, &shutdown);
-        let (stop_sync, sync_stops) = StopTrigger::new();
         let serve = async {
             let served = tokio::try_join!(
-                serve_grpc(validator, gate.clone(), replica, listeners.grpc, shutdown.clone()),
+                serve_grpc(validator, gate.clone(), replica, listeners.grpc.incoming(), shutdown.clone()),
                 keyward_runtime::http::serve(listeners.hook, front::router(gate), &shutdown),
                 ops::serve(listeners.ops, ops, shutdown.clone()),
             );
-            // Only now: what was still being answered needed the lease.
-            stop_sync.stop();
-            served
+            served.map(|_| ())
         };
-        // In a task of its own: applying a snapshot must not keep the listeners from accepting.
-        let subscriber = tokio::spawn(subscriber.run(sync_stops));
-        let served = serve.await;
-        subscriber.await.context("the subscriber broke")?;
-        served.map(|_| ())
+        fed_while(subscriber, serve).await
+    }
+
+    /// Serves gRPC alone, to connections that come from anywhere, until shutdown.
+    ///
+    /// # Errors
+    /// The listener broke.
+    pub async fn run_grpc<I>(
+        self,
+        incoming: impl Stream<Item = io::Result<I>>,
+        shutdown: Shutdown,
+    ) -> anyhow::Result<()>
+    where
+        I: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
+        let Self { replica, validator, gate, subscriber, .. } = self;
+        fed_while(subscriber, serve_grpc(validator, gate, replica, incoming, shutdown)).await
     }
 }
 
-async fn serve_grpc(
+/// Feeds the replica for as long as somebody is served from it.
+async fn fed_while(subscriber: Subscriber, serve: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let (stop_sync, sync_stops) = StopTrigger::new();
+    // In a task of its own: applying a snapshot must not keep the listeners from accepting.
+    let subscriber = tokio::spawn(subscriber.run(sync_stops));
+    let served = serve.await;
+    // Only now: what was still being answered needed the lease.
+    stop_sync.stop();
+    subscriber.await.context("the subscriber broke")?;
+    served
+}
+
+async fn serve_grpc<I>(
     validator: Validator,
     gate: Gate,
     replica: Arc<Replica<AnyClock>>,
-    listener: Listener,
+    incoming: impl Stream<Item = io::Result<I>>,
     shutdown: Shutdown,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<()>
+where
+    I: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
     let (health, health_service) = tonic_health::server::health_reporter();
     let limit = VALIDATOR_MESSAGE_LIMIT;
     let validate = ValidateApi { validator, shutdown: shutdown.clone() };
@@ -120,7 +148,7 @@ async fn serve_grpc(
     let leave = shutdown.clone();
     let server = server(MAX_STREAMS)
         .add_routes(routes)
-        .serve_with_incoming_shutdown(listener.incoming(), async move { leave.wait().await });
+        .serve_with_incoming_shutdown(incoming, async move { leave.wait().await });
     tokio::select! {
         served = bounded(&shutdown, server) => served.context("the validator's listener"),
         () = report_health(health, replica, shutdown.clone()) => Ok(()),
