@@ -1,0 +1,153 @@
+//! The database of a simulation: SQLite in memory, which works while everything else stands still.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use keyward_store::{Carrier, Step, Work};
+
+use crate::time;
+
+/// Something for the database to do, and whom to tell that it is done.
+type Job = (Work<'static, ()>, mpsc::SyncSender<()>);
+
+/// A thread with a runtime of its own. Whoever has it work waits for it: on the simulated clock no time passes, and nothing
+/// else happens, so that what happens next never depends on how quick the real database was.
+#[derive(Clone, Debug)]
+pub(crate) struct Database(mpsc::Sender<Job>);
+
+impl Database {
+    pub(crate) fn start() -> Self {
+        let (sender, jobs) = mpsc::channel::<Job>();
+        std::thread::spawn(move || work_on(&jobs));
+        Self(sender)
+    }
+
+    fn run(&self, work: Work<'static, ()>) {
+        let (done, wait) = mpsc::sync_channel(1);
+        self.0.send((work, done)).unwrap();
+        wait.recv().unwrap();
+    }
+
+    /// Has it do something now.
+    pub(crate) fn answer<T: Send + 'static>(&self, question: impl Future<Output = T> + Send + 'static) -> T {
+        let (put, take) = mpsc::channel();
+        self.run(Box::pin(async move { put.send(question.await).unwrap() }));
+        take.recv().unwrap()
+    }
+}
+
+fn work_on(jobs: &mpsc::Receiver<Job>) {
+    // Its clock stands still, or waiting for SQLite's own thread would look like time gone by: tokio moves a paused clock on
+    // when there is nothing to do, but not while a blocking task runs.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let (end, ended) = mpsc::channel::<()>();
+    runtime.spawn_blocking(move || ended.recv());
+    for (work, done) in jobs {
+        runtime.block_on(work);
+        // Who has crashed meanwhile does not ask.
+        let _ = done.send(());
+    }
+    drop(end);
+}
+
+/// What may befall an admin's way to the database.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// Nothing gets through until then.
+    stalled_until: Duration,
+    /// Whatever is asked until then is refused.
+    refused_until: Duration,
+    /// No answer comes back until then; what it answers is done.
+    mute_until: Duration,
+    /// The answer to the next commit is lost.
+    lose_commit: bool,
+    /// How many answers were lost.
+    lost: u64,
+}
+
+/// An admin's way to the database.
+#[derive(Clone, Debug)]
+pub(crate) struct Way {
+    database: Database,
+    trouble: Arc<Mutex<Trouble>>,
+}
+
+impl Way {
+    pub(crate) fn to(database: &Database) -> Self {
+        Self { database: database.clone(), trouble: Arc::default() }
+    }
+
+    pub(crate) fn stall_until(&self, until: Duration) {
+        self.trouble.lock().unwrap().stalled_until = until;
+    }
+
+    pub(crate) fn refuse_until(&self, until: Duration) {
+        self.trouble.lock().unwrap().refused_until = until;
+    }
+
+    pub(crate) fn mute_until(&self, until: Duration) {
+        self.trouble.lock().unwrap().mute_until = until;
+    }
+
+    pub(crate) fn lose_commit(&self) {
+        self.trouble.lock().unwrap().lose_commit = true;
+    }
+
+    pub(crate) fn lost_commits(&self) -> u64 {
+        self.trouble.lock().unwrap().lost
+    }
+
+    async fn go(&self) -> Result<(), String> {
+        loop {
+            let (refused, until) = {
+                let trouble = self.trouble.lock().unwrap();
+                (trouble.refused_until, trouble.stalled_until)
+            };
+            if time::now() < refused {
+                return Err("the database refuses to be connected to".to_owned());
+            }
+            if time::now() >= until {
+                break;
+            }
+            time::sleep_until(until).await;
+        }
+        // All admins reach it at the same instants, in the middle of the simulator's steps, in which one machine is run
+        // after the other: a question that is asked later by the clock is then also answered later.
+        time::middle_of_a_step().await;
+        Ok(())
+    }
+
+    async fn come_back(&self, step: Step) -> Result<(), String> {
+        let until = {
+            let mut trouble = self.trouble.lock().unwrap();
+            if step == Step::Commit && std::mem::take(&mut trouble.lose_commit) {
+                trouble.lost += 1;
+                return Err("the connection to the database broke".to_owned());
+            }
+            trouble.mute_until
+        };
+        if matches!(step, Step::Single | Step::Commit) && time::now() < until {
+            time::sleep_until(until).await;
+        }
+        Ok(())
+    }
+}
+
+impl Carrier for Way {
+    fn there(&self, step: Step) -> Work<'_, Result<(), String>> {
+        if matches!(step, Step::Within | Step::Commit) {
+            // A transaction holds the only connection there is.
+            return Box::pin(std::future::ready(Ok(())));
+        }
+        Box::pin(self.go())
+    }
+
+    fn run(&self, work: Work<'static, ()>) {
+        self.database.run(work);
+    }
+
+    fn back(&self, step: Step) -> Work<'_, Result<(), String>> {
+        Box::pin(self.come_back(step))
+    }
+}

@@ -1,0 +1,364 @@
+//! What befalls machines, the network and the database.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+use turmoil::Sim;
+
+use crate::database::Way;
+use crate::mutant::Mutant;
+use crate::world::{RATE_ERROR, VALIDATORS, World};
+
+pub(crate) const OPERATOR: &str = "operator";
+pub(crate) const GATEWAY: &str = "gateway";
+
+/// How long an admin may take to be as it was before what befell it.
+const SETTLES: Duration = Duration::from_secs(1);
+
+type Link = (String, String);
+
+/// What happens when something is over.
+#[derive(Debug)]
+enum Undo {
+    Nothing,
+    Repair(Link),
+    RepairOneWay(Link),
+    Release(Vec<Link>),
+    Start(Vec<String>),
+    /// The machine's clock goes on at that rate.
+    Wake(Vec<Link>, String, f64),
+}
+
+#[derive(Debug)]
+struct Active {
+    until: Duration,
+    undo: Undo,
+    links: Vec<Link>,
+    machines: Vec<String>,
+}
+
+/// The faults of one simulation.
+pub(crate) struct Faults {
+    world: Arc<World>,
+    random: StdRng,
+    next: Duration,
+    active: Vec<Active>,
+    /// How many of each kind.
+    pub(crate) counts: BTreeMap<&'static str, u64>,
+    /// When an admin, or its way to the database, was not whole.
+    pub(crate) troubles: Vec<(usize, Duration, Duration)>,
+}
+
+impl Faults {
+    pub(crate) fn new(world: &Arc<World>, first: Duration) -> Self {
+        Self {
+            world: Arc::clone(world),
+            random: world.random(1),
+            next: first,
+            active: Vec::new(),
+            counts: BTreeMap::new(),
+            troubles: Vec::new(),
+        }
+    }
+
+    /// Ends what is over, and begins something new when it is time for it; `calm`: no more.
+    pub(crate) fn happen(&mut self, sim: &mut Sim<'_>, calm: bool) {
+        let now = sim.elapsed();
+        while let Some(over) = self.active.iter().position(|active| active.until <= now || calm) {
+            let active = self.active.swap_remove(over);
+            self.undo(sim, active.undo);
+        }
+        if !calm && now >= self.next {
+            self.next = now + Duration::from_millis(self.random.random_range(150..900));
+            self.begin(sim, now);
+        }
+    }
+
+    /// Whether an admin and its way to the database were whole, and had been for a while.
+    pub(crate) fn was_whole(&self, admin: usize, from: Duration, to: Duration) -> bool {
+        !self.troubles.iter().any(|(who, begun, ended)| *who == admin && *begun <= to && from <= *ended + SETTLES)
+    }
+
+    fn seconds(&mut self, range: std::ops::Range<f64>) -> Duration {
+        Duration::from_secs_f64(self.random.random_range(range))
+    }
+
+    fn begin(&mut self, sim: &mut Sim<'_>, now: Duration) {
+        match self.random.random_range(0..100) {
+            0..20 => self.cut(sim, now),
+            20..30 => self.hold(sim, now),
+            30..45 => self.crash(sim, now),
+            45..53 => self.restart(now),
+            53..68 => self.pause(sim, now, "pause"),
+            68..76 => self.pause(sim, now, "suspend"),
+            76..82 => self.change_rate(now),
+            82..94 => self.trouble_database(now),
+            _ => self.storm(sim, now),
+        }
+    }
+
+    // === machines and links ===
+
+    fn validator(&mut self) -> String {
+        format!("validator-{}", self.random.random_range(0..VALIDATORS))
+    }
+
+    fn admin(&mut self) -> usize {
+        self.random.random_range(0..self.world.admins)
+    }
+
+    fn machine(&mut self) -> String {
+        if self.random.random_bool(0.4) { format!("admin-{}", self.admin()) } else { self.validator() }
+    }
+
+    fn admins(&self) -> impl Iterator<Item = String> + use<> {
+        (0..self.world.admins).map(|admin| format!("admin-{admin}"))
+    }
+
+    /// Every link of a machine.
+    fn links_of(&self, machine: &str) -> Vec<Link> {
+        let mut others: Vec<_> = self.admins().filter(|admin| admin != machine).collect();
+        if machine.starts_with("admin") {
+            others.push(OPERATOR.to_owned());
+            others.extend((0..VALIDATORS).map(|validator| format!("validator-{validator}")));
+        } else {
+            others.push(GATEWAY.to_owned());
+        }
+        others.into_iter().map(|other| (machine.to_owned(), other)).collect()
+    }
+
+    fn is_free(&self, link: &Link) -> bool {
+        let same = |other: &Link| other == link || (&other.1, &other.0) == (&link.0, &link.1);
+        !self.active.iter().any(|active| active.links.iter().any(same))
+    }
+
+    fn is_whole(&self, machine: &str) -> bool {
+        !self.active.iter().any(|active| active.machines.iter().any(|other| other == machine))
+    }
+
+    fn note(&mut self, now: Duration, kind: &'static str, what: &str) {
+        *self.counts.entry(kind).or_default() += 1;
+        self.world.history().note(now, &format!("=== {kind} {what}"));
+    }
+
+    /// Notes that a machine is not whole until then.
+    fn is_troubled(&mut self, machine: &str, now: Duration, until: Duration) {
+        if let Some(admin) = machine.strip_prefix("admin-").and_then(|admin| admin.parse().ok()) {
+            self.troubles.push((admin, now, until));
+        }
+    }
+
+    // === the network ===
+
+    fn cut(&mut self, sim: &Sim<'_>, now: Duration) {
+        let link = if self.random.random_bool(0.15) {
+            (self.validator(), GATEWAY.to_owned())
+        } else {
+            let admin = format!("admin-{}", self.admin());
+            let other =
+                if self.random.random_bool(0.85) { self.validator() } else { format!("admin-{}", self.admin()) };
+            (other, admin)
+        };
+        if link.0 == link.1 || !self.is_free(&link) {
+            return;
+        }
+        let until = now + self.seconds(0.1..2.5);
+        let (a, b) = (link.0.as_str(), link.1.as_str());
+        let (kind, undo, arrow) = match self.random.random_range(0..4) {
+            0 => {
+                sim.partition_oneway(a, b);
+                ("one-way cut", Undo::RepairOneWay(link.clone()), "->")
+            }
+            1 => {
+                sim.partition_oneway(b, a);
+                ("one-way cut", Undo::RepairOneWay((link.1.clone(), link.0.clone())), "<-")
+            }
+            _ => {
+                sim.partition(a, b);
+                ("cut", Undo::Repair(link.clone()), "--")
+            }
+        };
+        self.note(now, kind, &format!("{a} {arrow} {b} until {:.3}", until.as_secs_f64()));
+        self.active.push(Active { until, undo, links: vec![link], machines: Vec::new() });
+    }
+
+    fn hold(&mut self, sim: &Sim<'_>, now: Duration) {
+        let other = if self.random.random_bool(0.3) { GATEWAY.to_owned() } else { format!("admin-{}", self.admin()) };
+        let link = (self.validator(), other);
+        if !self.is_free(&link) {
+            return;
+        }
+        sim.hold(link.0.as_str(), link.1.as_str());
+        let until = now + self.seconds(0.05..2.0);
+        self.note(now, "hold", &format!("{} -- {} until {:.3}", link.0, link.1, until.as_secs_f64()));
+        self.active.push(Active {
+            until,
+            undo: Undo::Release(vec![link.clone()]),
+            links: vec![link],
+            machines: Vec::new(),
+        });
+    }
+
+    // === processes ===
+
+    fn crash(&mut self, sim: &mut Sim<'_>, now: Duration) {
+        let machine = self.machine();
+        if self.is_whole(&machine) {
+            let until = now + self.seconds(0.02..1.5);
+            self.note(now, "crash", &format!("{machine} until {:.3}", until.as_secs_f64()));
+            self.go_down(sim, now, until, vec![machine]);
+        }
+    }
+
+    /// Many validators come back at once, without what they knew.
+    fn storm(&mut self, sim: &mut Sim<'_>, now: Duration) {
+        let mut machines = BTreeSet::new();
+        for _ in 0..VALIDATORS {
+            machines.insert(self.validator());
+        }
+        machines.retain(|machine| self.is_whole(machine));
+        if machines.len() > 1 {
+            let until = now + self.seconds(0.02..0.4);
+            self.note(now, "storm", &format!("{machines:?} until {:.3}", until.as_secs_f64()));
+            self.go_down(sim, now, until, machines.into_iter().collect());
+        }
+    }
+
+    fn go_down(&mut self, sim: &mut Sim<'_>, now: Duration, until: Duration, machines: Vec<String>) {
+        for machine in &machines {
+            sim.crash(machine.as_str());
+            self.dies(machine);
+            self.is_troubled(machine, now, until);
+        }
+        self.active.push(Active { until, undo: Undo::Start(machines.clone()), links: Vec::new(), machines });
+    }
+
+    /// In good order, or as far as it gets.
+    fn restart(&mut self, now: Duration) {
+        let machine = self.machine();
+        if !self.is_whole(&machine) {
+            return;
+        }
+        self.world.tell_to_leave(&machine);
+        let until = now + self.seconds(0.3..6.0);
+        self.is_troubled(&machine, now, until);
+        self.note(now, "restart", &format!("{machine} until {:.3}", until.as_secs_f64()));
+        let undo = Undo::Start(vec![machine.clone()]);
+        self.active.push(Active { until, undo, links: Vec::new(), machines: vec![machine] });
+    }
+
+    fn dies(&self, machine: &str) {
+        if let Some(validator) = machine.strip_prefix("validator-").and_then(|validator| validator.parse().ok()) {
+            self.world.dies(validator);
+        }
+    }
+
+    /// A machine takes part in nothing for a while: neither the network nor the database hears of it, or it of them.
+    fn pause(&mut self, sim: &Sim<'_>, now: Duration, kind: &'static str) {
+        let machine = self.machine();
+        if !self.is_whole(&machine) {
+            return;
+        }
+        let until = now + if kind == "pause" { self.seconds(0.05..1.6) } else { self.seconds(0.5..3.0) };
+        let links: Vec<_> = self.links_of(&machine).into_iter().filter(|link| self.is_free(link)).collect();
+        for (a, b) in &links {
+            sim.hold(a.as_str(), b.as_str());
+        }
+        if let Some(way) = self.way_of(&machine) {
+            way.stall_until(until);
+            way.mute_until(until);
+        }
+        self.is_troubled(&machine, now, until);
+        self.note(now, kind, &format!("{machine} until {:.3}", until.as_secs_f64()));
+        let undo = self.falls_asleep(now, kind, &machine, &links);
+        self.active.push(Active { until, undo, links, machines: vec![machine] });
+    }
+
+    /// The mutant's clock stops in suspend.
+    fn falls_asleep(&self, now: Duration, kind: &str, machine: &str, links: &[Link]) -> Undo {
+        let clock = machine.strip_prefix("validator-").and_then(|validator| validator.parse::<usize>().ok());
+        match clock {
+            Some(validator) if kind == "suspend" && self.world.mutant == Mutant::ClockStopsInSuspend => {
+                let clock = &self.world.validator_clocks[validator];
+                let rate = clock.rate();
+                clock.run_at(now, 0.0);
+                Undo::Wake(links.to_vec(), machine.to_owned(), rate)
+            }
+            _ => Undo::Release(links.to_vec()),
+        }
+    }
+
+    fn way_of(&self, machine: &str) -> Option<&Way> {
+        let admin: usize = machine.strip_prefix("admin-")?.parse().ok()?;
+        self.world.ways.get(admin)
+    }
+
+    fn change_rate(&mut self, now: Duration) {
+        let (machine, rate) = (self.machine(), self.random.random_range(1.0 - RATE_ERROR..1.0 + RATE_ERROR));
+        if matches!(self.world.mutant, Mutant::SlowClocks | Mutant::FastAdminClock) || !self.is_whole(&machine) {
+            return;
+        }
+        let index = |prefix| machine.strip_prefix(prefix).and_then(|index: &str| index.parse::<usize>().ok());
+        let clock = match (index("admin-"), index("validator-")) {
+            (Some(admin), _) => &self.world.admin_clocks[admin],
+            (_, Some(validator)) => &self.world.validator_clocks[validator],
+            _ => return,
+        };
+        clock.run_at(now, rate);
+        self.note(now, "clock rate", &format!("{machine} {rate:.3}"));
+    }
+
+    // === the database ===
+
+    fn trouble_database(&mut self, now: Duration) {
+        // Of one admin, or of all.
+        let which = if self.random.random_bool(0.5) { vec![self.admin()] } else { (0..self.world.admins).collect() };
+        let until = now + self.seconds(0.05..1.8);
+        let kind = ["store stall", "store refusal", "late reply", "lost reply"][self.random.random_range(0..4)];
+        for admin in &which {
+            let way = &self.world.ways[*admin];
+            match kind {
+                "store stall" => way.stall_until(until),
+                "store refusal" => way.refuse_until(until),
+                "late reply" => way.mute_until(until),
+                _ => way.lose_commit(),
+            }
+            self.troubles.push((*admin, now, until));
+        }
+        self.note(now, kind, &format!("{which:?} until {:.3}", until.as_secs_f64()));
+    }
+
+    // === the end ===
+
+    fn undo(&mut self, sim: &mut Sim<'_>, undo: Undo) {
+        let now = sim.elapsed();
+        match undo {
+            Undo::Nothing => {}
+            Undo::Repair((a, b)) => sim.repair(a, b),
+            Undo::RepairOneWay((a, b)) => sim.repair_oneway(a, b),
+            Undo::Release(links) => release(sim, links),
+            Undo::Wake(links, machine, rate) => {
+                if let Some(index) = machine.strip_prefix("validator-").and_then(|index| index.parse::<usize>().ok()) {
+                    self.world.validator_clocks[index].run_at(now, rate);
+                }
+                release(sim, links);
+            }
+            Undo::Start(machines) => {
+                for machine in machines {
+                    self.dies(&machine);
+                    self.world.history().note(now, &format!("=== {machine} starts"));
+                    sim.bounce(machine);
+                }
+            }
+        }
+    }
+}
+
+fn release(sim: &Sim<'_>, links: Vec<Link>) {
+    for (a, b) in links {
+        sim.release(a, b);
+    }
+}

@@ -1,0 +1,66 @@
+//! The machines that run Keyward's own servers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyward_admin::{App, AppOptions, Metrics, listen_to};
+use keyward_replica::AnyClock;
+use keyward_runtime::shutdown;
+use keyward_sync::bearer;
+use keyward_token::{Keyring, TokenFormat};
+use keyward_validator::{Places, Role, Upstream};
+
+use crate::net::{PORT, connector, incoming};
+use crate::world::World;
+
+/// How long a process waits until it tries to start again.
+const RESTART: Duration = Duration::from_millis(100);
+
+/// An admin, until it is told to leave. A process that fails is started anew, as by a supervisor.
+pub(crate) async fn admin(world: Arc<World>, index: usize) -> turmoil::Result {
+    while let Err(error) = admin_once(&world, index).await {
+        world.note(&format!("admin-{index} failed: {error:#}"));
+        tokio::time::sleep(RESTART).await;
+    }
+    Ok(())
+}
+
+async fn admin_once(world: &Arc<World>, index: usize) -> anyhow::Result<()> {
+    let store = world.store.carried_by(Arc::new(world.ways[index].clone()));
+    let keyring = Keyring::parse(&world.keyring)?;
+    let clock = AnyClock::Told(Arc::clone(&world.admin_clocks[index]) as _);
+    let (metrics, _) = Metrics::new();
+    let options = AppOptions { clock, ..AppOptions::default() };
+    let app = App::load(store, keyring, TokenFormat::default(), metrics, options).await?;
+    let (trigger, leave) = shutdown::channel();
+    world.can_be_told(format!("admin-{index}"), trigger);
+    let publisher = tokio::spawn({
+        let app = Arc::clone(&app);
+        async move { app.publish().await }
+    });
+    let served = listen_to(Arc::clone(&app), incoming().await?, leave).await;
+    publisher.abort();
+    let _ = publisher.await;
+    app.leave().await;
+    served
+}
+
+/// A validator, until it is told to leave.
+pub(crate) async fn validator(world: Arc<World>, index: usize) -> turmoil::Result {
+    let credential = world.credential().await;
+    let admins = (0..world.admins).map(|admin| format!("http://admin-{admin}:{PORT}").parse());
+    let upstream = Upstream::Remote {
+        admins: admins.collect::<Result<_, _>>()?,
+        authorization: bearer(&credential).ok_or("no header can hold the credential")?,
+        connector: connector(),
+    };
+    let clock = AnyClock::Told(Arc::clone(&world.validator_clocks[index]) as _);
+    let (trigger, leave) = shutdown::channel();
+    world.can_be_told(format!("validator-{index}"), trigger);
+    let life = world.life(index);
+    let role = Role::by_clock(clock, upstream, Places::default(), format!("validator-{index}-{life}"));
+    if let Err(error) = role.run_grpc(incoming().await?, leave).await {
+        world.note(&format!("validator-{index} failed: {error:#}"));
+    }
+    Ok(())
+}

@@ -1,0 +1,315 @@
+//! Those who change keys.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyward_proto::admin::key_service_client::KeyServiceClient;
+use keyward_proto::admin::member_service_client::MemberServiceClient;
+use keyward_proto::admin::project_service_client::ProjectServiceClient;
+use keyward_proto::admin::receipt::EnforcedBy;
+use keyward_proto::admin::{
+    ActivateKeyRequest, CreateKeyRequest, CreateMemberRequest, CreateProjectRequest, DeactivateKeyRequest,
+    GetKeyRequest, Member, Receipt, Role, key,
+};
+use keyward_sync::bearer;
+use rand::RngExt;
+use rand::rngs::StdRng;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Response, Status};
+
+use crate::history::{Change, Done, Key, Kind, Try};
+use crate::mutant::Mutant;
+use crate::net::{PORT, connector};
+use crate::time;
+use crate::world::World;
+
+/// The project that all keys belong to.
+const PROJECT: &str = "6666";
+
+/// Operators at a time, each with a key of its own.
+const OPERATORS: u64 = 5;
+
+/// How long an operator waits for an answer: longer than any fence takes.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long an impatient one does.
+const IMPATIENCE: Duration = Duration::from_millis(600);
+
+/// A change is not worth beginning when no more than that is left.
+const LAST: Duration = Duration::from_secs(4);
+
+/// Sets up what everybody needs, and changes keys until `end`.
+pub(crate) async fn operate(world: Arc<World>, end: Duration) -> turmoil::Result {
+    let desk = Desk::open(&world);
+    desk.set_up().await;
+    let operators = (0..OPERATORS).map(|number| {
+        let (world, desk) = (Arc::clone(&world), desk.clone());
+        let random = world.random(100 + number);
+        tokio::spawn(Operator { world, desk, random, number, end }.work())
+    });
+    for operator in operators.collect::<Vec<_>>() {
+        operator.await?;
+    }
+    Ok(())
+}
+
+/// Connections to every admin.
+#[derive(Clone)]
+struct Desk {
+    world: Arc<World>,
+    endpoints: Vec<Endpoint>,
+    authorization: MetadataValue<Ascii>,
+    channels: Arc<tokio::sync::Mutex<Vec<Option<Channel>>>>,
+}
+
+impl Desk {
+    fn open(world: &Arc<World>) -> Self {
+        let endpoint = |admin| {
+            let endpoint = Endpoint::from_shared(format!("http://admin-{admin}:{PORT}")).unwrap();
+            endpoint
+                .connect_timeout(Duration::from_millis(500))
+                .http2_keep_alive_interval(Duration::from_millis(500))
+                .keep_alive_timeout(Duration::from_millis(500))
+        };
+        Self {
+            world: Arc::clone(world),
+            endpoints: (0..world.admins).map(endpoint).collect(),
+            authorization: bearer(&world.root).unwrap(),
+            channels: Arc::new(tokio::sync::Mutex::new(vec![None; world.admins])),
+        }
+    }
+
+    async fn channel(&self, admin: usize) -> Result<Channel, Status> {
+        let mut channels = self.channels.lock().await;
+        if let Some(channel) = &channels[admin] {
+            return Ok(channel.clone());
+        }
+        let connector = connector();
+        let connected = tokio::time::timeout(Duration::from_millis(500), connector.connect(&self.endpoints[admin]));
+        let channel = match connected.await {
+            Ok(Ok(channel)) => channel,
+            Ok(Err(error)) => return Err(Status::unavailable(error.to_string())),
+            Err(_) => return Err(Status::unavailable("no connection")),
+        };
+        channels[admin] = Some(channel.clone());
+        Ok(channel)
+    }
+
+    fn request<T>(&self, message: T, patience: Duration) -> Request<T> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("authorization", self.authorization.clone());
+        request.set_timeout(patience);
+        request
+    }
+
+    /// Asks an admin something, and waits so long for its answer. `ask`: gets a channel to it.
+    async fn ask<T, R, F>(
+        &self,
+        admin: usize,
+        patience: Duration,
+        message: T,
+        ask: impl FnOnce(Channel, Request<T>) -> F,
+    ) -> Result<R, Status>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let request = self.request(message, patience);
+        let asked = async { ask(self.channel(admin).await?, request).await };
+        // The answer comes a little before the deadline; nothing comes from a machine that is cut off.
+        let answered = tokio::time::timeout(patience, asked).await;
+        let answered = answered.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer")));
+        answered.map(Response::into_inner)
+    }
+
+    /// Makes the project, and the credential of validators.
+    async fn set_up(&self) {
+        let project = CreateProjectRequest { project_id: PROJECT.to_owned(), ..Default::default() };
+        while let Err(status) = self
+            .ask(0, PATIENCE, project.clone(), |channel, request| async {
+                ProjectServiceClient::new(channel).create_project(request).await
+            })
+            .await
+        {
+            if status.code() == Code::AlreadyExists {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        for attempt in 0.. {
+            let role = keyward_tests::client::on_platform(Role::Validator);
+            let member = Member { roles: vec![role], ..Default::default() };
+            let request = CreateMemberRequest {
+                member_id: format!("validators{attempt}"),
+                member: Some(member),
+                request_id: String::new(),
+            };
+            let created = self.ask(0, PATIENCE, request, |channel, request| async {
+                MemberServiceClient::new(channel).create_member(request).await
+            });
+            if let Ok(created) = created.await {
+                self.world.issue_credential(created.credential);
+                return;
+            }
+        }
+    }
+}
+
+struct Operator {
+    world: Arc<World>,
+    desk: Desk,
+    random: StdRng,
+    number: u64,
+    end: Duration,
+}
+
+impl Operator {
+    async fn work(mut self) {
+        for round in 0.. {
+            if self.pause(0.05..0.3).await.is_none() {
+                return;
+            }
+            let Some(key) = self.create(round).await else { return };
+            for _ in 0..self.random.random_range(1..=3) {
+                if self.pause(0.05..0.5).await.is_none()
+                    || self.change(key, Kind::Deactivate).await.is_none()
+                    || self.pause(0.1..0.6).await.is_none()
+                    || self.change(key, Kind::Activate).await.is_none()
+                {
+                    return;
+                }
+            }
+            // What is left of it is deactivated for good.
+            if self.pause(0.05..0.3).await.is_none() || self.change(key, Kind::Deactivate).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// `None`: it is not worth going on.
+    async fn pause(&mut self, seconds: std::ops::Range<f64>) -> Option<()> {
+        let pause = self.random.random_range(seconds);
+        tokio::time::sleep(Duration::from_secs_f64(pause)).await;
+        (time::now() + LAST < self.end).then_some(())
+    }
+
+    /// Creates a key: tries names until one call succeeds.
+    async fn create(&mut self, round: u32) -> Option<usize> {
+        for attempt in 0.. {
+            let admin = self.random.random_range(0..self.world.admins);
+            let begun = time::now();
+            let request = CreateKeyRequest {
+                parent: format!("projects/{PROJECT}"),
+                key_id: format!("key_{}_{round}_{attempt}", self.number),
+                key: None,
+                request_id: String::new(),
+            };
+            let created = self.desk.ask(admin, PATIENCE, request, |channel, request| async {
+                KeyServiceClient::new(channel).create_key(request).await
+            });
+            match created.await {
+                Ok(created) => {
+                    let name = created.key.unwrap_or_default().name;
+                    self.world.note(&format!("{name} created by admin-{admin}: {}", told(created.receipt.as_ref())));
+                    let change = Change { kind: Kind::Create, begun, done: Some(done(created.receipt)) };
+                    let mut history = self.world.history();
+                    history.keys.push(Key { name, token: created.token, changes: vec![change] });
+                    return Some(history.keys.len() - 1);
+                }
+                Err(status) => self.failed("create", admin, &status).await?,
+            }
+        }
+        None
+    }
+
+    /// Changes a key: tries until one call succeeds.
+    async fn change(&mut self, key: usize, kind: Kind) -> Option<()> {
+        let name = self.world.history().keys[key].name.clone();
+        self.world.history().keys[key].changes.push(Change { kind, begun: time::now(), done: None });
+        loop {
+            let admin = self.random.random_range(0..self.world.admins);
+            let patience = if self.random.random_bool(0.2) { IMPATIENCE } else { PATIENCE };
+            self.world.note(&format!("{kind:?} {name} at admin-{admin}"));
+            let (begun, before) = (time::now(), self.shown_by(admin));
+            let outcome = match kind {
+                Kind::Activate => self.activate(admin, &name).await,
+                _ => self.deactivate(admin, &name, patience).await,
+            };
+            if kind == Kind::Deactivate {
+                let felt = self.shown_by(admin) - before;
+                let waited_out = outcome.as_ref().ok().map(|receipt| receipt.enforced_by() == EnforcedBy::WaitOut);
+                let ended = time::now();
+                self.world.history().tries.push(Try { admin, begun, ended, felt, patience, waited_out });
+            }
+            let receipt = match outcome {
+                Ok(receipt) => receipt,
+                Err(status) => {
+                    self.failed(&format!("{kind:?} {name}"), admin, &status).await?;
+                    match self.believes_a_look(admin, &name, kind).await {
+                        Some(receipt) => receipt,
+                        None => continue,
+                    }
+                }
+            };
+            self.world.note(&format!("{kind:?} {name} by admin-{admin}: {}", told(Some(&receipt))));
+            let mut history = self.world.history();
+            if let Some(change) = history.keys[key].changes.last_mut() {
+                change.done = Some(done(Some(receipt)));
+            }
+            return Some(());
+        }
+    }
+
+    async fn deactivate(&self, admin: usize, name: &str, patience: Duration) -> Result<Receipt, Status> {
+        let request = DeactivateKeyRequest { name: name.to_owned(), etag: String::new() };
+        let asked = self.desk.ask(admin, patience, request, |channel, request| async {
+            KeyServiceClient::new(channel).deactivate_key(request).await
+        });
+        Ok(asked.await?.receipt.unwrap_or_default())
+    }
+
+    async fn activate(&self, admin: usize, name: &str) -> Result<Receipt, Status> {
+        let request = ActivateKeyRequest { name: name.to_owned(), etag: String::new() };
+        let asked = self.desk.ask(admin, PATIENCE, request, |channel, request| async {
+            KeyServiceClient::new(channel).activate_key(request).await
+        });
+        Ok(asked.await?.receipt.unwrap_or_default())
+    }
+
+    /// The mutant: the key looks deactivated, so the call must have succeeded.
+    async fn believes_a_look(&self, admin: usize, name: &str, kind: Kind) -> Option<Receipt> {
+        if self.world.mutant != Mutant::BelievesALook || kind != Kind::Deactivate {
+            return None;
+        }
+        let request = GetKeyRequest { name: name.to_owned() };
+        let asked = self.desk.ask(admin, PATIENCE, request, |channel, request| async {
+            KeyServiceClient::new(channel).get_key(request).await
+        });
+        let found = asked.await.ok()?.key?;
+        // Its revision is not told, and not asked for: what was enforced is.
+        let unknown = Receipt { revision: i64::MAX, enforced_by: EnforcedBy::WaitOut.into(), ..Receipt::default() };
+        (found.state() == key::State::Deactivated).then_some(unknown)
+    }
+
+    /// `None`: it is too late to try again.
+    async fn failed(&mut self, what: &str, admin: usize, status: &Status) -> Option<()> {
+        self.world.note(&format!("{what} at admin-{admin} failed: {:?}", status.code()));
+        tokio::time::sleep(Duration::from_millis(self.random.random_range(10..60))).await;
+        (time::now() < self.end).then_some(())
+    }
+
+    /// What an admin's clock shows.
+    fn shown_by(&self, admin: usize) -> f64 {
+        self.world.admin_clocks[admin].shows(time::now())
+    }
+}
+
+fn done(receipt: Option<Receipt>) -> Done {
+    let receipt = receipt.unwrap_or_default();
+    let enforced = !matches!(receipt.enforced_by(), EnforcedBy::Pending | EnforcedBy::Unspecified);
+    Done { at: time::now(), revision: receipt.revision, enforced }
+}
+
+fn told(receipt: Option<&Receipt>) -> String {
+    receipt.map_or_else(String::new, |receipt| format!("{:?} at {}", receipt.enforced_by(), receipt.revision))
+}

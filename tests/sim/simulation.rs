@@ -1,0 +1,89 @@
+//! One seed, from beginning to end.
+
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use mad_turmoil::time::SimClocksGuard;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use turmoil::{Builder, Sim};
+
+use crate::checker::{Report, check};
+use crate::faults::{Faults, GATEWAY, OPERATOR};
+use crate::mutant::Mutant;
+use crate::time::STEP;
+use crate::world::{VALIDATORS, World};
+use crate::{gateway, node, operator};
+
+/// When everybody is up and has something to lose.
+const FIRST_FAULT: Duration = Duration::from_millis(1_500);
+
+/// No faults from then on: what was begun can end.
+const CALM: Duration = Duration::from_secs(21);
+
+/// How long a simulation is.
+pub(crate) const LENGTH: Duration = Duration::from_secs(25);
+
+/// What a simulation has shown.
+pub(crate) struct Outcome {
+    pub(crate) fingerprint: String,
+    pub(crate) report: Report,
+    pub(crate) faults: Vec<(&'static str, u64)>,
+    pub(crate) lost_commits: u64,
+    pub(crate) unavailable: u64,
+    /// Validators that answered at the end.
+    pub(crate) recovered: u64,
+}
+
+/// Runs a seed. Once a process: randomness is the process's, and so are counters of what was ever made.
+pub(crate) fn simulate(seed: u64, mutant: Mutant, loud: bool) -> Outcome {
+    mad_turmoil::rand::set_rng(StdRng::seed_from_u64(seed));
+    let _clocks = SimClocksGuard::init();
+    let world = World::new(seed, mutant, loud);
+    let mut sim = build(&world);
+    let mut faults = Faults::new(&world, FIRST_FAULT);
+    while sim.elapsed() < LENGTH {
+        let calm = sim.elapsed() >= CALM;
+        faults.happen(&mut sim, calm);
+        if mutant == Mutant::StruckOffEarly {
+            world.strike_off_everybody();
+        }
+        sim.step().unwrap();
+    }
+    let history = world.history();
+    let last = LENGTH - Duration::from_millis(500);
+    let answering = (0..VALIDATORS)
+        .filter(|validator| history.answers.iter().rev().any(|a| a.validator == *validator && a.asked > last));
+    Outcome {
+        fingerprint: history.fingerprint(),
+        report: check(&history, &faults),
+        recovered: answering.count() as u64,
+        faults: faults.counts.iter().map(|(kind, count)| (*kind, *count)).collect(),
+        lost_commits: world.ways.iter().map(crate::database::Way::lost_commits).sum(),
+        unavailable: history.unavailable,
+    }
+}
+
+fn build<'a>(world: &Arc<World>) -> Sim<'a> {
+    let mut sim = Builder::new()
+        .rng_seed(world.seed)
+        .epoch(UNIX_EPOCH)
+        .simulation_duration(LENGTH * 2)
+        .tick_duration(STEP)
+        .min_message_latency(Duration::from_millis(1))
+        .max_message_latency(Duration::from_millis(12))
+        .tcp_capacity(1_024)
+        .enable_random_order()
+        .build();
+    for index in 0..world.admins {
+        let world = Arc::clone(world);
+        sim.host(format!("admin-{index}"), move || node::admin(Arc::clone(&world), index));
+    }
+    for index in 0..VALIDATORS {
+        let world = Arc::clone(world);
+        sim.host(format!("validator-{index}"), move || node::validator(Arc::clone(&world), index));
+    }
+    sim.client(OPERATOR, operator::operate(Arc::clone(world), LENGTH));
+    sim.client(GATEWAY, gateway::ask_on(Arc::clone(world), LENGTH));
+    sim
+}
