@@ -7,7 +7,7 @@ use keyward_proto::validate::Verdict;
 use keyward_replica::Policy;
 
 use crate::faults::Faults;
-use crate::history::{Answer, Change, Done, History, Key, Kind};
+use crate::history::{Answer, Change, Done, History, Key, Kind, UNKNOWN_REVISION};
 use crate::world::LEASE;
 
 /// What a Deactivate may take besides the wait for leases: a scheduling quantum, as the guarantee says, and the way there and
@@ -25,7 +25,8 @@ pub(crate) struct Report {
     pub(crate) exact: u64,
     /// VALIDs while a Deactivate was under way.
     pub(crate) within: u64,
-    /// Of those the ones from before the change, told when it had been committed at the latest moment that we know of.
+    /// Of those the ones asked for when some validator had already told the revision of the Deactivate: a lease from before
+    /// it was in use, and the Deactivate waited.
     pub(crate) stale_lease: u64,
     /// Denials that the token's key deserved.
     pub(crate) denied: u64,
@@ -37,6 +38,30 @@ pub(crate) struct Report {
     pub(crate) slowest: f64,
 }
 
+/// When revisions had been told by somebody, and so were committed.
+struct Known(BTreeMap<i64, Duration>);
+
+impl Known {
+    fn from(history: &History) -> Self {
+        let mut known: BTreeMap<i64, Duration> = BTreeMap::new();
+        for answer in &history.answers {
+            let at = known.entry(answer.revision).or_insert(answer.told);
+            *at = answer.told.min(*at);
+        }
+        // Who tells a revision tells all before it.
+        let mut earliest = Duration::MAX;
+        for at in known.values_mut().rev() {
+            earliest = earliest.min(*at);
+            *at = earliest;
+        }
+        Self(known)
+    }
+
+    fn since(&self, revision: i64) -> Duration {
+        self.0.range(revision..).next().map_or(Duration::MAX, |(_, at)| *at)
+    }
+}
+
 /// D'.
 fn wait_out() -> Duration {
     Policy { lease: LEASE, ..Policy::default() }.wait_out()
@@ -44,8 +69,9 @@ fn wait_out() -> Duration {
 
 pub(crate) fn check(history: &History, faults: &Faults) -> Report {
     let mut report = Report::default();
+    let known = Known::from(history);
     for answer in &history.answers {
-        report.look_at(answer, &history.keys[answer.key]);
+        report.look_at(answer, &history.keys[answer.key], &known);
     }
     report.look_for_time_travel(&history.answers);
     report.look_at_tries(history, faults);
@@ -53,21 +79,26 @@ pub(crate) fn check(history: &History, faults: &Faults) -> Report {
 }
 
 impl Report {
+    /// How many breaches of that kind.
+    pub(crate) fn count(&self, kind: &str) -> u64 {
+        self.breaches.iter().filter(|(found, _)| *found == kind).count() as u64
+    }
+
     fn breach(&mut self, kind: &'static str, what: String) {
         self.breaches.push((kind, what));
     }
 
-    fn look_at(&mut self, answer: &Answer, key: &Key) {
+    fn look_at(&mut self, answer: &Answer, key: &Key, known: &Known) {
         self.checked += 1;
         match answer.verdict {
-            Verdict::Valid => self.look_at_acceptance(answer, key),
+            Verdict::Valid => self.look_at_acceptance(answer, key, known),
             _ => self.look_at_denial(answer, key),
         }
         self.look_at_revision(answer, key);
     }
 
     /// G1: not valid after a Deactivate has returned, unless an Activate was begun since.
-    fn look_at_acceptance(&mut self, answer: &Answer, key: &Key) {
+    fn look_at_acceptance(&mut self, answer: &Answer, key: &Key, known: &Known) {
         for (index, change) in key.changes.iter().enumerate().filter(|(_, change)| change.kind == Kind::Deactivate) {
             let next = key.changes.get(index + 1);
             let ended = change.done.map_or(Duration::MAX, |done| done.at);
@@ -76,7 +107,7 @@ impl Report {
             }
             if change.begun <= answer.asked && answer.told <= ended {
                 self.within += 1;
-                if change.done.is_some_and(|done| answer.revision < done.revision) {
+                if change.done.is_some_and(|done| known.since(done.revision) < answer.asked) {
                     self.stale_lease += 1;
                 }
             }
@@ -157,6 +188,9 @@ fn expected(changes: &[Change], revision: i64) -> Option<Verdict> {
     let mut verdict = Verdict::Unknown;
     for change in changes {
         let Done { revision: at, .. } = change.done?;
+        if at == UNKNOWN_REVISION {
+            return None;
+        }
         if at > revision {
             return Some(verdict);
         }

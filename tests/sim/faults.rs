@@ -23,7 +23,6 @@ type Link = (String, String);
 /// What happens when something is over.
 #[derive(Debug)]
 enum Undo {
-    Nothing,
     Repair(Link),
     RepairOneWay(Link),
     Release(Vec<Link>),
@@ -273,8 +272,16 @@ impl Faults {
         }
         self.is_troubled(&machine, now, until);
         self.note(now, kind, &format!("{machine} until {:.3}", until.as_secs_f64()));
-        let undo = self.falls_asleep(now, kind, &machine, &links);
-        self.active.push(Active { until, undo, links, machines: vec![machine] });
+        let (near, far): (Vec<_>, Vec<_>) =
+            links.into_iter().partition(|(_, other)| kind == "pause" || other == GATEWAY);
+        if !far.is_empty() {
+            // A machine that wakes up is asked at once, and finds the others a little later.
+            let until = until + self.seconds(0.0..1.0);
+            self.is_troubled(&machine, now, until);
+            self.active.push(Active { until, undo: Undo::Release(far.clone()), links: far, machines: Vec::new() });
+        }
+        let undo = self.falls_asleep(now, kind, &machine, &near);
+        self.active.push(Active { until, undo, links: near, machines: vec![machine] });
     }
 
     /// The mutant's clock stops in suspend.
@@ -336,7 +343,6 @@ impl Faults {
     fn undo(&mut self, sim: &mut Sim<'_>, undo: Undo) {
         let now = sim.elapsed();
         match undo {
-            Undo::Nothing => {}
             Undo::Repair((a, b)) => sim.repair(a, b),
             Undo::RepairOneWay((a, b)) => sim.repair_oneway(a, b),
             Undo::Release(links) => release(sim, links),

@@ -20,6 +20,9 @@ pub(crate) struct Change {
     pub(crate) done: Option<Done>,
 }
 
+/// The revision of a change of which nobody has said one.
+pub(crate) const UNKNOWN_REVISION: i64 = i64::MAX;
+
 /// A change that was said to be done.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Done {

@@ -1,7 +1,11 @@
 //! Keyward's servers on a simulated network, with simulated clocks and one database in memory, by seed.
+//!
+//! `cargo test --test sim` runs them all. `cargo test --test sim -- seed 7` runs one and says everything that happens;
+//! with the name of a mutant after it, with that mutant.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod batch;
 mod checker;
 mod database;
 mod faults;
@@ -17,33 +21,26 @@ mod world;
 
 use mutant::Mutant;
 
+/// What `cargo test`'s filters find this by.
+const NAME: &str = "simulation";
+
 fn main() {
-    let mut arguments = std::env::args().skip(1);
-    let seed: u64 = arguments.next().and_then(|a| a.parse().ok()).unwrap_or(1);
-    let mutant = arguments.next().and_then(|name| Mutant::named(&name)).unwrap_or(Mutant::None);
-    let loud = std::env::var_os("KEYWARD_SIM_LOUD").is_some();
-    let outcome = simulation::simulate(seed, mutant, loud);
-    let report = &outcome.report;
-    println!(
-        "{} {:?} checked {} exact {} within {} stale {} denied {} deact {} waitout {} early {} timed {} slowest {:.3} unavailable {} lost {} recovered {}",
-        outcome.fingerprint,
-        outcome.faults,
-        report.checked,
-        report.exact,
-        report.within,
-        report.stale_lease,
-        report.denied,
-        report.deactivations,
-        report.wait_outs,
-        report.early_exits,
-        report.timed,
-        report.slowest,
-        outcome.unavailable,
-        outcome.lost_commits,
-        outcome.recovered
-    );
-    for (kind, what) in report.breaches.iter().take(5) {
-        println!("BREACH {kind}: {what}");
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["seed", seed] => one(seed, Mutant::None, true),
+        ["seed", seed, mutant] => one(seed, Mutant::named(mutant).expect("no such mutant"), true),
+        ["quietly", seed, mutant] => one(seed, Mutant::named(mutant).unwrap_or(Mutant::None), false),
+        _ if arguments.contains(&"--list") => println!("{NAME}: test"),
+        _ if arguments.iter().all(|a| a.starts_with('-') || a.parse::<u64>().is_ok() || NAME.contains(a)) => {
+            batch::run()
+        }
+        _ => {}
     }
-    println!("{} breaches", report.breaches.len());
+}
+
+/// One seed in this process.
+fn one(seed: &str, mutant: Mutant, loud: bool) {
+    let outcome = simulation::simulate(seed.parse().expect("a seed is a number"), mutant, loud);
+    println!("{}", batch::to_json(&outcome));
 }

@@ -18,7 +18,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
 
-use crate::history::{Change, Done, Key, Kind, Try};
+use crate::history::{Change, Done, Key, Kind, Try, UNKNOWN_REVISION};
 use crate::mutant::Mutant;
 use crate::net::{PORT, connector};
 use crate::time;
@@ -287,7 +287,8 @@ impl Operator {
         });
         let found = asked.await.ok()?.key?;
         // Its revision is not told, and not asked for: what was enforced is.
-        let unknown = Receipt { revision: i64::MAX, enforced_by: EnforcedBy::WaitOut.into(), ..Receipt::default() };
+        let unknown =
+            Receipt { revision: UNKNOWN_REVISION, enforced_by: EnforcedBy::WaitOut.into(), ..Receipt::default() };
         (found.state() == key::State::Deactivated).then_some(unknown)
     }
 

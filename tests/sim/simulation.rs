@@ -19,10 +19,13 @@ use crate::{gateway, node, operator};
 const FIRST_FAULT: Duration = Duration::from_millis(1_500);
 
 /// No faults from then on: what was begun can end.
-const CALM: Duration = Duration::from_secs(21);
+const CALM: Duration = Duration::from_millis(20_500);
 
 /// How long a simulation is.
-pub(crate) const LENGTH: Duration = Duration::from_secs(25);
+pub(crate) const LENGTH: Duration = Duration::from_secs(24);
+
+/// How often the mutant strikes admins off.
+const STRIKES: Duration = Duration::from_millis(300);
 
 /// What a simulation has shown.
 pub(crate) struct Outcome {
@@ -45,7 +48,7 @@ pub(crate) fn simulate(seed: u64, mutant: Mutant, loud: bool) -> Outcome {
     while sim.elapsed() < LENGTH {
         let calm = sim.elapsed() >= CALM;
         faults.happen(&mut sim, calm);
-        if mutant == Mutant::StruckOffEarly {
+        if mutant == Mutant::StruckOffEarly && sim.elapsed().as_millis().is_multiple_of(STRIKES.as_millis()) {
             world.strike_off_everybody();
         }
         sim.step().unwrap();

@@ -1,0 +1,250 @@
+//! Many seeds, each in a process of its own, one process a core.
+
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use keyward_replica::{BootClock, Clock};
+use keyward_tests::report;
+use rustix::thread::{CpuSet, sched_setaffinity};
+use serde_json::{Value, json};
+
+use crate::mutant::Mutant;
+use crate::simulation::{LENGTH, Outcome};
+use crate::world::VALIDATORS;
+
+/// How many seeds unless `KEYWARD_SIM_SEEDS` says otherwise.
+const SEEDS: u64 = 300;
+
+/// A mutant must be caught by one of so many.
+const MUTANT_SEEDS: u64 = 60;
+
+/// Processes at a time.
+const WORKERS: usize = 2;
+
+/// What breaks the guarantee.
+const BREACHES: [&str; 4] = ["stale accept", "false reject", "time travel", "overrun"];
+
+/// What a run must have seen, or it was no test.
+const SEEN: [&str; 8] = ["checked", "exact", "within", "stale_lease", "denied", "wait_outs", "early_exits", "timed"];
+
+/// What befell somebody at least once.
+const FAULTS: [&str; 13] = [
+    "clock rate",
+    "crash",
+    "cut",
+    "hold",
+    "late reply",
+    "lost reply",
+    "one-way cut",
+    "pause",
+    "restart",
+    "store refusal",
+    "store stall",
+    "storm",
+    "suspend",
+];
+
+pub(crate) fn to_json(outcome: &Outcome) -> Value {
+    let report = &outcome.report;
+    let breaches: BTreeMap<_, _> = BREACHES.iter().map(|kind| (*kind, report.count(kind))).collect();
+    let examples: Vec<_> = report.breaches.iter().take(3).map(|(kind, what)| format!("{kind}: {what}")).collect();
+    json!({
+        "fingerprint": outcome.fingerprint,
+        "breaches": breaches,
+        "examples": examples,
+        "faults": outcome.faults.iter().copied().collect::<BTreeMap<_, _>>(),
+        "checked": report.checked,
+        "exact": report.exact,
+        "within": report.within,
+        "stale_lease": report.stale_lease,
+        "denied": report.denied,
+        "deactivations": report.deactivations,
+        "wait_outs": report.wait_outs,
+        "early_exits": report.early_exits,
+        "timed": report.timed,
+        "slowest": report.slowest,
+        "unavailable": outcome.unavailable,
+        "lost_commits": outcome.lost_commits,
+        "recovered": outcome.recovered,
+    })
+}
+
+/// Everything: seeds twice each, then mutants.
+pub(crate) fn run() {
+    let begun = BootClock.now();
+    let asked = std::env::var("KEYWARD_SIM_SEEDS").ok().and_then(|text| text.parse().ok());
+    let seeds = asked.unwrap_or(SEEDS);
+    let total = run_seeds(seeds);
+    total.tell(BootClock.now().since(begun).as_secs());
+    let caught = run_mutants();
+    let wall = BootClock.now().since(begun).as_secs();
+    report::line(&format!("simulation: {caught} of {} mutants caught; {wall} s in all", Mutant::ALL.len()));
+    total.judge(asked.is_none());
+    assert_eq!(caught, Mutant::ALL.len(), "a mutant was not caught");
+}
+
+/// A seed in a process of its own; its outcome.
+fn child(worker: usize, seed: u64, mutant: Mutant) -> Value {
+    let program = std::env::current_exe().unwrap();
+    let mut child = Command::new(program);
+    child.args(["quietly", &seed.to_string(), &mutant.name()]).stdin(Stdio::null()).stderr(Stdio::piped());
+    pin(worker);
+    let output = child.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let outcome = text.lines().last().and_then(|line| serde_json::from_str(line).ok());
+    outcome.unwrap_or_else(|| panic!("seed {seed} {mutant:?} ended: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Keeps this thread and the processes that it starts to one core: a simulation's threads wait for each other all the
+/// time, which is quickest on one. Where that is not allowed it is only slower.
+fn pin(worker: usize) {
+    let mut cores = CpuSet::new();
+    cores.set(worker);
+    let _ = sched_setaffinity(None, &cores);
+}
+
+/// Has every worker take numbers from 1 to `last`, as long as it wants more.
+fn share(last: u64, work: impl Fn(usize, u64) + Sync) {
+    let next = AtomicU64::new(1);
+    std::thread::scope(|scope| {
+        for worker in 0..WORKERS {
+            let (next, work) = (&next, &work);
+            scope.spawn(move || {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number > last {
+                        return;
+                    }
+                    work(worker, number);
+                }
+            });
+        }
+    });
+}
+
+fn run_seeds(seeds: u64) -> Total {
+    let total = Mutex::new(Total { seeds, ..Total::default() });
+    share(seeds, |worker, seed| {
+        let (first, second) = (child(worker, seed, Mutant::None), child(worker, seed, Mutant::None));
+        total.lock().unwrap().add(seed, &first, &second);
+    });
+    total.into_inner().unwrap()
+}
+
+/// How many mutants were caught.
+fn run_mutants() -> usize {
+    let caught = AtomicU64::new(0);
+    share(Mutant::ALL.len() as u64, |worker, number| {
+        let mutant = Mutant::ALL[usize::try_from(number - 1).unwrap()];
+        // By the breach that matters: an accepted token.
+        let breach = |seed: &u64| child(worker, *seed, mutant)["breaches"]["stale accept"].as_u64() > Some(0);
+        match (1..=MUTANT_SEEDS).find(breach) {
+            Some(seed) => {
+                caught.fetch_add(1, Ordering::Relaxed);
+                report::line(&format!("simulation: {mutant:?} caught, seeds it took: {seed}"));
+            }
+            None => report::line(&format!("simulation: {mutant:?} not caught by {MUTANT_SEEDS} seeds")),
+        }
+    });
+    usize::try_from(caught.into_inner()).unwrap()
+}
+
+/// What all seeds have shown.
+#[derive(Debug, Default)]
+struct Total {
+    seeds: u64,
+    counts: BTreeMap<String, u64>,
+    faults: BTreeMap<String, u64>,
+    breaches: BTreeMap<String, u64>,
+    slowest: f64,
+    /// Seeds whose two runs differ.
+    differ: Vec<u64>,
+    examples: Vec<String>,
+}
+
+impl Total {
+    fn add(&mut self, seed: u64, first: &Value, second: &Value) {
+        if first["fingerprint"] != second["fingerprint"] {
+            self.differ.push(seed);
+        }
+        for (name, value) in first.as_object().unwrap() {
+            if let Some(count) = value.as_u64() {
+                *self.counts.entry(name.clone()).or_default() += count;
+            }
+        }
+        add_all(&mut self.faults, &first["faults"]);
+        add_all(&mut self.breaches, &first["breaches"]);
+        self.slowest = self.slowest.max(first["slowest"].as_f64().unwrap_or_default());
+        let examples = first["examples"].as_array().unwrap();
+        self.examples.extend(examples.iter().map(|example| format!("seed {seed}: {example}")));
+    }
+
+    fn count(&self, name: &str) -> u64 {
+        self.counts.get(name).copied().unwrap_or_default()
+    }
+
+    fn tell(&self, wall: u64) {
+        let count = |name| self.count(name);
+        let all = |counts: &BTreeMap<String, u64>| {
+            counts.iter().map(|(kind, count)| format!("{kind} {count}")).collect::<Vec<_>>().join(", ")
+        };
+        let simulated = self.seeds * LENGTH.as_secs();
+        report::line(&format!(
+            "simulation: {} seeds of {} s, {simulated} s simulated, twice each in {wall} s; traces that differ: {}",
+            self.seeds,
+            LENGTH.as_secs(),
+            self.differ.len()
+        ));
+        report::line(&format!("simulation: {} faults: {}", self.faults.values().sum::<u64>(), all(&self.faults)));
+        report::line(&format!(
+            "simulation: {} validations checked, {} of them by revision; {} denied, {} without an answer",
+            count("checked"),
+            count("exact"),
+            count("denied"),
+            count("unavailable")
+        ));
+        report::line(&format!(
+            "simulation: {} VALID during a Deactivate, {} of them under a lease from before its commit",
+            count("within"),
+            count("stale_lease")
+        ));
+        report::line(&format!(
+            "simulation: {} Deactivates: {} wait-outs, {} early exits; {} held to D', the slowest {:.3} s by its admin's clock",
+            count("deactivations"),
+            count("wait_outs"),
+            count("early_exits"),
+            count("timed"),
+            self.slowest
+        ));
+        report::line(&format!("simulation: {} commits whose reply was lost", count("lost_commits")));
+        report::line(&format!("simulation: breaches: {}", all(&self.breaches)));
+    }
+
+    /// Fails unless everything held, and was put to the test. `whole`: the figures are those of a whole run.
+    fn judge(&self, whole: bool) {
+        assert!(self.examples.is_empty(), "breaches: {:#?}", self.examples);
+        assert!(self.differ.is_empty(), "two runs of a seed differ: {:?}", self.differ);
+        for what in SEEN {
+            assert!(self.count(what) > 0, "not a test: {what} is zero");
+        }
+        assert_eq!(self.count("recovered"), self.seeds * VALIDATORS as u64, "validators that answer in the end");
+        if !whole {
+            return;
+        }
+        for kind in FAULTS {
+            assert!(self.faults.contains_key(kind), "not a test: no {kind}");
+        }
+        assert!(self.count("lost_commits") > 0, "not a test: no commit's reply was lost");
+        assert!(self.faults.values().sum::<u64>() >= 5_000, "few faults");
+        assert!(self.count("checked") >= 1_000_000, "few validations");
+        assert!(self.count("wait_outs") >= 500 && self.count("early_exits") >= 500, "few Deactivates");
+    }
+}
+
+fn add_all(sums: &mut BTreeMap<String, u64>, counts: &Value) {
+    for (name, count) in counts.as_object().unwrap() {
+        *sums.entry(name.clone()).or_default() += count.as_u64().unwrap();
+    }
+}
