@@ -35,6 +35,8 @@ pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) keyring: String,
     pub(crate) root: String,
+    /// What admins prove themselves with to each other.
+    pub(crate) peer: String,
     pub(crate) ways: Vec<Way>,
     pub(crate) admin_clocks: Vec<Arc<MachineClock>>,
     pub(crate) validator_clocks: Vec<Arc<MachineClock>>,
@@ -52,9 +54,12 @@ impl World {
         let format = TokenFormat::default();
         let keyring = Keyring::generate().unwrap();
         let root = Token::generate(&format, TokenKind::Member).unwrap();
-        let (text, root_text) = (keyring.render().to_string(), root.expose().to_owned());
+        let peer = Token::generate(&format, TokenKind::Member).unwrap();
+        let text = keyring.render().to_string();
+        let (root_text, peer_text) = (root.expose().to_owned(), peer.expose().to_owned());
         let database = Database::start();
-        let store = database.answer(async move { set_up_in_memory(&keyring, &root, LEASE, &format).await.unwrap() });
+        let made = async move { set_up_in_memory(&keyring, &root, &peer, LEASE, &format).await };
+        let store = database.answer(made).unwrap();
         let mut clock = |rate: Option<f64>| {
             let rate = rate.unwrap_or_else(|| random.random_range(1.0 - RATE_ERROR..1.0 + RATE_ERROR));
             MachineClock::new(random.random_range(0.0..1e6), rate)
@@ -70,6 +75,7 @@ impl World {
             store,
             keyring: text,
             root: root_text,
+            peer: peer_text,
             admin_clocks: (0..admins).map(|_| clock(admin_rate)).collect(),
             validator_clocks: (0..VALIDATORS).map(|_| clock(validator_rate)).collect(),
             history: Mutex::new(History::new(loud)),

@@ -87,11 +87,13 @@ pub async fn set_up(database_url: &str, setup: Setup<'_>, format: &TokenFormat) 
 pub async fn set_up_in_memory(
     keyring: &Keyring,
     root: &Token,
+    peer: &Token,
     lease: Duration,
     format: &TokenFormat,
 ) -> anyhow::Result<Store> {
     let store = Store::in_memory(chain_key(keyring)).await?;
     bind_root(&store, keyring, format, root).await?;
+    bind_peer(&store, &Secrets::new(format.clone(), Keyring::parse(&keyring.render())?), peer).await?;
     put_lease(&store, lease).await?;
     Ok(store)
 }
@@ -142,11 +144,17 @@ async fn make_peer(store: &Store, keyring: &Keyring, format: &TokenFormat, file:
             token
         }
     };
+    bind_peer(store, &secrets, &token).await
+}
+
+/// Makes the member as which admins ask each other, with that credential.
+async fn bind_peer(store: &Store, secrets: &Secrets, token: &Token) -> anyhow::Result<()> {
+    let id = MemberId::parse("member_id", PEER)?;
     let roles = vec![RoleBinding { role: Role::AdminNode, project: None }];
     let draft = MemberDraft { id, display_name: "Admins among themselves".to_owned(), roles };
     let permission = Permission::MemberCreate;
     let call = Call { actor: MemberId::root(), credential: None, permission, scope: None, request: None };
-    store.create_member(&call, &draft, &secrets.trace(&token, Uid::generate())?).await?;
+    store.create_member(&call, &draft, &secrets.trace(token, Uid::generate())?).await?;
     Ok(())
 }
 

@@ -37,11 +37,21 @@ impl Connector {
     /// # Errors
     /// Nobody answers there.
     pub async fn connect(&self, endpoint: &Endpoint) -> Result<Channel, tonic::transport::Error> {
-        let Some(connect) = self.0.clone() else { return endpoint.connect().await };
-        let connector = tower::service_fn(move |uri: Uri| {
-            let connecting = connect(uri);
-            async move { connecting.await.map(TokioIo::new) }
-        });
-        endpoint.connect_with_connector(connector).await
+        match self.0.clone() {
+            Some(connect) => endpoint.connect_with_connector(tower::service_fn(move |uri| wrapped(connect(uri)))).await,
+            None => endpoint.connect().await,
+        }
     }
+
+    /// Connects when the channel is first used, and anew when it broke.
+    pub fn connect_lazy(&self, endpoint: &Endpoint) -> Channel {
+        match self.0.clone() {
+            Some(connect) => endpoint.connect_with_connector_lazy(tower::service_fn(move |uri| wrapped(connect(uri)))),
+            None => endpoint.connect_lazy(),
+        }
+    }
+}
+
+async fn wrapped(connecting: Connecting) -> io::Result<TokioIo<Box<dyn Io>>> {
+    connecting.await.map(TokioIo::new)
 }

@@ -76,8 +76,8 @@ impl Upstream {
 }
 
 /// A connection to an admin that is made when it is first used, and anew when it broke.
-pub fn lazy_channel(admin: Uri) -> Channel {
-    hardened(Endpoint::from(admin)).connect_lazy()
+pub fn lazy_channel(admin: Uri, connector: &Connector) -> Channel {
+    connector.connect_lazy(&hardened(Endpoint::from(admin)))
 }
 
 fn hardened(endpoint: Endpoint) -> Endpoint {

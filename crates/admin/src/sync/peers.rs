@@ -11,7 +11,7 @@ use keyward_proto::replica::{BarrierRequest, HintRequest};
 use keyward_replica::Cleared;
 use keyward_runtime::config::Listen;
 use keyward_store::Head;
-use keyward_sync::{bearer, lazy_channel};
+use keyward_sync::{Connector, bearer, lazy_channel};
 use tokio::task::JoinSet;
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -35,6 +35,8 @@ pub struct PeerOptions {
     authorization: MetadataValue<Ascii>,
     /// Whether it may be sent beyond this machine in plaintext.
     insecure_plaintext: bool,
+    /// How to get there.
+    connector: Connector,
 }
 
 impl PeerOptions {
@@ -54,7 +56,13 @@ impl PeerOptions {
             ));
         }
         let authorization = bearer(credential).ok_or("the peer credential file does not hold a credential")?;
-        Ok(Self { advertise: uri, authorization, insecure_plaintext })
+        Ok(Self { advertise: uri, authorization, insecure_plaintext, connector: Connector::default() })
+    }
+
+    /// The same by another way than TCP.
+    #[must_use]
+    pub fn by(self, connector: Connector) -> Self {
+        Self { connector, ..self }
     }
 
     /// The same where port 0 is the port of `listen`.
@@ -142,7 +150,7 @@ impl Peers {
             return None;
         }
         let mut channels = self.channels();
-        let channel = channels.entry(node.incarnation).or_insert_with(|| lazy_channel(uri));
+        let channel = channels.entry(node.incarnation).or_insert_with(|| lazy_channel(uri, &self.options.connector));
         Some(PeerServiceClient::new(channel.clone()))
     }
 
