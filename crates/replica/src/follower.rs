@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,6 +111,10 @@ impl std::fmt::Display for FollowerError {
 
 impl std::error::Error for FollowerError {}
 
+/// How many places are kept to compare by. A session that is further behind another than that counts only from where it
+/// has caught up.
+const PASSED: usize = 4_096;
+
 /// Keeps a replica exact: takes the messages of its sessions, each in order, and applies them.
 ///
 /// While a validator moves from one admin to another it has two sessions. Both say the same of the same history, so what
@@ -122,6 +126,8 @@ pub struct Follower<C> {
     /// What the table that requests see is a picture of.
     epoch: String,
     position: Position,
+    /// The places that it has come by, the position last: what one session has said is held against what another one does.
+    passed: VecDeque<Position>,
     /// A change was lost: the next session must take a snapshot.
     lost: bool,
     writer: TableWriter,
@@ -137,6 +143,8 @@ struct Session {
     from: Position,
     /// How far the stream has come.
     at: Position,
+    /// Whether that is a place which the replica has come by, too: then the table has all that the stream has said.
+    agrees: bool,
     /// A snapshot under way, invisible until it is whole and no older than what requests see.
     building: Option<Building>,
 }
@@ -162,6 +170,7 @@ impl<C: Clock> Follower<C> {
             replica,
             epoch: String::new(),
             position: Position::default(),
+            passed: VecDeque::new(),
             lost: false,
             writer: TableWriter::default(),
             holder: Holder::default(),
@@ -174,7 +183,7 @@ impl<C: Clock> Follower<C> {
     pub fn begin(&mut self) -> (HolderSession, &str, &Position) {
         let id = self.holder.begin(self.replica.clock().now());
         let (from, at) = (self.position.clone(), self.position.clone());
-        self.sessions.insert(id, Session { from, at, ..Session::default() });
+        self.sessions.insert(id, Session { from, at, agrees: true, ..Session::default() });
         (id, &self.epoch, &self.position)
     }
 
@@ -226,9 +235,16 @@ impl<C: Clock> Follower<C> {
         if until == Instant::MIN { Duration::ZERO } else { until.since(self.replica.clock().now()) }
     }
 
-    /// The revision that it has applied.
+    /// The revision that requests are answered from.
     pub const fn revision(&self) -> Revision {
         self.position.revision
+    }
+
+    /// The revision up to which it has applied what that session said: another one may have told it more, which this
+    /// session's admin need not know, or be in.
+    pub fn revision_of(&self, id: HolderSession) -> Revision {
+        let session = self.sessions.get(&id).filter(|session| session.building.is_none() && session.agrees);
+        session.map_or(Revision(0), |session| session.at.revision.min(self.position.revision))
     }
 
     /// Applies one message of a session. What it changes is visible to every request before the reply is returned.
@@ -331,7 +347,14 @@ impl<C: Clock> Follower<C> {
         }
         self.lost = false;
         self.replica.install(Arc::clone(writer.table()), format, digest_keys);
-        (self.epoch, self.writer, self.position) = (epoch, writer, at);
+        (self.epoch, self.writer) = (epoch, writer);
+        self.passed.clear();
+        self.pass(at);
+        let at = self.position.clone();
+        for (other, session) in &mut self.sessions {
+            // What they have said since must be met again: it is not in this table because of them.
+            session.agrees = *other == id || session.at == at;
+        }
         Ok(Some(Reply::Ack(self.position.revision)))
     }
 
@@ -364,6 +387,7 @@ impl<C: Clock> Follower<C> {
             return Err(FollowerError::Gap);
         }
         session.at = position.clone();
+        let agreed = session.agrees;
         if let Some(welcomed) = &mut session.welcomed {
             welcomed.standing.accepted |= accepted;
         }
@@ -373,30 +397,55 @@ impl<C: Clock> Follower<C> {
             }
             return if self.is_behind(id) { Ok(None) } else { self.install(id) };
         }
-        self.apply(position, keys, accepted).map(Some)
+        let agrees = match self.bearing(&position) {
+            Some(agrees) => agrees?,
+            // It goes on from where the replica stands, if the session was in the same history up to here.
+            None if agreed => {
+                self.apply(position.clone(), keys, accepted);
+                true
+            }
+            None => return Err(FollowerError::Gap),
+        };
+        let session = self.session(id)?;
+        session.agrees = agrees;
+        Ok(agrees.then_some(Reply::Ack(position.revision)))
     }
 
-    /// Applies a change, unless another session has said it before.
-    fn apply(&mut self, position: Position, keys: Vec<KeyEntry>, accepted: bool) -> Result<Reply, FollowerError> {
-        if self.position.disagrees_with(&position) {
-            return Err(FollowerError::Forked);
+    /// Whether the replica has come by a place; `None`: it is the next one. `Some(Ok(false))`: that is not known any more.
+    fn bearing(&self, place: &Position) -> Option<Result<bool, FollowerError>> {
+        if place.revision > self.position.revision {
+            return None;
         }
-        let reply = Reply::Ack(position.revision);
-        if position.revision > self.position.revision {
-            for key in keys {
-                self.writer.put(key);
-            }
-            if accepted {
-                self.writer.release();
-            }
-            self.writer.publish(position.revision);
-            self.position = position;
+        let known = self.passed.binary_search_by_key(&place.revision, |passed| passed.revision);
+        match known.ok().and_then(|at| self.passed.get(at)) {
+            Some(passed) if passed.disagrees_with(place) => Some(Err(FollowerError::Forked)),
+            Some(_) => Some(Ok(true)),
+            None => Some(Ok(false)),
         }
-        Ok(reply)
+    }
+
+    fn apply(&mut self, position: Position, keys: Vec<KeyEntry>, accepted: bool) {
+        for key in keys {
+            self.writer.put(key);
+        }
+        if accepted {
+            self.writer.release();
+        }
+        self.writer.publish(position.revision);
+        self.pass(position);
+    }
+
+    fn pass(&mut self, position: Position) {
+        if self.passed.len() == PASSED {
+            self.passed.pop_front();
+        }
+        self.passed.push_back(position.clone());
+        self.position = position;
     }
 
     fn grant(&mut self, id: HolderSession, seq: u64, duration: Duration, wall_time: Timestamp) {
-        if !self.is_complete(id) || duration.is_zero() {
+        // A lease is good behind all that its session has said, so that must be in the table.
+        if !self.is_complete(id) || !self.sessions.get(&id).is_some_and(|s| s.agrees) || duration.is_zero() {
             return;
         }
         if let Some(anchor) = self.holder.granted(id, seq, duration) {

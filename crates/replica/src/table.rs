@@ -182,13 +182,17 @@ impl TableWriter {
         ends
     }
 
-    /// Refuses these tokens from then on, whatever this history says of them; once, before anybody sees the table.
+    /// Refuses these tokens from then on, unless this history does so itself and no later; once, before anybody sees the
+    /// table.
     pub(crate) fn withhold(&mut self, ends: Ends) {
         let slots = self.table.slots.pin();
         for (digest, from) in ends {
             let mut held = Withheld { from, otherwise: None };
-            if let Some(Slot { key, not_after }) = slots.get(&digest) {
-                slots.insert(digest, Slot { key: Arc::clone(key), not_after: held.over(*not_after) });
+            if let Some(slot) = slots.get(&digest) {
+                if slot.end().is_some_and(|end| end <= from) {
+                    continue;
+                }
+                slots.insert(digest, Slot { key: Arc::clone(&slot.key), not_after: held.over(slot.not_after) });
             }
             self.withheld.insert(digest, held);
         }

@@ -230,7 +230,7 @@ impl Subscriber {
             Event::Said(said) => self.hear(link, *said).await,
             Event::Ended => anyhow::bail!("{} has ended the session", link.admin),
             Event::RenewalIsDue => {
-                let revision = self.follower.revision().0;
+                let revision = self.follower.revision_of(link.session).0;
                 let (follower, session) = (&mut self.follower, link.session);
                 link.renew(revision, |seq| follower.renewing(session, seq)).await
             }

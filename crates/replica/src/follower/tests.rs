@@ -508,3 +508,74 @@ fn an_end_that_was_set_in_a_former_history_stays_and_is_lifted_by_acceptance() {
     bed.accept(4);
     assert_eq!(bed.verdict(&token), Ok(Verdict::Valid));
 }
+
+/// A change that another history has at that revision.
+fn lost(revision: i64, keys: Vec<KeyEntry>) -> Message {
+    Message::Delta { position: Position { revision: Revision(revision), chain: vec![0xee] }, keys, accepted: false }
+}
+
+#[test]
+fn what_one_session_says_of_a_lost_history_is_no_ack_in_another() {
+    let (mut bed, token) = (Bed::new(), token());
+    bed.snapshot("e", 10, vec![bed.entry(&token, true)]).unwrap();
+    bed.lease();
+    let old = bed.session;
+    bed.begin_beside();
+    let new = bed.session;
+    bed.welcome("e", false).unwrap();
+    // The old admin knows more; then the database loses it, and the new admin goes on without.
+    for revision in [11, 12] {
+        bed.follower.handle(old, lost(revision, vec![])).unwrap();
+    }
+    assert_eq!((bed.follower.revision_of(old), bed.follower.revision_of(new)), (Revision(12), Revision(10)));
+    assert_eq!(bed.delta(11, vec![bed.entry(&token, false)]), Err(FollowerError::Forked));
+}
+
+#[test]
+fn a_session_that_a_snapshot_has_overtaken_counts_again_once_it_has_caught_up() {
+    let (mut bed, token) = (Bed::new(), token());
+    bed.snapshot("e", 5, vec![bed.entry(&token, true)]).unwrap();
+    bed.lease();
+    let old = bed.session;
+    bed.begin_beside();
+    bed.welcome("e", true).unwrap();
+    let whole = Message::Chunk { keys: vec![bed.entry(&token, true)], complete: Some(position(8)) };
+    assert_eq!(bed.follower.handle(bed.session, whole), Ok(Some(Reply::Ack(Revision(8)))));
+    bed.session = old;
+    let left = bed.follower.lease_left(old);
+    bed.replica.clock().advance(Duration::from_millis(100));
+    for revision in [6, 7] {
+        assert_eq!(bed.delta(revision, vec![]), Ok(None), "whether that is in the snapshot nobody has said");
+        assert_eq!(bed.follower.revision_of(old), Revision(0));
+    }
+    bed.lease();
+    assert!(bed.follower.lease_left(old) < left, "no lease for what is not known to be in the table");
+    assert_eq!(bed.delta(8, vec![]), Ok(Some(Reply::Ack(Revision(8)))));
+    bed.lease();
+    assert_eq!(bed.follower.lease_left(old), LEASE);
+    assert_eq!(bed.delta(9, vec![bed.entry(&token, false)]), Ok(Some(Reply::Ack(Revision(9)))));
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Deactivated));
+}
+
+#[test]
+fn a_session_of_another_history_than_a_snapshots_is_found_out_where_they_meet() {
+    let (mut bed, token) = (Bed::new(), token());
+    bed.snapshot("e", 5, vec![bed.entry(&token, true)]).unwrap();
+    let old = bed.session;
+    bed.begin_beside();
+    bed.welcome("e", true).unwrap();
+    let whole = Message::Chunk { keys: vec![], complete: Some(position(7)) };
+    bed.follower.handle(bed.session, whole).unwrap();
+    assert_eq!(bed.follower.handle(old, lost(6, vec![])), Ok(None));
+    assert_eq!(bed.follower.handle(old, lost(7, vec![])), Err(FollowerError::Forked));
+}
+
+#[test]
+fn what_both_histories_refuse_is_the_newer_ones_to_give_back() {
+    let (mut bed, token) = (Bed::new(), token());
+    bed.snapshot("e", 5, vec![bed.entry(&token, false)]).unwrap();
+    bed.fork("restored", &token, false, HistoryStanding::default());
+    assert_eq!((bed.verdict(&token), bed.follower.withheld()), (Ok(Verdict::Deactivated), 0));
+    bed.delta(4, vec![bed.entry(&token, true)]).unwrap();
+    assert_eq!(bed.verdict(&token), Ok(Verdict::Valid));
+}
