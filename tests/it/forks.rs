@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use keyward_proto::admin::event::Type;
 use keyward_proto::admin::receipt::EnforcedBy;
 use keyward_proto::admin::{
-    AcceptEpochRequest, GetKeyRequest, Key, ListEventsRequest, UpdateKeyRequest, VerifyLogRequest, key,
+    AcceptEpochRequest, GetKeyRequest, Key, ListEventsRequest, Role, UpdateKeyRequest, VerifyLogRequest, key,
 };
-use keyward_proto::replica::BarrierRequest;
 use keyward_proto::replica::peer_service_client::PeerServiceClient;
+use keyward_proto::replica::replica_service_client::ReplicaServiceClient;
+use keyward_proto::replica::{BarrierRequest, Hello, SyncRequest, sync_request, sync_response};
 use keyward_proto::validate::Verdict;
-use keyward_tests::client::{Admin, Asker, reason, transport};
+use keyward_tests::client::{Admin, Asker, on_platform, reason, transport};
 use keyward_tests::cluster::Cluster;
 use keyward_tests::keyward::Serve;
 use keyward_tests::process::said;
@@ -172,6 +173,7 @@ async fn a_restored_file(more: usize) {
     let shown = root.keys.clone().get_key(GetKeyRequest { name: "projects/6666/keys/a".to_owned() }).await.unwrap();
     assert_eq!(shown.into_inner().key.unwrap().state(), key::State::Active, "what the database says");
     assert_eq!(noted(&root).await, [Type::HistoryForked]);
+    assert_eq!(events(&root, "actor = members/_platform AND type = HISTORY_FORKED").await.len(), 1);
     verify(&root).await;
     // A change of the key does not bring it back either.
     let update = Key { name: "projects/6666/keys/a".to_owned(), description: "new".to_owned(), ..Default::default() };
@@ -298,4 +300,32 @@ async fn an_admin_answers_others_for_changes_of_its_own_history_only() {
         assert_eq!(refused.code(), tonic::Code::InvalidArgument);
         assert!(format!("{refused:?}").contains(field), "{field}: {refused:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_validator_has_a_history_taken_for_lost_by_making_a_place_up() {
+    let serve = Serve::start_with(&LEASE);
+    let root = Admin::connect(serve.admin, &serve.root()).await;
+    root.create_project("6666").await.unwrap();
+    let credential = root.create_member("edge", &[on_platform(Role::Validator)]).await.unwrap();
+    let mut client = ReplicaServiceClient::new(transport(serve.admin, Some(&credential)).await);
+    for (revision, chain) in
+        [(1, vec![7; 64]), (1, vec![7; 32]), (99, vec![]), (i64::MAX, vec![7; 64]), (-1, vec![7; 64])]
+    {
+        let epoch = keyward_domain::Uid::generate().to_string();
+        let hello = Hello { protocol: 1, validator_id: "edge".to_owned(), epoch, revision, chain, snapshot: false };
+        let hello = SyncRequest { message: Some(sync_request::Message::Hello(hello)) };
+        // It goes on listening: a session ends with what it is told.
+        let said = tokio_stream::StreamExt::chain(tokio_stream::iter([hello]), tokio_stream::pending());
+        let mut answers = client.sync(said).await.unwrap().into_inner();
+        let Some(sync_response::Message::Welcome(welcome)) = answers.message().await.unwrap().unwrap().message else {
+            panic!("no Welcome");
+        };
+        assert!(welcome.snapshot && !welcome.continues && welcome.epoch_accepted, "{welcome:?}");
+    }
+    assert_eq!(noted(&root).await, []);
+    assert_eq!(
+        (metric(serve.admin_ops, "forks_total").await, metric(serve.admin_ops, "unaccepted_epoch").await),
+        (0, 0)
+    );
 }

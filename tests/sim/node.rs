@@ -30,7 +30,8 @@ async fn admin_once(world: &Arc<World>, index: usize) -> anyhow::Result<()> {
     let keyring = Keyring::parse(&world.keyring)?;
     let clock = AnyClock::Told(Arc::clone(&world.admin_clocks[index]) as _);
     let (metrics, _) = Metrics::new();
-    let peers = PeerOptions::new(&format!("http://admin-{index}:{PORT}"), &world.peer, true).map_err(anyhow::Error::msg)?;
+    let peers =
+        PeerOptions::new(&format!("http://admin-{index}:{PORT}"), &world.peer, true).map_err(anyhow::Error::msg)?;
     let options = AppOptions { clock, peers: Some(peers.by(connector())), ..AppOptions::default() };
     let app = App::load(store, keyring, TokenFormat::default(), metrics, options).await?;
     let (trigger, leave) = shutdown::channel();

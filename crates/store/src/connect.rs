@@ -1,6 +1,6 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use keyward_domain::Error;
@@ -14,6 +14,7 @@ use sea_orm_migration::MigratorTrait;
 use crate::connection::{Carrier, Connection};
 use crate::error::unavailable;
 use crate::migration::{Migrator, SIGNED_SINCE};
+use crate::seen::Seen;
 use crate::sql::head::Head;
 use crate::sql::sign_head::sign_head;
 use crate::write::begin;
@@ -78,8 +79,7 @@ pub struct Store {
     carrier: Option<Arc<dyn Carrier>>,
     pub(crate) chain_key: Arc<DigestKey>,
     shared: bool,
-    /// The newest place in the log that this process has told validators of.
-    told: Arc<Mutex<Option<Head>>>,
+    seen: Arc<Mutex<Seen>>,
     /// Held for as long as any clone lives.
     _lock: Option<Arc<File>>,
 }
@@ -142,7 +142,7 @@ impl Store {
     /// The same database by a way that `carrier` makes, for another process of a simulation: it has told nobody anything.
     #[must_use]
     pub fn carried_by(&self, carrier: Arc<dyn Carrier>) -> Self {
-        Self { carrier: Some(carrier), told: Arc::default(), ..self.clone() }
+        Self { carrier: Some(carrier), seen: Arc::default(), ..self.clone() }
     }
 
     /// Whether other admins may use the same database at the same time.
@@ -170,7 +170,7 @@ impl Store {
             carrier: None,
             chain_key: Arc::new(chain_key),
             shared: false,
-            told: Arc::default(),
+            seen: Arc::default(),
             _lock: None,
         }
     }
@@ -210,11 +210,28 @@ impl Store {
 
     /// Says what validators were told last. Nothing is written from then on in a history that lacks it.
     pub fn has_told(&self, head: Head) {
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
+        self.seen().tell(head);
     }
 
-    pub(crate) fn told(&self) -> Option<Head> {
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Says that a place is in the log, whether or not validators were told of it. The same holds for it.
+    pub fn has_seen(&self, head: Head) {
+        self.seen().see(head);
+    }
+
+    /// The newest place that this process knows to be in the log.
+    pub fn newest_seen(&self) -> Option<Head> {
+        self.seen().newest()
+    }
+
+    /// Whether the log was seen to have something else at the revision of `head`, of which nobody was told yet.
+    pub fn has_seen_otherwise(&self, head: &Head) -> bool {
+        self.seen().contradicts(head)
+    }
+
+    /// What this process knows to be in the log.
+    pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
+        // Whole between any two statements.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn writer(&self) -> Connection {

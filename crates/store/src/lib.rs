@@ -6,6 +6,7 @@ mod convert;
 mod entity;
 mod error;
 mod migration;
+mod seen;
 mod sql;
 mod verify;
 mod write;

@@ -277,7 +277,9 @@ impl Write<'_> {
         announce(&self.tx).await?;
         let head = Head { epoch: place.epoch, revision: place.revision, chain };
         move_counter(&self.tx, &self.store.chain_key, &head).await?;
-        Ok(self.tx.commit().await?)
+        self.tx.commit().await?;
+        self.store.has_seen(head);
+        Ok(())
     }
 
     async fn remember(&self, resource: &str, place: &Place, sealed: Option<&SealedSecret>) -> Result<(), TxError> {

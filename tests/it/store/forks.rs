@@ -16,6 +16,8 @@ on_all! {
     what_is_withheld_is_what_the_rows_let_pass_for_longer,
     an_epoch_is_accepted_by_its_name_once,
     nothing_is_changed_in_a_history_that_lacks_what_was_told,
+    nothing_is_changed_in_a_history_that_lacks_what_was_committed,
+    a_place_that_nobody_was_told_proves_nothing,
     a_log_is_followed_from_a_place_that_it_has_only,
 }
 
@@ -35,7 +37,7 @@ async fn uid_of(store: &Store, key: &str) -> Uid {
 }
 
 async fn mend(store: &Store, own: &Head, refused: &[WithheldToken]) -> Mended {
-    store.mend_history(&[], own, &|| refused.to_vec()).await.unwrap()
+    store.mend_history(&[], own, refused).await.unwrap()
 }
 
 /// Has the history fork, with these keys' tokens refused in the lost one; returns the new epoch.
@@ -106,9 +108,9 @@ async fn each_history_that_was_lost_makes_one_fork(db: &Database) {
     // An epoch that the database does not even know the name of.
     let other = Head { epoch: Uid::from_bytes([5; 16]).into(), ..place };
     assert_eq!(store.bearing(&other).await.unwrap().0, Bearing::Lost);
-    assert!(store.mend_history(&[other], &place, &Vec::new).await.unwrap().minted);
+    assert!(store.mend_history(&[other], &place, &[]).await.unwrap().minted);
     assert_eq!(store.bearing(&other).await.unwrap().0, Bearing::Continues, "its place is here");
-    assert!(!store.mend_history(&[other], &place, &Vec::new).await.unwrap().minted);
+    assert!(!store.mend_history(&[other], &place, &[]).await.unwrap().minted);
     // The same revision with another past.
     let parted = Head { chain: [7; 32], ..store.head().await.unwrap() };
     assert!(mend(&store, &parted, &[]).await.minted);
@@ -208,5 +210,43 @@ async fn a_log_is_followed_from_a_place_that_it_has_only(db: &Database) {
     assert_eq!(store.changes_following(&place, 3).await.unwrap().unwrap(), all[2..5]);
     for wrong in [Head { chain: [7; 32], ..place }, Head { revision: Revision(99), ..place }] {
         assert_eq!(store.changes_following(&wrong, 3).await.unwrap(), None);
+    }
+}
+
+async fn nothing_is_changed_in_a_history_that_lacks_what_was_committed(db: &Database) {
+    let store = db.started().await;
+    create_key(&store, &key_name("a")).await;
+    let before = store.head().await.unwrap();
+    assert_eq!(store.newest_seen(), Some(before), "what this process has committed");
+    store.has_told(before);
+    // Committed, and lost before anybody was told of it; another change may get its number.
+    let lost = Head { revision: before.revision.next(), chain: [7; 32], ..before };
+    store.has_seen(lost);
+    assert_eq!(store.newest_seen(), Some(lost));
+    assert!(store.has_seen_otherwise(&Head { chain: [8; 32], ..lost }) && !store.has_seen_otherwise(&lost));
+    let deactivate = to_deactivate_key("root", "6666");
+    assert_eq!(refused(store.deactivate_key(&deactivate, &key_name("a"), "").await), Reason::StoreUnavailable);
+    // Looked for, it is gone; what was told is not.
+    let mended = store.mend_history(&[lost], &before, &[]).await.unwrap();
+    assert_eq!((mended.minted, mended.own_is_gone), (true, false));
+    assert_eq!(store.newest_seen(), Some(before));
+    store.has_told(mended.head);
+    deactivate_key(&store, &key_name("a")).await;
+}
+
+async fn a_place_that_nobody_was_told_proves_nothing(db: &Database) {
+    let store = db.started().await;
+    let place = store.head().await.unwrap();
+    let (epoch, proven) = (Uid::from(place.epoch).to_string(), store.prove(&place));
+    assert_eq!(store.proven(&epoch, place.revision, &proven), Some(place));
+    let other_epoch = Uid::generate().to_string();
+    assert_eq!(store.proven(&other_epoch, place.revision, &proven), None);
+    assert_eq!(store.proven(&epoch, place.revision.next(), &proven), None);
+    assert_eq!(store.proven(&epoch, place.revision, &place.chain), None);
+    assert_eq!(store.proven("none", place.revision, &proven), None);
+    for byte in 0..proven.len() {
+        let mut forged = proven.clone();
+        forged[byte] ^= 1;
+        assert_eq!(store.proven(&epoch, place.revision, &forged), None);
     }
 }

@@ -57,11 +57,14 @@ impl App {
     /// or its lease has run out.
     ///
     /// # Errors
-    /// `NOT_YET_ENFORCED` when `limit` was not enough.
+    /// `NOT_YET_ENFORCED` when `limit` was not enough; `STORE_UNAVAILABLE` when the database may have lost the change.
     pub(super) async fn fence(&self, revision: Revision, limit: Option<Duration>) -> Result<Receipt, Error> {
         let begun = Instant::now();
         let outcome = self.publisher.fence(revision, limit, |_| false).await;
         self.metrics.fence(outcome.missing == 0, begun.elapsed());
+        if outcome.parted {
+            return Err(Error::history_changed());
+        }
         if outcome.missing > 0 {
             return Err(Error::not_yet_enforced(revision, outcome.missing));
         }

@@ -24,11 +24,17 @@ pub(super) async fn handle(app: Arc<App>, request: Request<ListEventsRequest>) -
     Ok(ListEventsResponse { events, next_page_token: page.next })
 }
 
+/// A member, or the platform, which is none that could be made.
+fn actor(name: &str) -> Result<MemberId, Error> {
+    let platform = MemberId::platform();
+    if name == platform.name() { Ok(platform) } else { MemberId::parse_name("filter", name) }
+}
+
 fn to_filter(text: &str) -> Result<EventFilter, Error> {
     let mut filter = EventFilter::default();
     for Restriction { field, operator, value } in filter::parse(text)? {
         match (field.as_str(), operator) {
-            ("actor", Operator::Equal) => filter.actor = Some(MemberId::parse_name("filter", &value)?),
+            ("actor", Operator::Equal) => filter.actor = Some(actor(&value)?),
             ("type", Operator::Equal) => filter.kind = Some(kind(&value)?),
             ("resource", Operator::Equal) => filter.resource = Some(TextMatch::parse(value)?),
             ("time", Operator::AtLeast) => filter.from = Some(instant(&value)?),

@@ -29,6 +29,8 @@ pub(crate) struct FenceOutcome {
     pub(crate) missing: usize,
     /// Leases were waited out.
     pub(crate) waited_out: bool,
+    /// The history of the database has changed meanwhile: the revision may be another change now, or none.
+    pub(crate) parted: bool,
     /// Only other admins are waited for, and none of them can be asked: that takes as long as leases last.
     pub(crate) only_others: bool,
 }
@@ -73,7 +75,7 @@ impl Publisher {
             // Asked each time: longer leases of others may have become known.
             let longest = self.longest_wait() + SLACK;
             let left = limit.unwrap_or(longest).min(longest).saturating_sub(begun.elapsed());
-            if outcome.missing == 0 || left.is_zero() || give_up(&outcome) {
+            if outcome.missing == 0 || outcome.parted || left.is_zero() || give_up(&outcome) {
                 return outcome;
             }
             tokio::select! {
@@ -152,7 +154,8 @@ impl Publisher {
     fn look(&self, revision: Revision, barrier: &mut Barrier, loads: u64) -> (FenceOutcome, Duration) {
         let mut state = self.lock();
         if state.forked || state.loads != loads {
-            return (FenceOutcome { missing: 1, ..FenceOutcome::default() }, LOOK);
+            let parted = state.loads != loads;
+            return (FenceOutcome { missing: 1, parted, ..FenceOutcome::default() }, LOOK);
         }
         let (own, look_again) = state.look_at_own(revision);
         state.look_at_others(revision, barrier, own, look_again)
@@ -170,8 +173,8 @@ impl State {
         let now = self.clock.now();
         let sum = self.sessions.enforcement(revision, now);
         let waited_out = sum.lapsed > 0;
-        let outcome =
-            FenceOutcome { acked: sum.acked, lapsed: sum.lapsed, missing: sum.missing, waited_out, only_others: false };
+        let (acked, lapsed, missing) = (sum.acked, sum.lapsed, sum.missing);
+        let outcome = FenceOutcome { acked, lapsed, missing, waited_out, ..FenceOutcome::default() };
         (outcome, sum.look_again.map_or(LOOK, |at| at.since(now)))
     }
 
@@ -184,6 +187,7 @@ impl State {
         look_again: Duration,
     ) -> (FenceOutcome, Duration) {
         let (now, policy) = (self.clock.now(), *self.sessions.policy());
+        let published = self.revision >= revision;
         let Some(shared) = &mut self.shared else { return (own, look_again) };
         if let Some(by_acks) = shared.look(revision, &policy, now) {
             return (FenceOutcome { missing: 0, waited_out: !by_acks, ..own }, LOOK);
@@ -203,6 +207,8 @@ impl State {
                 return (FenceOutcome { missing, only_others, ..own }, look_again.min(until.since(now)));
             }
             Standing::Clear => own,
+            // A change that the log has not shown may not be there: of one that is lost nothing is enforced.
+            Standing::WaitedOut if !published => own,
             // Nobody's lease reaches so far, whether or not its holder has been heard of.
             Standing::WaitedOut => {
                 FenceOutcome { lapsed: own.lapsed + own.missing, missing: 0, waited_out: true, ..own }

@@ -72,8 +72,9 @@ impl Publisher {
         if suspicion.is_none() && !forked {
             return Ok(());
         }
-        let seen: Vec<_> = suspicion.into_iter().collect();
-        let mended = answered(self.store().mend_history(&seen, &own, &|| self.refused())).await?;
+        let seen: Vec<_> = suspicion.into_iter().chain(self.store().newest_seen()).collect();
+        let refused = self.refused();
+        let mended = answered(self.store().mend_history(&seen, &own, &refused)).await?;
         self.lock().suspicion = None;
         if mended.minted {
             tracing::error!(
@@ -84,38 +85,64 @@ impl Publisher {
                  an owner accepts it: keyward audit accept-epoch"
             );
         }
-        if mended.own_is_gone || forked {
-            return self.load_again().await;
+        if mended.own_is_gone {
+            return self.load_again(refused).await;
+        }
+        if forked {
+            self.doubt_no_more().await?;
         }
         // What has only been added to is followed.
         self.hint();
         Ok(())
     }
 
-    /// Every token that this admin has seen refused, in the history that it knows.
-    fn refused(&self) -> Vec<WithheldToken> {
-        let (chunks, withheld) = {
-            let state = self.lock();
-            (state.image.snapshot(), state.withheld.clone())
-        };
-        let keys = chunks.iter().flat_map(|chunk| chunk.iter());
-        keys.flat_map(|entry| withheld.apply(entry).ends().collect::<Vec<_>>()).collect()
+    /// All that validators were told is in the log. What gave rise to doubt was lost before anybody was told of it, or came
+    /// from a server that is the database no longer.
+    async fn doubt_no_more(&self) -> Result<(), Error> {
+        self.store().reconnect().await?;
+        let mut state = self.lock();
+        state.forked = false;
+        state.loads += 1;
+        drop(state);
+        self.listen_again().notify_one();
+        self.beat_now().notify_one();
+        self.moved();
+        Ok(())
     }
 
-    /// Begins anew with what the database has now.
-    async fn load_again(&self) -> Result<(), Error> {
-        self.lock().fork(self.metrics());
+    /// Every token that this admin has seen refused, in the history that it knows.
+    fn refused(&self) -> Vec<WithheldToken> {
+        let (chunks, withheld, unknown) = {
+            let state = self.lock();
+            (state.image.snapshot(), state.withheld.clone(), state.unknown.clone())
+        };
+        let keys = chunks.iter().flat_map(|chunk| chunk.iter());
+        keys.flat_map(|entry| withheld.apply(entry).ends().collect::<Vec<_>>()).chain(unknown).collect()
+    }
+
+    /// Begins anew with what the database has now. `refused`: what this admin has seen refused.
+    async fn load_again(&self, refused: Vec<WithheldToken>) -> Result<(), Error> {
+        self.part();
         let mut image = Image::default();
         let history = answered(self.store().load_history(|entry| image.put(entry))).await?;
         let wait_out = self.longest_wait();
         let mut state = self.lock();
         tracing::info!(revision = %history.head.revision, epoch = %history.head.epoch, "image loaded again");
-        state.begin_again(image, history, wait_out);
+        state.begin_again(image, history, refused, wait_out);
         self.note(&state);
         drop(state);
         self.beat_now().notify_one();
         self.moved();
         Ok(())
+    }
+
+    /// Ends what was of a history that the database has not.
+    fn part(&self) {
+        self.metrics().forked();
+        let mut state = self.lock();
+        tracing::error!(revision = %state.revision, "the database has lost changes that validators know");
+        state.doubt();
+        state.expel_all();
     }
 }
 
@@ -130,30 +157,33 @@ impl State {
         self.is_of_epoch(place) && self.missed_since(place.revision, &place.chain).is_some()
     }
 
-    /// What validators know is not in the database: no lease any more, nobody is fed, and nothing is known to be enforced.
-    pub(super) fn fork(&mut self, metrics: &crate::metrics::Metrics) {
+    /// The database seems to lack what is known: until that is found out there is no lease any more, nobody joins, and nothing
+    /// counts as enforced.
+    pub(super) fn doubt(&mut self) {
         if !self.forked {
-            metrics.forked();
-            tracing::error!(revision = %self.revision, "the database has lost changes that validators know");
+            tracing::warn!(revision = %self.revision, "the database seems to have lost changes; looking for them");
         }
         self.forked = true;
         self.forget_others();
-        self.expel_all();
     }
 
     /// The log goes on in a new epoch, with nothing lost that this admin knows.
     pub(super) fn enter(&mut self, epoch: keyward_domain::Uid, wait_out: Duration) {
         tracing::error!(%epoch, "the database was found to have lost changes; its history has a new epoch");
         (self.epoch, self.accepted) = (epoch, false);
+        self.loads += 1;
         self.forget_others();
         self.expel_all();
         self.recent.clear();
         self.sessions.forked(wait_out, self.clock.now());
     }
 
-    fn begin_again(&mut self, image: Image, history: History, wait_out: Duration) {
+    fn begin_again(&mut self, image: Image, history: History, refused: Vec<WithheldToken>, wait_out: Duration) {
         let History { head, withheld, accepted, .. } = history;
         self.image = image;
+        // Another restore may bring them back.
+        self.unknown = if accepted { Vec::new() } else { refused };
+        self.unknown.retain(|token| !self.image.has(token));
         self.recent.clear();
         (self.epoch, self.revision, self.chain) = (head.epoch.into(), head.revision, head.chain);
         self.withheld = Withheld::default();

@@ -92,11 +92,11 @@ impl Publisher {
         // The next life, should this one be struck off: tried again, it must not become two.
         let mut next = Uid::generate();
         loop {
-            let known = self.lock().known();
+            let (epoch, known) = self.newest_known();
             let sent = self.clock().now();
             match self.answered(self.store().heartbeat(incarnation)).await {
                 Ok(Some(pulse)) => {
-                    let silent = self.beaten(sent, known, pulse, &policy);
+                    let silent = self.beaten(sent, epoch, &known, pulse, &policy);
                     self.strike_off(&silent).await;
                 }
                 Ok(None) => {
@@ -129,13 +129,21 @@ impl Publisher {
         }
     }
 
-    /// Takes what a heartbeat found; returns who has fallen silent. `known`: the end of what was published when it was
-    /// sent, which must be in the database's history.
-    fn beaten(&self, sent: Instant, known: Head, pulse: Pulse, policy: &Policy) -> Vec<AdminNode> {
+    /// The epoch that is followed, and the newest place that is known to be in the log: the end of what is published, or
+    /// what has been committed here since.
+    fn newest_known(&self) -> (Uid, Head) {
+        let state = self.lock();
+        let seen = self.store().newest_seen().filter(|seen| seen.revision > state.revision);
+        (state.epoch, seen.unwrap_or_else(|| state.known()))
+    }
+
+    /// Takes what a heartbeat found; returns who has fallen silent. `epoch`, `known`: [`Self::newest_known`] when it was sent,
+    /// which must be in the database's history.
+    fn beaten(&self, sent: Instant, epoch: Uid, known: &Head, pulse: Pulse, policy: &Policy) -> Vec<AdminNode> {
         let now = self.clock().now();
-        let forked = contradicts(&pulse.head, &known);
+        let forked = contradicts(&pulse.head, known);
         let mut state = self.lock();
-        if state.known().epoch != known.epoch {
+        if state.epoch != epoch {
             // Asked in one history, answered in another.
             return Vec::new();
         }
@@ -143,7 +151,10 @@ impl Publisher {
         // Judged as of the sending: what the question takes makes the wall clock run ahead then, and never behind.
         state.wall = (pulse.time, sent);
         if forked {
-            state.fork(self.metrics());
+            state.doubt();
+        } else {
+            // Whoever reads the log must meet it: a grant is good only behind all that was committed before the heartbeat.
+            self.store().has_seen(pulse.head);
         }
         let forked = state.forked;
         let Some(shared) = &mut state.shared else { return Vec::new() };

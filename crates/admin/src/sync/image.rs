@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use keyward_domain::{KeyEntry, Uid};
+use keyward_domain::{KeyEntry, Uid, WithheldToken};
 
 /// Keys in a chunk, which is also a snapshot message: some 200 kB.
 const CHUNK: usize = 1_024;
@@ -43,6 +43,11 @@ impl Image {
     pub(super) fn get(&self, uid: &Uid) -> Option<&KeyEntry> {
         let (chunk, place) = self.index.get(uid)?;
         self.chunks.get(*chunk)?.get(*place)
+    }
+
+    /// Whether it knows that token.
+    pub(super) fn has(&self, token: &WithheldToken) -> bool {
+        self.get(&token.key).is_some_and(|key| key.tokens.iter().any(|known| known.digest == token.digest))
     }
 
     /// All of it, as it is now.

@@ -2,7 +2,9 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use keyward_domain::{AdminNode, Change, Error, LoggedChange, MemberId, Permission, Revision, Timestamp, Uid, allows};
+use keyward_domain::{
+    AdminNode, Change, Error, LoggedChange, MemberId, Permission, Revision, Timestamp, Uid, WithheldToken, allows,
+};
 use keyward_proto::replica::sync_response::Message;
 use keyward_proto::replica::{Delta, Grant, KeyEntry, SyncResponse};
 use keyward_replica::{AnyClock, Clock, Instant, Policy, SessionId, Sessions};
@@ -70,11 +72,13 @@ pub(super) struct State {
     pub(super) chain: [u8; 32],
     /// What a former history refused, and validators are told is refused.
     pub(super) withheld: Withheld,
+    /// What a former history refused, and this one does not know at all.
+    pub(super) unknown: Vec<WithheldToken>,
     /// Whether an owner has accepted the epoch, or it never forked.
     pub(super) accepted: bool,
-    /// The database is not the one that validators were fed from, and this admin must begin anew.
+    /// The database may not be the one that validators were fed from, and this admin must find out first.
     pub(super) forked: bool,
-    /// How often it has begun anew: what was waited for before is not what it was.
+    /// How often there was doubt about the history: what was waited for before may not be what it was.
     pub(super) loads: u64,
     /// A place that somebody knows and the database seems not to.
     pub(super) suspicion: Option<Head>,
@@ -140,7 +144,8 @@ pub(super) struct Joined {
 pub(super) struct Snapshot {
     pub(super) chunks: Vec<Chunk>,
     pub(super) revision: Revision,
-    pub(super) chain: [u8; 32],
+    /// As validators are told it.
+    pub(super) chain: Vec<u8>,
     pub(super) withheld: Withheld,
 }
 
@@ -181,6 +186,7 @@ impl Publisher {
             revision,
             chain,
             withheld,
+            unknown: Vec::new(),
             accepted: history.accepted,
             forked: false,
             loads: 0,
@@ -303,13 +309,15 @@ impl Publisher {
             let asked = tokio::time::timeout(ANSWER, self.store.changes_following(&known, PAGE)).await;
             let changes = asked.unwrap_or_else(|_| Err(Error::store_unavailable("no answer to a look at the log")))?;
             let Some(changes) = changes else {
-                self.lock().fork(&self.metrics);
+                self.lock().doubt();
                 return Ok(());
             };
             if changes.is_empty() {
                 break;
             }
-            self.publish(changes);
+            if !self.publish(changes) {
+                return Ok(());
+            }
         }
         if self.lock().shared.is_some() {
             // Heartbeats bring the time.
@@ -323,20 +331,38 @@ impl Publisher {
         Ok(())
     }
 
-    fn publish(&self, changes: Vec<LoggedChange>) {
+    /// Hands changes out, up to the first that cannot be: at that revision the log was seen to have another one. Whether
+    /// there was none.
+    fn publish(&self, changes: Vec<LoggedChange>) -> bool {
         let wait_out = self.longest_wait();
         let mut state = self.lock();
+        let (mut sound, mut entered) = (true, false);
         for change in changes {
+            let place = Head { revision: change.revision, chain: change.chain, ..state.known() };
+            if self.store.has_seen_otherwise(&place) {
+                state.doubt();
+                sound = false;
+                break;
+            }
             if let Change::HistoryForked { epoch, .. } = &change.change {
                 self.metrics.forked();
                 state.enter(*epoch, wait_out);
+                entered = true;
             }
-            state.publish(change);
+            let proven = self.store.prove(&Head { epoch: state.epoch.into(), ..place });
+            state.publish(change, proven);
         }
-        state.note_applied();
+        if sound {
+            state.note_applied();
+        }
         self.note(&state);
         drop(state);
+        if entered {
+            // Until a heartbeat of the new epoch is answered there are no leases.
+            self.beat_now.notify_one();
+        }
         self.moved();
+        sound
     }
 
     /// Tells whoever must know how far this admin has come.
@@ -376,7 +402,7 @@ impl Publisher {
         let state = self.lock();
         let now = self.clock.now();
         if state.forked {
-            return Some("the database has lost changes that validators know; loading what it has");
+            return Some("the database may have lost changes that validators know; finding out");
         }
         match state.basis(now) {
             Some(basis) if now.since(basis) < state.sessions.policy().lease => None,
@@ -436,7 +462,7 @@ impl Publisher {
             None => Some(Snapshot {
                 chunks: state.image.snapshot(),
                 revision: state.revision,
-                chain: state.chain,
+                chain: self.store.prove(&state.known()),
                 withheld: state.withheld.clone(),
             }),
         };
@@ -468,7 +494,7 @@ impl Publisher {
 
     /// A session has applied a revision.
     pub(super) fn ack(&self, id: SessionId, revision: Revision) {
-        self.lock().sessions.ack(id, revision);
+        self.lock().ack(id, revision);
         self.moved();
     }
 
@@ -476,7 +502,7 @@ impl Publisher {
     pub(super) fn renew(&self, id: SessionId, seq: u64, applied: Revision) {
         let mut state = self.lock();
         let now = self.clock.now();
-        state.sessions.ack(id, applied);
+        state.ack(id, applied);
         let Some(basis) = state.basis(now) else { return };
         let Some(duration) = state.sessions.grant(id, basis, now) else { return };
         let (wall, read_at) = state.wall;
@@ -521,7 +547,13 @@ impl State {
         }
     }
 
-    fn publish(&mut self, change: LoggedChange) {
+    fn ack(&mut self, id: SessionId, revision: Revision) {
+        // What was not published in this history can only have been applied in another.
+        self.sessions.ack(id, revision.min(self.revision));
+    }
+
+    /// Hands a change out. `proven`: its chain value as validators are told it.
+    fn publish(&mut self, change: LoggedChange, proven: Vec<u8>) {
         let (revision, chain) = (change.revision, change.chain);
         self.expel(&change.change);
         let accepted = matches!(change.change, Change::EpochAccepted { .. });
@@ -529,7 +561,7 @@ impl State {
         (self.revision, self.chain) = (revision, chain);
         self.sessions.forget_lapsed(self.clock.now());
         self.sessions.appended(revision);
-        let delta = Delta { revision: revision.0, chain: chain.to_vec(), keys, epoch_accepted: accepted };
+        let delta = Delta { revision: revision.0, chain: proven, keys, epoch_accepted: accepted };
         if delta.keys.len() > MOST_KEYS {
             // Whoever comes back takes a snapshot.
             self.recent.clear();
@@ -555,6 +587,7 @@ impl State {
             }
             Change::EpochAccepted { .. } => {
                 self.accepted = true;
+                self.unknown.clear();
                 std::mem::take(&mut self.withheld).keys().collect()
             }
             other => {
@@ -604,8 +637,8 @@ impl State {
             return Some(self.known());
         }
         let at = self.recent.binary_search_by_key(&revision.0, |delta| delta.revision).ok()?;
-        let chain = self.recent.get(at)?.chain.as_slice().try_into().ok()?;
-        Some(Head { revision, chain, ..self.known() })
+        let (chain, _) = self.recent.get(at)?.chain.split_first_chunk::<32>()?;
+        Some(Head { revision, chain: *chain, ..self.known() })
     }
 
     /// The deltas after `revision`, if that is a place in this history and all of them are at hand.
@@ -613,7 +646,7 @@ impl State {
         if revision == self.revision {
             return (chain == self.chain).then(Vec::new);
         }
-        let at = self.recent.iter().position(|d| d.revision == revision.0 && d.chain == chain)?;
+        let at = self.recent.iter().position(|d| d.revision == revision.0 && d.chain.starts_with(chain))?;
         Some(self.recent.iter().skip(at + 1).cloned().collect())
     }
 }

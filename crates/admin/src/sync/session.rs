@@ -59,7 +59,7 @@ impl ReplicaService for ReplicaApi {
             self.app.publisher.expect_external_leases().await.map_err(|e| status::from_error(&e))?;
         }
         let publisher = &self.app.publisher;
-        let place = place(&hello)?;
+        let place = self.place(&hello);
         let continues = match &place {
             Some(place) => publisher.place_of(place).await?,
             None => false,
@@ -92,6 +92,19 @@ impl ReplicaApi {
         }
         caller(request).map(Some).map_err(|e| status::from_error(&e))
     }
+
+    /// Where a validator says that it stands, if it has come anywhere. What no admin has told it is nowhere: nobody can have
+    /// a history taken for lost by making a place up.
+    fn place(&self, hello: &Hello) -> Option<Head> {
+        if hello.epoch.is_empty() {
+            return None;
+        }
+        let place = self.app.store.proven(&hello.epoch, Revision(hello.revision), &hello.chain);
+        if place.is_none() {
+            tracing::warn!(validator = hello.validator_id, "a validator names a place that no admin has told it");
+        }
+        place
+    }
 }
 
 /// The first message, which must be a Hello of a protocol that we speak.
@@ -110,15 +123,6 @@ async fn hello(incoming: &mut Streaming<SyncRequest>) -> Result<Hello, Status> {
         return Err(Status::failed_precondition("a validator_id is 1 to 64 letters, digits and hyphens"));
     }
     Ok(hello)
-}
-
-/// Where a validator says that it stands, if it has come anywhere.
-fn place(hello: &Hello) -> Result<Option<Head>, Status> {
-    if hello.epoch.is_empty() {
-        return Ok(None);
-    }
-    let place = Head::noted(&hello.epoch, Revision(hello.revision), &hello.chain);
-    place.map(Some).ok_or_else(|| Status::failed_precondition("an epoch is a UUID, and a chain value has 32 bytes"))
 }
 
 /// One validator's session. Dropping it ends it.
@@ -242,6 +246,6 @@ async fn send_snapshot(snapshot: Snapshot, outgoing: &Outgoing) -> Result<(), ()
         let part = SnapshotChunk { keys, last: false, revision: revision.0, chain: Vec::new() };
         outgoing.send(Ok(message(Message::SnapshotChunk(part)))).await.map_err(|_| ())?;
     }
-    let last = SnapshotChunk { keys: Vec::new(), last: true, revision: revision.0, chain: chain.to_vec() };
+    let last = SnapshotChunk { keys: Vec::new(), last: true, revision: revision.0, chain };
     outgoing.send(Ok(message(Message::SnapshotChunk(last)))).await.map_err(|_| ())
 }

@@ -1,4 +1,5 @@
 use keyward_domain::{Error, Revision, Timestamp, Uid};
+use keyward_token::DigestKey;
 use sea_orm::{ConnectionTrait, EntityTrait};
 use uuid::Uuid;
 
@@ -20,14 +21,31 @@ pub struct Head {
 }
 
 impl Head {
-    /// A place as others have noted it; `None`: it can be none.
-    pub fn noted(epoch: &str, revision: Revision, chain: &[u8]) -> Option<Self> {
-        let (epoch, chain) = (Uid::from_text(epoch)?, <[u8; 32]>::try_from(chain).ok()?);
-        Some(Self { epoch: epoch.into(), revision, chain })
+    /// What shows that an admin has named this place.
+    fn proof(&self, key: &DigestKey) -> [u8; 32] {
+        // Of another shape than what is hashed for an entry or for the counter's row, so it can be taken for neither.
+        let mut hasher = blake3::Hasher::new_keyed(key.expose());
+        hasher.update(b"a place in the log").update(self.epoch.as_bytes());
+        hasher.update(&self.revision.0.to_be_bytes()).update(&self.chain);
+        *hasher.finalize().as_bytes()
     }
 }
 
 impl Store {
+    /// The chain value as validators are told it: 64 bytes, the second half of which shows that the place was not made up.
+    pub fn prove(&self, place: &Head) -> Vec<u8> {
+        [place.chain, place.proof(&self.chain_key)].concat()
+    }
+
+    /// A place as a validator has noted it from [`Self::prove`]; `None`: nobody has told it that.
+    pub fn proven(&self, epoch: &str, revision: Revision, noted: &[u8]) -> Option<Head> {
+        let (chain, proof) = noted.split_first_chunk::<32>()?;
+        let place = Head { epoch: Uid::from_text(epoch)?.into(), revision, chain: *chain };
+        // Compared in constant time, as hashes of this kind are.
+        let proof = <[u8; 32]>::try_from(proof).ok().map(blake3::Hash::from_bytes)?;
+        (blake3::Hash::from_bytes(place.proof(&self.chain_key)) == proof).then_some(place)
+    }
+
     /// The end of the log, as committed now.
     ///
     /// # Errors

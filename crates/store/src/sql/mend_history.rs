@@ -57,28 +57,22 @@ impl Store {
     }
 
     /// Gives the history a new epoch if it lacks one of the places that are `seen`, and nobody has done so before; and has
-    /// it refuse what `own`'s history refused, if it lacks `own`: the place up to which `refused` tells of tokens.
+    /// it refuse what `own`'s history refused, if it lacks `own`: the place up to which `refused` tells of tokens. They are
+    /// told beforehand, for the lock is held meanwhile.
     ///
     /// All in one transaction under the log's lock, in which every place is looked for again: of several that try, one
     /// mints the epoch, and the others add what they know.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`; `INTERNAL` when the log's end was made by somebody else.
-    pub async fn mend_history(
-        &self,
-        seen: &[Head],
-        own: &Head,
-        refused: &(dyn Fn() -> Vec<WithheldToken> + Sync),
-    ) -> Result<Mended, Error> {
-        retry!(self.mend_history_once(seen, own, refused))
+    pub async fn mend_history(&self, seen: &[Head], own: &Head, refused: &[WithheldToken]) -> Result<Mended, Error> {
+        let mended = retry!(self.mend_history_once(seen, own, refused))?;
+        // Whatever of it is not in the log is in another history now.
+        self.seen().forget_ahead();
+        Ok(mended)
     }
 
-    async fn mend_history_once(
-        &self,
-        seen: &[Head],
-        own: &Head,
-        refused: &(dyn Fn() -> Vec<WithheldToken> + Sync),
-    ) -> Result<Mended, TxError> {
+    async fn mend_history_once(&self, seen: &[Head], own: &Head, refused: &[WithheldToken]) -> Result<Mended, TxError> {
         let tx = begin(&self.writer()).await?;
         let head = lock_head(&tx, &self.chain_key).await?;
         let own_is_gone = bearing(&tx, &head, own).await? != Bearing::Continues;
@@ -90,7 +84,7 @@ impl Store {
             }
         }
         let withheld =
-            if own_is_gone && !is_accepted(&tx, pen.head.epoch).await? { pen.withhold(refused()).await? } else { 0 };
+            if own_is_gone && !is_accepted(&tx, pen.head.epoch).await? { pen.withhold(refused).await? } else { 0 };
         let (end, minted) = (pen.head, pen.head.epoch != head.epoch);
         if end != head {
             announce(&tx).await?;
@@ -100,12 +94,12 @@ impl Store {
         Ok(Mended { head: end, minted, own_is_gone, withheld })
     }
 
-    /// Refuses a history that lacks what this process has told validators: what is done in it would be waited for in the
-    /// other one, and so in vain.
+    /// Refuses a history that lacks what this process knows to be in the log: what is done in it would be waited for in
+    /// the other one, and so in vain.
     pub(crate) async fn check_history(&self, db: &impl ConnectionTrait, head: &Head) -> Result<(), TxError> {
-        let Some(told) = self.told() else { return Ok(()) };
+        let Some(seen) = self.newest_seen() else { return Ok(()) };
         // Mostly it is the end itself, which costs no question.
-        if told == *head || (told.epoch == head.epoch && is_in_log(db, &told).await?) {
+        if seen == *head || (seen.epoch == head.epoch && is_in_log(db, &seen).await?) {
             return Ok(());
         }
         Err(Error::history_changed().into())
@@ -192,7 +186,7 @@ impl Pen<'_> {
     }
 
     /// Withholds those of `refused` that the rows let pass for longer.
-    async fn withhold(&mut self, refused: Vec<WithheldToken>) -> Result<usize, TxError> {
+    async fn withhold(&mut self, refused: &[WithheldToken]) -> Result<usize, TxError> {
         let mut count = 0;
         for batch in refused.chunks(BATCH) {
             let (keys, tokens) = laxer(self.tx, batch).await?;

@@ -1,0 +1,92 @@
+use std::collections::BTreeMap;
+
+use crate::sql::head::Head;
+
+/// Places that are kept beyond the newest that validators were told of. More come together only in a process that tells
+/// nobody, and the newest are what counts.
+const MOST: usize = 4_096;
+
+/// Places that this process knows to be in the log. A database whose log lacks one of them has lost changes.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// The newest that validators were told of.
+    told: Option<Head>,
+    /// Those beyond: what this process has committed, and what its heartbeats have found.
+    ahead: BTreeMap<i64, Head>,
+}
+
+impl Seen {
+    /// Validators were told of everything up to that place.
+    pub(crate) fn tell(&mut self, head: Head) {
+        self.told = Some(head);
+        self.ahead.retain(|revision, _| *revision > head.revision.0);
+    }
+
+    /// That place is in the log. One that contradicts what was seen before is not taken down: the other one shows it.
+    pub(crate) fn see(&mut self, head: Head) {
+        if self.told.is_none_or(|told| head.revision > told.revision) {
+            self.ahead.entry(head.revision.0).or_insert(head);
+        }
+        if self.ahead.len() > MOST {
+            self.ahead.pop_first();
+        }
+    }
+
+    /// The newest of all.
+    pub(crate) fn newest(&self) -> Option<Head> {
+        self.ahead.values().next_back().copied().or(self.told)
+    }
+
+    /// Whether the log was seen to have something else at the revision of `head` and beyond what was told.
+    pub(crate) fn contradicts(&self, head: &Head) -> bool {
+        self.ahead.get(&head.revision.0).is_some_and(|seen| seen.chain != head.chain)
+    }
+
+    /// Lets go of what lies beyond what was told: it has been looked for.
+    pub(crate) fn forget_ahead(&mut self) {
+        self.ahead.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keyward_domain::Revision;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn head(revision: i64, chain: u8) -> Head {
+        Head { epoch: Uuid::nil(), revision: Revision(revision), chain: [chain; 32] }
+    }
+
+    #[test]
+    fn what_was_committed_is_looked_for_until_validators_are_told_of_it() {
+        let mut seen = Seen::default();
+        seen.tell(head(10, 1));
+        seen.see(head(11, 2));
+        assert_eq!(seen.newest(), Some(head(11, 2)));
+        assert!(seen.contradicts(&head(11, 9)) && !seen.contradicts(&head(11, 2)) && !seen.contradicts(&head(12, 9)));
+        seen.tell(head(11, 2));
+        assert_eq!(seen.newest(), Some(head(11, 2)));
+        assert!(!seen.contradicts(&head(11, 9)));
+    }
+
+    #[test]
+    fn a_place_of_another_history_does_not_hide_the_one_seen_before() {
+        let mut seen = Seen::default();
+        seen.see(head(11, 2));
+        seen.see(head(11, 9));
+        assert!(seen.contradicts(&head(11, 9)));
+        seen.forget_ahead();
+        assert_eq!(seen.newest(), None);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_the_newest_stays() {
+        let mut seen = Seen::default();
+        for revision in 0..10_000 {
+            seen.see(head(revision, 1));
+        }
+        assert_eq!((seen.ahead.len(), seen.newest()), (MOST, Some(head(9_999, 1))));
+    }
+}
