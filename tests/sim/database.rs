@@ -1,10 +1,12 @@
 //! The database of a simulation: SQLite in memory, which works while everything else stands still.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::Duration;
 
 use keyward_store::{Carrier, Step, Work};
+use tokio::runtime::RuntimeMetrics;
+use tokio::sync::Notify;
 
 use crate::time;
 
@@ -40,11 +42,24 @@ impl Database {
 fn work_on(jobs: &mpsc::Receiver<Job>) {
     // Its clock stands still, or waiting for SQLite's own thread would look like time gone by: tokio moves a paused clock on
     // when there is nothing to do, but not while a blocking task runs.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let (idle, metrics) = (Arc::new(Notify::new()), Arc::new(OnceLock::<RuntimeMetrics>::new()));
+    let (waker, looks) = (Arc::clone(&idle), Arc::clone(&metrics));
+    let is_idle = move || looks.get().is_some_and(|metrics| metrics.num_alive_tasks() == 0);
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true).on_thread_park(move || if is_idle() { waker.notify_one() });
+    let runtime = builder.build().unwrap();
+    let metrics = metrics.get_or_init(|| runtime.metrics());
     let (end, ended) = mpsc::channel::<()>();
     runtime.spawn_blocking(move || ended.recv());
     for (work, done) in jobs {
-        runtime.block_on(work);
+        runtime.block_on(async {
+            work.await;
+            // A connection that is being put back would have the next question wait for it by a timer, which takes longer
+            // than all the rest.
+            while metrics.num_alive_tasks() > 0 {
+                idle.notified().await;
+            }
+        });
         // Who has crashed meanwhile does not ask.
         let _ = done.send(());
     }

@@ -7,7 +7,7 @@ use keyward_replica::{Clock, Instant};
 
 /// How far the simulator goes at once. In a step it runs one machine after the other, and delivers what they send at the
 /// beginning of the next.
-pub(crate) const STEP: Duration = Duration::from_millis(2);
+pub(crate) const STEP: Duration = Duration::from_millis(4);
 
 /// How long the simulation has run, as seen from within it.
 pub(crate) fn now() -> Duration {

@@ -130,7 +130,8 @@ impl Store {
     /// See [`OpenError`].
     pub async fn in_memory(chain_key: DigestKey) -> Result<Self, OpenError> {
         let mut options = sqlite_options(Path::new(":memory:"), 1);
-        // A memory database ends with its connection.
+        // A memory database ends with its connection, which need not be tried before it is used.
+        options.test_before_acquire(false);
         options.map_sqlx_sqlite_pool_opts(|pool| pool.idle_timeout(None).max_lifetime(None));
         let only = Database::connect(options).await?;
         let mut store = Self::over(Connections { writer: only.clone(), reader: only.clone(), pulse: only }, chain_key);
