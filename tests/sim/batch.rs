@@ -1,27 +1,19 @@
 //! Many seeds, each in a process of its own, one process a core.
 
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use keyward_replica::{BootClock, Clock};
 use keyward_tests::report;
-use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::{Value, json};
 
-use crate::mutant::Mutant;
+use crate::hunt;
 use crate::simulation::{LENGTH, Outcome};
+use crate::workers::{Variant, run_seed, share};
 use crate::world::VALIDATORS;
 
 /// How many seeds unless `KEYWARD_SIM_SEEDS` says otherwise.
 const SEEDS: u64 = 300;
-
-/// A mutant must be caught by one of so many.
-const MUTANT_SEEDS: u64 = 60;
-
-/// Processes at a time.
-const WORKERS: usize = 2;
 
 /// What breaks the guarantee.
 const BREACHES: [&str; 4] = ["stale accept", "false reject", "time travel", "overrun"];
@@ -30,11 +22,12 @@ const BREACHES: [&str; 4] = ["stale accept", "false reject", "time travel", "ove
 const SEEN: [&str; 8] = ["checked", "exact", "within", "stale_lease", "denied", "wait_outs", "early_exits", "timed"];
 
 /// What befell somebody at least once.
-const FAULTS: [&str; 13] = [
+const FAULTS: [&str; 14] = [
     "clock rate",
     "crash",
     "cut",
     "hold",
+    "late reads",
     "late reply",
     "lost reply",
     "one-way cut",
@@ -78,77 +71,20 @@ pub(crate) fn run() {
     let seeds = asked.unwrap_or(SEEDS);
     let total = run_seeds(seeds);
     total.tell(BootClock.now().since(begun).as_secs());
-    let caught = run_mutants();
-    let wall = BootClock.now().since(begun).as_secs();
-    report::line(&format!("simulation: {caught} of {} mutants caught; {wall} s in all", Mutant::ALL.len()));
+    let missed = hunt::run();
+    report::line(&format!("simulation: {} s in all", BootClock.now().since(begun).as_secs()));
     total.judge(asked.is_none());
-    assert_eq!(caught, Mutant::ALL.len(), "a mutant was not caught");
-}
-
-/// A seed in a process of its own; its outcome.
-fn child(worker: usize, seed: u64, mutant: Mutant) -> Value {
-    let program = std::env::current_exe().unwrap();
-    let mut child = Command::new(program);
-    child.args(["quietly", &seed.to_string(), &mutant.name()]).stdin(Stdio::null()).stderr(Stdio::piped());
-    pin(worker);
-    let output = child.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    let outcome = text.lines().last().and_then(|line| serde_json::from_str(line).ok());
-    outcome.unwrap_or_else(|| panic!("seed {seed} {mutant:?} ended: {}", String::from_utf8_lossy(&output.stderr)))
-}
-
-/// Keeps this thread and the processes that it starts to one core: a simulation's threads wait for each other all the
-/// time, which is quickest on one. Where that is not allowed it is only slower.
-fn pin(worker: usize) {
-    let mut cores = CpuSet::new();
-    cores.set(worker);
-    let _ = sched_setaffinity(None, &cores);
-}
-
-/// Has every worker take numbers from 1 to `last`, as long as it wants more.
-fn share(last: u64, work: impl Fn(usize, u64) + Sync) {
-    let next = AtomicU64::new(1);
-    std::thread::scope(|scope| {
-        for worker in 0..WORKERS {
-            let (next, work) = (&next, &work);
-            scope.spawn(move || {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number > last {
-                        return;
-                    }
-                    work(worker, number);
-                }
-            });
-        }
-    });
+    assert!(missed.is_empty(), "mutants that no seed has caught: {missed:?}");
 }
 
 fn run_seeds(seeds: u64) -> Total {
     let total = Mutex::new(Total { seeds, ..Total::default() });
     share(seeds, |worker, seed| {
-        let (first, second) = (child(worker, seed, Mutant::None), child(worker, seed, Mutant::None));
+        let (first, second) =
+            (run_seed(worker, seed, &Variant::default()), run_seed(worker, seed, &Variant::default()));
         total.lock().unwrap().add(seed, &first, &second);
     });
     total.into_inner().unwrap()
-}
-
-/// How many mutants were caught.
-fn run_mutants() -> usize {
-    let caught = AtomicU64::new(0);
-    share(Mutant::ALL.len() as u64, |worker, number| {
-        let mutant = Mutant::ALL[usize::try_from(number - 1).unwrap()];
-        // By the breach that matters: an accepted token.
-        let breach = |seed: &u64| child(worker, *seed, mutant)["breaches"]["stale accept"].as_u64() > Some(0);
-        match (1..=MUTANT_SEEDS).find(breach) {
-            Some(seed) => {
-                caught.fetch_add(1, Ordering::Relaxed);
-                report::line(&format!("simulation: {mutant:?} caught, seeds it took: {seed}"));
-            }
-            None => report::line(&format!("simulation: {mutant:?} not caught by {MUTANT_SEEDS} seeds")),
-        }
-    });
-    usize::try_from(caught.into_inner()).unwrap()
 }
 
 /// What all seeds have shown.

@@ -46,7 +46,11 @@ fn work_on(jobs: &mpsc::Receiver<Job>) {
     let (waker, looks) = (Arc::clone(&idle), Arc::clone(&metrics));
     let is_idle = move || looks.get().is_some_and(|metrics| metrics.num_alive_tasks() == 0);
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_time().start_paused(true).on_thread_park(move || if is_idle() { waker.notify_one() });
+    builder.enable_time().start_paused(true).on_thread_park(move || {
+        if is_idle() {
+            waker.notify_one()
+        }
+    });
     let runtime = builder.build().unwrap();
     let metrics = metrics.get_or_init(|| runtime.metrics());
     let (end, ended) = mpsc::channel::<()>();
@@ -75,6 +79,8 @@ struct Trouble {
     refused_until: Duration,
     /// No answer comes back until then; what it answers is done.
     mute_until: Duration,
+    /// No answer to a question outside a transaction comes back until then: heartbeats do not queue behind such.
+    reads_late_until: Duration,
     /// The answer to the next commit is lost.
     lose_commit: bool,
     /// How many answers were lost.
@@ -103,6 +109,10 @@ impl Way {
 
     pub(crate) fn mute_until(&self, until: Duration) {
         self.trouble.lock().unwrap().mute_until = until;
+    }
+
+    pub(crate) fn delay_reads_until(&self, until: Duration) {
+        self.trouble.lock().unwrap().reads_late_until = until;
     }
 
     pub(crate) fn lose_commit(&self) {
@@ -140,9 +150,13 @@ impl Way {
                 trouble.lost += 1;
                 return Err("the connection to the database broke".to_owned());
             }
-            trouble.mute_until
+            match step {
+                Step::Single => trouble.mute_until.max(trouble.reads_late_until),
+                Step::Commit => trouble.mute_until,
+                Step::Begin | Step::Within => Duration::ZERO,
+            }
         };
-        if matches!(step, Step::Single | Step::Commit) && time::now() < until {
+        if time::now() < until {
             time::sleep_until(until).await;
         }
         Ok(())

@@ -10,6 +10,7 @@ use turmoil::Sim;
 
 use crate::database::Way;
 use crate::mutant::Mutant;
+use crate::time::STEP;
 use crate::world::{RATE_ERROR, VALIDATORS, World};
 
 pub(crate) const OPERATOR: &str = "operator";
@@ -24,6 +25,9 @@ type Link = (String, String);
 #[derive(Debug)]
 enum Undo {
     Repair(Link),
+    /// What was held arrives, and nothing after it.
+    ReleaseAndCut(Link),
+    Cut(Link),
     RepairOneWay(Link),
     Release(Vec<Link>),
     Start(Vec<String>),
@@ -157,8 +161,7 @@ impl Faults {
             (self.validator(), GATEWAY.to_owned())
         } else {
             let admin = format!("admin-{}", self.admin());
-            let other =
-                if self.random.random_bool(0.85) { self.validator() } else { format!("admin-{}", self.admin()) };
+            let other = if self.random.random_bool(0.7) { self.validator() } else { format!("admin-{}", self.admin()) };
             (other, admin)
         };
         if link.0 == link.1 || !self.is_free(&link) {
@@ -185,20 +188,21 @@ impl Faults {
     }
 
     fn hold(&mut self, sim: &Sim<'_>, now: Duration) {
-        let other = if self.random.random_bool(0.3) { GATEWAY.to_owned() } else { format!("admin-{}", self.admin()) };
-        let link = (self.validator(), other);
-        if !self.is_free(&link) {
+        let link = match self.random.random_range(0..10) {
+            0..3 => (self.validator(), GATEWAY.to_owned()),
+            3..5 => (format!("admin-{}", self.admin()), format!("admin-{}", self.admin())),
+            _ => (self.validator(), format!("admin-{}", self.admin())),
+        };
+        if link.0 == link.1 || !self.is_free(&link) {
             return;
         }
         sim.hold(link.0.as_str(), link.1.as_str());
-        let until = now + self.seconds(0.05..2.0);
+        // A stream outlives the silence of a few renewals.
+        let short = self.random.random_bool(0.5);
+        let until = now + if short { self.seconds(0.2..0.4) } else { self.seconds(0.05..2.0) };
         self.note(now, "hold", &format!("{} -- {} until {:.3}", link.0, link.1, until.as_secs_f64()));
-        self.active.push(Active {
-            until,
-            undo: Undo::Release(vec![link.clone()]),
-            links: vec![link],
-            machines: Vec::new(),
-        });
+        let undo = if short { Undo::ReleaseAndCut(link.clone()) } else { Undo::Release(vec![link.clone()]) };
+        self.active.push(Active { until, undo, links: vec![link], machines: Vec::new() });
     }
 
     // === processes ===
@@ -324,13 +328,16 @@ impl Faults {
         // Of one admin, or of all.
         let which = if self.random.random_bool(0.5) { vec![self.admin()] } else { (0..self.world.admins).collect() };
         let until = now + self.seconds(0.05..1.8);
-        let kind = ["store stall", "store refusal", "late reply", "lost reply"][self.random.random_range(0..4)];
+        let kinds = ["store stall", "store refusal", "late reply", "lost reply", "late reads"];
+        let kind = kinds[self.random.random_range(0..kinds.len())];
+        let until = if kind == "late reads" { now + self.seconds(1.0..3.5) } else { until };
         for admin in &which {
             let way = &self.world.ways[*admin];
             match kind {
                 "store stall" => way.stall_until(until),
                 "store refusal" => way.refuse_until(until),
                 "late reply" => way.mute_until(until),
+                "late reads" => way.delay_reads_until(until),
                 _ => way.lose_commit(),
             }
             self.troubles.push((*admin, now, until));
@@ -344,6 +351,18 @@ impl Faults {
         let now = sim.elapsed();
         match undo {
             Undo::Repair((a, b)) => sim.repair(a, b),
+            Undo::ReleaseAndCut(link) => {
+                sim.release(link.0.as_str(), link.1.as_str());
+                let (until, undo) = (now + 3 * STEP, Undo::Cut(link.clone()));
+                self.active.push(Active { until, undo, links: vec![link], machines: Vec::new() });
+            }
+            Undo::Cut(link) => {
+                sim.partition(link.0.as_str(), link.1.as_str());
+                let until = now + self.seconds(0.5..2.0);
+                self.note(now, "cut", &format!("{} -- {} until {:.3}", link.0, link.1, until.as_secs_f64()));
+                let undo = Undo::Repair(link.clone());
+                self.active.push(Active { until, undo, links: vec![link], machines: Vec::new() });
+            }
             Undo::RepairOneWay((a, b)) => sim.repair_oneway(a, b),
             Undo::Release(links) => release(sim, links),
             Undo::Wake(links, machine, rate) => {

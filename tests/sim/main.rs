@@ -11,12 +11,16 @@ mod database;
 mod faults;
 mod gateway;
 mod history;
+mod hunt;
 mod mutant;
+mod mutants;
+mod mutated;
 mod net;
 mod node;
 mod operator;
 mod simulation;
 mod time;
+mod workers;
 mod world;
 
 use mutant::Mutant;
@@ -31,6 +35,7 @@ fn main() {
         ["seed", seed] => one(seed, Mutant::None, true),
         ["seed", seed, mutant] => one(seed, Mutant::named(mutant).expect("no such mutant"), true),
         ["quietly", seed, mutant] => one(seed, Mutant::named(mutant).unwrap_or(Mutant::None), false),
+        ["mutants"] => assert!(hunt::run().is_empty(), "a mutant was not caught"),
         _ if arguments.contains(&"--list") => println!("{NAME}: test"),
         _ if arguments.iter().all(|a| a.starts_with('-') || a.parse::<u64>().is_ok() || NAME.contains(a)) => {
             batch::run()

@@ -17,22 +17,13 @@ use crate::process::Process;
 fn binaries() -> &'static Path {
     static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
         let root = workspace();
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         // The whole workspace, as the tests were built: cargo then resolves the same features and compiles nothing twice.
-        let mut build = Command::new(cargo);
+        let mut build = cargo();
         build.args(["build", "--workspace", "--bins", "--examples", "--quiet"]);
         // Benchmarks measure what is shipped.
         let release = !cfg!(debug_assertions);
         if release {
             build.arg("--release");
-        }
-        // What cargo tells the tests about themselves would make build scripts run again, and with them half of all there
-        // is; and once more at the next run of the tests.
-        let of_the_tests = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"];
-        for (name, _) in std::env::vars_os() {
-            if of_the_tests.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
-                build.env_remove(name);
-            }
         }
         let status = build.current_dir(&root).status();
         assert!(status.expect("cargo runs").success(), "the binaries under test do not build");
@@ -40,6 +31,20 @@ fn binaries() -> &'static Path {
         root.join(target).join(if release { "release" } else { "debug" })
     });
     &BUILT
+}
+
+/// The cargo that runs these tests.
+pub fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What it tells the tests about themselves would make build scripts run again, and with them half of all there is; and
+    // once more at the next run of the tests.
+    let of_the_tests = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"];
+    for (name, _) in std::env::vars_os() {
+        if of_the_tests.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
 }
 
 /// The workspace's root.

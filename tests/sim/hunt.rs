@@ -1,0 +1,64 @@
+//! Mutants, each until a seed catches it.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use keyward_replica::{BootClock, Clock};
+use keyward_tests::report;
+use serde_json::Value;
+
+use crate::mutant::Mutant;
+use crate::mutants::CODE_MUTANTS;
+use crate::mutated;
+use crate::workers::{Variant, run_seed, share};
+
+/// A mutant must be caught by one of so many.
+const SEEDS: u64 = 60;
+
+/// Hunts all mutants; returns those that got away.
+pub(crate) fn run() -> Vec<String> {
+    let begun = BootClock.now();
+    let program = mutated::build();
+    report::line(&format!("simulation: sources with mutants built in {} s", BootClock.now().since(begun).as_secs()));
+    let around = Mutant::ALL.iter().map(|mutant| (mutant.name(), Variant { mutant: *mutant, code: None }));
+    let of_code = CODE_MUTANTS.iter().map(|mutant| {
+        let code = Some((program.clone(), mutant.name));
+        (mutant.name.to_owned(), Variant { code, ..Variant::default() })
+    });
+    hunt("around Keyward", &around.collect::<Vec<_>>())
+        .into_iter()
+        .chain(hunt("of its code", &of_code.collect::<Vec<_>>()))
+        .collect()
+}
+
+fn hunt(which: &str, mutants: &[(String, Variant)]) -> Vec<String> {
+    let found = Mutex::new(BTreeMap::new());
+    share(mutants.len() as u64, |worker, number| {
+        let (name, variant) = &mutants[usize::try_from(number - 1).unwrap()];
+        let caught = (1..=SEEDS).find_map(|seed| breach(&run_seed(worker, seed, variant)).map(|breach| (seed, breach)));
+        found.lock().unwrap().insert(name.clone(), caught);
+    });
+    let found = found.into_inner().unwrap();
+    let tell = |caught: &Option<(u64, String)>| match caught {
+        Some((seeds, breach)) => format!("{seeds} ({breach})"),
+        None => "not caught".to_owned(),
+    };
+    let told: Vec<_> = found.iter().map(|(name, caught)| format!("{name} {}", tell(caught))).collect();
+    let missed: Vec<_> = found.iter().filter(|(_, caught)| caught.is_none()).map(|(name, _)| name.clone()).collect();
+    let caught = mutants.len() - missed.len();
+    report::line(&format!(
+        "simulation: {caught} of {} mutants {which} caught, by so many seeds: {}",
+        mutants.len(),
+        told.join(", ")
+    ));
+    missed
+}
+
+/// The guarantee that was broken.
+fn breach(outcome: &Value) -> Option<String> {
+    let breaches = outcome["breaches"].as_object().unwrap();
+    // The one that matters most, if it is there.
+    let broken = |kind: &str| breaches[kind].as_u64() > Some(0);
+    let kinds = std::iter::once("stale accept").chain(breaches.keys().map(String::as_str));
+    kinds.into_iter().find(|kind| broken(kind)).map(str::to_owned)
+}

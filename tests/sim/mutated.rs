@@ -1,0 +1,102 @@
+//! A copy of the sources in which every mutant of the code is built in, one of which an environment variable chooses.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use keyward_tests::keyward::{cargo, workspace};
+use serde_json::Value;
+
+use crate::mutants::CODE_MUTANTS;
+
+/// Names the mutant that is to be.
+pub(crate) const CHOICE: &str = "KEYWARD_MUTANT";
+
+/// What is not source.
+const LEFT_OUT: [&str; 2] = ["target", ".git"];
+
+/// The crate that every other one may name, and what it gets for them to ask.
+const ASKED: &str = "crates/domain/src/lib.rs";
+const ASK: &str = r#"
+/// Whether this mutant is chosen.
+pub fn is_mutant(name: &str) -> bool {
+    static CHOSEN: std::sync::LazyLock<Option<String>> =
+        std::sync::LazyLock::new(|| std::env::var("KEYWARD_MUTANT").ok());
+    CHOSEN.as_deref() == Some(name)
+}
+"#;
+
+/// Builds this test from mutated sources, and returns where it is. What is not Keyward's is not compiled again.
+pub(crate) fn build() -> PathBuf {
+    let program = std::env::current_exe().unwrap();
+    // target/debug/deps/sim-…
+    let profile = program.ancestors().nth(2).unwrap();
+    let target = profile.parent().unwrap();
+    let tree = target.join("mutants").join("tree");
+    copy(&workspace(), &tree, &mutated(), Path::new(""));
+    let mut build = cargo();
+    build.args(["test", "--no-run", "--package=keyward-tests", "--test=sim", "--offline", "--locked", "--quiet"]);
+    build.arg("--message-format=json").arg("--target-dir").arg(target).current_dir(&tree);
+    if profile.ends_with("release") {
+        build.arg("--release");
+    }
+    let output = build.stderr(Stdio::piped()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let built = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let programs: Vec<_> =
+        built.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).filter(|p| p.exists()).collect();
+    match (output.status.success(), &programs[..]) {
+        (true, [program]) => program.clone(),
+        _ => panic!("mutated sources do not build: {}\n{text}", String::from_utf8_lossy(&output.stderr)),
+    }
+}
+
+/// The text of every file that mutants change.
+fn mutated() -> HashMap<PathBuf, String> {
+    let mut files: BTreeMap<&str, String> = BTreeMap::new();
+    let read = |file: &str| std::fs::read_to_string(workspace().join(file)).unwrap();
+    for mutant in CODE_MUTANTS {
+        let chosen = format!("keyward_domain::is_mutant(\"{}\")", mutant.name);
+        for edit in mutant.edits {
+            let text = files.entry(edit.file).or_insert_with(|| read(edit.file));
+            let found = text.matches(edit.from).count();
+            assert_eq!(found, 1, "{} is {found} times in {}, for {}", edit.from, edit.file, mutant.name);
+            *text = text.replace(edit.from, &edit.to.replace("MUTANT", &chosen));
+        }
+    }
+    files.insert(ASKED, read(ASKED) + ASK);
+    files.into_iter().map(|(file, text)| (PathBuf::from(file), text)).collect()
+}
+
+/// Makes `to` like `from`, but for files that are mutated. What is the same is left as it is, so that it need not be
+/// compiled again; and what is there no more, goes.
+fn copy(from: &Path, to: &Path, mutated: &HashMap<PathBuf, String>, below: &Path) {
+    let directory = from.join(below);
+    std::fs::create_dir_all(to.join(below)).unwrap();
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&directory).unwrap() {
+        let entry = entry.unwrap();
+        let (name, path) = (entry.file_name(), below.join(entry.file_name()));
+        let left_out = below.as_os_str().is_empty() && LEFT_OUT.iter().any(|left_out| name == *left_out);
+        let kind = entry.file_type().unwrap();
+        if left_out || kind.is_symlink() {
+            continue;
+        }
+        if kind.is_dir() {
+            copy(from, to, mutated, &path);
+        } else {
+            let content = mutated.get(&path).map_or_else(|| std::fs::read(entry.path()).unwrap(), |t| t.clone().into());
+            if std::fs::read(to.join(&path)).ok().as_ref() != Some(&content) {
+                std::fs::write(to.join(&path), content).unwrap();
+            }
+        }
+        names.push(name);
+    }
+    for entry in std::fs::read_dir(to.join(below)).unwrap() {
+        let entry = entry.unwrap();
+        if !names.contains(&entry.file_name()) {
+            let gone = entry.path();
+            if gone.is_dir() { std::fs::remove_dir_all(gone) } else { std::fs::remove_file(gone) }.unwrap();
+        }
+    }
+}
