@@ -22,7 +22,7 @@ const BREACHES: [&str; 4] = ["stale accept", "false reject", "time travel", "ove
 const SEEN: [&str; 8] = ["checked", "exact", "within", "stale_lease", "denied", "wait_outs", "early_exits", "timed"];
 
 /// What befell somebody at least once.
-const FAULTS: [&str; 14] = [
+const FAULTS: [&str; 15] = [
     "clock rate",
     "crash",
     "cut",
@@ -33,6 +33,7 @@ const FAULTS: [&str; 14] = [
     "one-way cut",
     "pause",
     "restart",
+    "slow",
     "store refusal",
     "store stall",
     "storm",

@@ -10,6 +10,7 @@ use turmoil::Sim;
 
 use crate::database::Way;
 use crate::mutant::Mutant;
+use crate::simulation::{QUICKEST, SLOWEST};
 use crate::time::STEP;
 use crate::world::{RATE_ERROR, VALIDATORS, World};
 
@@ -28,6 +29,10 @@ enum Undo {
     /// What was held arrives, and nothing after it.
     ReleaseAndCut(Link),
     Cut(Link),
+    RepairAll(Vec<Link>),
+    /// As quick as others again, or gone.
+    Quicken(Link),
+    QuickenAndCut(Link),
     RepairOneWay(Link),
     Release(Vec<Link>),
     Start(Vec<String>),
@@ -92,9 +97,10 @@ impl Faults {
     fn begin(&mut self, sim: &mut Sim<'_>, now: Duration) {
         match self.random.random_range(0..100) {
             0..20 => self.cut(sim, now),
-            20..30 => self.hold(sim, now),
-            30..45 => self.crash(sim, now),
-            45..53 => self.restart(now),
+            20..28 => self.hold(sim, now),
+            28..35 => self.slow(sim, now),
+            35..47 => self.crash(sim, now),
+            47..53 => self.restart(now),
             53..68 => self.pause(sim, now, "pause"),
             68..76 => self.pause(sim, now, "suspend"),
             76..82 => self.change_rate(now),
@@ -203,6 +209,34 @@ impl Faults {
         self.note(now, "hold", &format!("{} -- {} until {:.3}", link.0, link.1, until.as_secs_f64()));
         let undo = if short { Undo::ReleaseAndCut(link.clone()) } else { Undo::Release(vec![link.clone()]) };
         self.active.push(Active { until, undo, links: vec![link], machines: Vec::new() });
+    }
+
+    /// Messages take long, each way: what is granted is old when it arrives.
+    fn slow(&mut self, sim: &Sim<'_>, now: Duration) {
+        let link = (self.validator(), format!("admin-{}", self.admin()));
+        let (latency, until) = (self.seconds(0.1..0.35), now + self.seconds(0.6..1.6));
+        let cut = self.random.random_bool(0.6);
+        if self.is_free(&link) {
+            sim.set_link_latency(link.0.as_str(), link.1.as_str(), latency);
+            let what = format!("{} -- {} by {latency:?} until {:.3}", link.0, link.1, until.as_secs_f64());
+            self.note(now, "slow", &what);
+            let undo = if cut { Undo::QuickenAndCut(link.clone()) } else { Undo::Quicken(link.clone()) };
+            self.active.push(Active { until, undo, links: vec![link], machines: Vec::new() });
+        }
+    }
+
+    /// A link is cut, and if it is a validator's those to all other admins: it finds nobody instead.
+    fn cut_off(&mut self, sim: &Sim<'_>, now: Duration, link: Link) {
+        let is_validators = link.0.starts_with("validator") && link.1 != GATEWAY;
+        let others = self.admins().map(|admin| (link.0.clone(), admin));
+        let others: Vec<_> = others.filter(|other| is_validators && *other != link && self.is_free(other)).collect();
+        let links: Vec<_> = others.into_iter().chain([link]).collect();
+        for (a, b) in &links {
+            sim.partition(a.as_str(), b.as_str());
+        }
+        let until = now + self.seconds(0.5..2.0);
+        self.note(now, "cut", &format!("{links:?} until {:.3}", until.as_secs_f64()));
+        self.active.push(Active { until, undo: Undo::RepairAll(links.clone()), links, machines: Vec::new() });
     }
 
     // === processes ===
@@ -356,12 +390,12 @@ impl Faults {
                 let (until, undo) = (now + 3 * STEP, Undo::Cut(link.clone()));
                 self.active.push(Active { until, undo, links: vec![link], machines: Vec::new() });
             }
-            Undo::Cut(link) => {
-                sim.partition(link.0.as_str(), link.1.as_str());
-                let until = now + self.seconds(0.5..2.0);
-                self.note(now, "cut", &format!("{} -- {} until {:.3}", link.0, link.1, until.as_secs_f64()));
-                let undo = Undo::Repair(link.clone());
-                self.active.push(Active { until, undo, links: vec![link], machines: Vec::new() });
+            Undo::Cut(link) => self.cut_off(sim, now, link),
+            Undo::RepairAll(links) => links.into_iter().for_each(|(a, b)| sim.repair(a, b)),
+            Undo::Quicken(link) => quicken(sim, &link),
+            Undo::QuickenAndCut(link) => {
+                quicken(sim, &link);
+                self.cut_off(sim, now, link);
             }
             Undo::RepairOneWay((a, b)) => sim.repair_oneway(a, b),
             Undo::Release(links) => release(sim, links),
@@ -380,6 +414,12 @@ impl Faults {
             }
         }
     }
+}
+
+fn quicken(sim: &Sim<'_>, (a, b): &Link) {
+    // All of them, and then but the slowest: there is no way to set both ends of the range.
+    sim.set_link_latency(a.as_str(), b.as_str(), QUICKEST);
+    sim.set_link_max_message_latency(a.as_str(), b.as_str(), SLOWEST);
 }
 
 fn release(sim: &Sim<'_>, links: Vec<Link>) {

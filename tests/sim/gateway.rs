@@ -22,7 +22,7 @@ use crate::world::{VALIDATORS, World};
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Milliseconds between two calls to one validator.
-const EVERY: std::ops::Range<u64> = 20..80;
+const EVERY: std::ops::Range<u64> = 25..95;
 
 /// Keys asked about: the newest, that is those which somebody is changing and those given up last.
 const NEWEST: usize = 9;

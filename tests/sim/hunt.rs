@@ -57,8 +57,7 @@ fn hunt(which: &str, mutants: &[(String, Variant)]) -> Vec<String> {
 /// The guarantee that was broken.
 fn breach(outcome: &Value) -> Option<String> {
     let breaches = outcome["breaches"].as_object().unwrap();
-    // The one that matters most, if it is there.
-    let broken = |kind: &str| breaches[kind].as_u64() > Some(0);
-    let kinds = std::iter::once("stale accept").chain(breaches.keys().map(String::as_str));
-    kinds.into_iter().find(|kind| broken(kind)).map(str::to_owned)
+    // What is slow is not what a mutant is hunted for.
+    let kinds = ["stale accept", "false reject", "time travel"].into_iter();
+    kinds.filter(|kind| breaches[*kind].as_u64() > Some(0)).map(str::to_owned).next()
 }

@@ -23,7 +23,6 @@ const fn mutant(name: &'static str, edits: &'static [Edit]) -> CodeMutant {
 const FENCE: &str = "crates/admin/src/sync/fence.rs";
 const BASIS: &str = "crates/replica/src/basis.rs";
 const FOLLOWER: &str = "crates/replica/src/follower.rs";
-const HEARTBEAT: &str = "crates/admin/src/sync/heartbeat.rs";
 const PEERS: &str = "crates/admin/src/sync/peers.rs";
 const POLICY: &str = "crates/replica/src/policy.rs";
 const PUBLISHER: &str = "crates/admin/src/sync/publisher.rs";
@@ -78,24 +77,6 @@ pub(crate) const CODE_MUTANTS: &[CodeMutant] = &[
         if !self.is_complete(id) || duration.is_zero() {",
             },
         ],
-    ),
-    // A validator takes a snapshot that is older than what it has.
-    mutant(
-        "goes_back_to_an_older_snapshot",
-        &[Edit {
-            file: FOLLOWER,
-            from: "        same_epoch && session.at.revision < self.position.revision",
-            to: "        same_epoch && session.at.revision < self.position.revision && !MUTANT",
-        }],
-    ),
-    // A validator says Goodbye and keeps the lease.
-    mutant(
-        "keeps_a_lease_after_goodbye",
-        &[Edit {
-            file: FOLLOWER,
-            from: "        self.holder.leave(id);",
-            to: "        if MUTANT { self.holder.broke(id) } else { self.holder.leave(id) }",
-        }],
     ),
     // An admin waits for leases as if all clocks ran alike.
     mutant(
@@ -201,15 +182,6 @@ pub(crate) const CODE_MUTANTS: &[CodeMutant] = &[
             from: "        let beat = self.pending.filter",
             to: "        let newest = if MUTANT { self.applied } else { newest };
         let beat = self.pending.filter",
-        }],
-    ),
-    // Leases are chained to when a heartbeat was answered, not to when it was sent.
-    mutant(
-        "chains_leases_to_answers",
-        &[Edit {
-            file: HEARTBEAT,
-            from: "        self.basis.beat(sent, pulse.head.revision);",
-            to: "        self.basis.beat(if MUTANT { now } else { sent }, pulse.head.revision);",
         }],
     ),
 ];

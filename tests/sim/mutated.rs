@@ -12,8 +12,12 @@ use crate::mutants::CODE_MUTANTS;
 /// Names the mutant that is to be.
 pub(crate) const CHOICE: &str = "KEYWARD_MUTANT";
 
-/// What is not source.
-const LEFT_OUT: [&str; 2] = ["target", ".git"];
+/// What is not source, and what makes a workspace of it.
+const LEFT_OUT: [&str; 4] = ["target", ".git", "Cargo.toml", "Cargo.lock"];
+
+/// Where the copy lies in its workspace. Not where the originals lie in theirs: cargo tells crates apart by that, and would
+/// put the copies in the place of what it has compiled of the originals.
+const PLACE: &str = "mutated";
 
 /// The crate that every other one may name, and what it gets for them to ask.
 const ASKED: &str = "crates/domain/src/lib.rs";
@@ -33,7 +37,10 @@ pub(crate) fn build() -> PathBuf {
     let profile = program.ancestors().nth(2).unwrap();
     let target = profile.parent().unwrap();
     let tree = target.join("mutants").join("tree");
-    copy(&workspace(), &tree, &mutated(), Path::new(""));
+    copy(&workspace(), &tree.join(PLACE), &mutated(), Path::new(""));
+    let manifest = std::fs::read_to_string(workspace().join("Cargo.toml")).unwrap();
+    put(&tree.join("Cargo.toml"), moved(&manifest).as_bytes());
+    put(&tree.join("Cargo.lock"), &std::fs::read(workspace().join("Cargo.lock")).unwrap());
     let mut build = cargo();
     build.args(["test", "--no-run", "--package=keyward-tests", "--test=sim", "--offline", "--locked", "--quiet"]);
     build.arg("--message-format=json").arg("--target-dir").arg(target).current_dir(&tree);
@@ -68,8 +75,20 @@ fn mutated() -> HashMap<PathBuf, String> {
     files.into_iter().map(|(file, text)| (PathBuf::from(file), text)).collect()
 }
 
-/// Makes `to` like `from`, but for files that are mutated. What is the same is left as it is, so that it need not be
-/// compiled again; and what is there no more, goes.
+/// The workspace's manifest, with members in another place.
+fn moved(manifest: &str) -> String {
+    let moved = manifest.replace("\"crates/", &format!("\"{PLACE}/crates/"));
+    moved.replace("\"tests\"", &format!("\"{PLACE}/tests\""))
+}
+
+/// Writes a file unless it is like that already: then it need not be compiled again.
+fn put(path: &Path, content: &[u8]) {
+    if std::fs::read(path).ok().as_deref() != Some(content) {
+        std::fs::write(path, content).unwrap();
+    }
+}
+
+/// Makes `to` like `from`, but for files that are mutated. What is there no more, goes.
 fn copy(from: &Path, to: &Path, mutated: &HashMap<PathBuf, String>, below: &Path) {
     let directory = from.join(below);
     std::fs::create_dir_all(to.join(below)).unwrap();
@@ -86,9 +105,7 @@ fn copy(from: &Path, to: &Path, mutated: &HashMap<PathBuf, String>, below: &Path
             copy(from, to, mutated, &path);
         } else {
             let content = mutated.get(&path).map_or_else(|| std::fs::read(entry.path()).unwrap(), |t| t.clone().into());
-            if std::fs::read(to.join(&path)).ok().as_ref() != Some(&content) {
-                std::fs::write(to.join(&path), content).unwrap();
-            }
+            put(&to.join(&path), &content);
         }
         names.push(name);
     }

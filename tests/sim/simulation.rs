@@ -24,6 +24,10 @@ const CALM: Duration = Duration::from_millis(20_500);
 /// How long a simulation is.
 pub(crate) const LENGTH: Duration = Duration::from_secs(24);
 
+/// The shortest that a message travels unless something befalls it, and the longest.
+pub(crate) const QUICKEST: Duration = Duration::from_millis(1);
+pub(crate) const SLOWEST: Duration = Duration::from_millis(12);
+
 /// How often the mutant strikes admins off.
 const STRIKES: Duration = Duration::from_millis(300);
 
@@ -73,8 +77,8 @@ fn build<'a>(world: &Arc<World>) -> Sim<'a> {
         .epoch(UNIX_EPOCH)
         .simulation_duration(LENGTH * 2)
         .tick_duration(STEP)
-        .min_message_latency(Duration::from_millis(1))
-        .max_message_latency(Duration::from_millis(12))
+        .min_message_latency(QUICKEST)
+        .max_message_latency(SLOWEST)
         .tcp_capacity(1_024)
         .enable_random_order()
         .build();

@@ -10,9 +10,6 @@ use serde_json::Value;
 use crate::mutant::Mutant;
 use crate::mutated::CHOICE;
 
-/// Processes at a time.
-const WORKERS: usize = 2;
-
 /// What is simulated: Keyward, or something that is wrong.
 #[derive(Clone, Debug)]
 pub(crate) struct Variant {
@@ -53,7 +50,7 @@ pub(crate) fn run_seed(worker: usize, seed: u64, variant: &Variant) -> Value {
 /// time, which is quickest on one. Where that is not allowed it is only slower.
 fn pin(worker: usize) {
     let mut cores = CpuSet::new();
-    cores.set(worker);
+    cores.set(worker % CpuSet::MAX_CPU);
     let _ = sched_setaffinity(None, &cores);
 }
 
@@ -61,7 +58,7 @@ fn pin(worker: usize) {
 pub(crate) fn share(last: u64, work: impl Fn(usize, u64) + Sync) {
     let next = AtomicU64::new(1);
     std::thread::scope(|scope| {
-        for worker in 0..WORKERS {
+        for worker in 0..std::thread::available_parallelism().map_or(2, usize::from) {
             let (next, work) = (&next, &work);
             scope.spawn(move || {
                 loop {
