@@ -33,3 +33,26 @@ fn clippy_finds_nothing() {
 fn the_protos_are_clean() {
     passes(Command::new(parts::buf()).arg("lint"));
 }
+
+/// A clock that tests can stop is in the tree of the tests; what people run must not have it.
+#[test]
+fn nothing_that_is_shipped_has_a_clock_that_can_be_stopped() {
+    let features_of_tokio = |arguments: &[&str]| {
+        let mut tree = cargo();
+        tree.args(["tree", "--locked", "--prefix=none", "--format={p} {f}"]).args(arguments);
+        let output = tree.current_dir(workspace()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        let lines = text.lines().filter(|line| line.starts_with("tokio v"));
+        let found: Vec<_> = lines.map(str::to_owned).collect();
+        assert!(!found.is_empty(), "{arguments:?}: no tokio in the tree");
+        found
+    };
+    let can_be_stopped = |line: &String| line.contains("test-util");
+    for shipped in ["keyward", "keyward-validator"] {
+        let found = features_of_tokio(&["--edges=no-dev", "--package", shipped]);
+        assert!(!found.iter().any(can_be_stopped), "{shipped}: {found:#?}");
+    }
+    // Where it is, this would be seen.
+    assert!(features_of_tokio(&["--package=keyward-tests"]).iter().any(can_be_stopped));
+}

@@ -37,6 +37,9 @@ pub(crate) struct Done {
 pub(crate) struct Key {
     pub(crate) name: String,
     pub(crate) token: String,
+    /// What the last change said that it is. Sent with the next one: a try that nobody heard of again, and that an admin
+    /// which was stopped makes only then, must not come to pass after it.
+    pub(crate) etag: String,
     pub(crate) changes: Vec<Change>,
 }
 

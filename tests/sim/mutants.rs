@@ -21,7 +21,6 @@ const fn mutant(name: &'static str, edits: &'static [Edit]) -> CodeMutant {
 }
 
 const FENCE: &str = "crates/admin/src/sync/fence.rs";
-const BASIS: &str = "crates/replica/src/basis.rs";
 const FOLLOWER: &str = "crates/replica/src/follower.rs";
 const PEERS: &str = "crates/admin/src/sync/peers.rs";
 const POLICY: &str = "crates/replica/src/policy.rs";
@@ -35,18 +34,6 @@ pub(crate) const CODE_MUTANTS: &[CodeMutant] = &[
     mutant(
         "answers_without_a_lease",
         &[Edit { file: REPLICA, from: "if now >= until {", to: "if now >= until && !MUTANT {" }],
-    ),
-    // A lease counts from when it arrived, not from when it was asked for.
-    mutant(
-        "counts_leases_from_their_arrival",
-        &[Edit {
-            file: FOLLOWER,
-            from: "        if let Some(anchor) = self.holder.granted(id, seq, duration) {",
-            to: "        if MUTANT {
-            self.holder.renewing(id, seq, self.replica.clock().now());
-        }
-        if let Some(anchor) = self.holder.granted(id, seq, duration) {",
-        }],
     ),
     // A validator acknowledges a change that it shows to requests a little later.
     mutant(
@@ -172,16 +159,6 @@ pub(crate) const CODE_MUTANTS: &[CodeMutant] = &[
             from: "            if seen.1.plus(policy.held(node.lease)) <= listing.asked {",
             to: "            let silence = if MUTANT { policy.renew_interval() * 3 } else { policy.held(node.lease) };
             if seen.1.plus(silence) <= listing.asked {",
-        }],
-    ),
-    // A heartbeat lets an admin grant that has not applied what the heartbeat found.
-    mutant(
-        "beats_without_the_revision",
-        &[Edit {
-            file: BASIS,
-            from: "        let beat = self.pending.filter",
-            to: "        let newest = if MUTANT { self.applied } else { newest };
-        let beat = self.pending.filter",
         }],
     ),
 ];

@@ -8,8 +8,8 @@ use keyward_proto::admin::member_service_client::MemberServiceClient;
 use keyward_proto::admin::project_service_client::ProjectServiceClient;
 use keyward_proto::admin::receipt::EnforcedBy;
 use keyward_proto::admin::{
-    ActivateKeyRequest, CreateKeyRequest, CreateMemberRequest, CreateProjectRequest, DeactivateKeyRequest,
-    GetKeyRequest, Member, Receipt, Role, key,
+    self as proto, ActivateKeyRequest, CreateKeyRequest, CreateMemberRequest, CreateProjectRequest,
+    DeactivateKeyRequest, GetKeyRequest, Member, Receipt, Role, key,
 };
 use keyward_sync::bearer;
 use rand::RngExt;
@@ -209,11 +209,12 @@ impl Operator {
             });
             match created.await {
                 Ok(created) => {
-                    let name = created.key.unwrap_or_default().name;
+                    let found = created.key.unwrap_or_default();
+                    let (name, etag) = (found.name, found.etag);
                     self.world.note(&format!("{name} created by admin-{admin}: {}", told(created.receipt.as_ref())));
                     let change = Change { kind: Kind::Create, begun, done: Some(done(created.receipt)) };
                     let mut history = self.world.history();
-                    history.keys.push(Key { name, token: created.token, changes: vec![change] });
+                    history.keys.push(Key { name, token: created.token, etag, changes: vec![change] });
                     return Some(history.keys.len() - 1);
                 }
                 Err(status) => self.failed("create", admin, &status).await?,
@@ -224,7 +225,10 @@ impl Operator {
 
     /// Changes a key: tries until one call succeeds.
     async fn change(&mut self, key: usize, kind: Kind) -> Option<()> {
-        let name = self.world.history().keys[key].name.clone();
+        let (name, etag) = {
+            let history = self.world.history();
+            (history.keys[key].name.clone(), history.keys[key].etag.clone())
+        };
         self.world.history().keys[key].changes.push(Change { kind, begun: time::now(), done: None });
         loop {
             let admin = self.random.random_range(0..self.world.admins);
@@ -232,27 +236,28 @@ impl Operator {
             self.world.note(&format!("{kind:?} {name} at admin-{admin}"));
             let (begun, before) = (time::now(), self.shown_by(admin));
             let outcome = match kind {
-                Kind::Activate => self.activate(admin, &name).await,
-                _ => self.deactivate(admin, &name, patience).await,
+                Kind::Activate => self.activate(admin, &name, &etag).await,
+                _ => self.deactivate(admin, &name, &etag, patience).await,
             };
             if kind == Kind::Deactivate {
                 let felt = self.shown_by(admin) - before;
-                let waited_out = outcome.as_ref().ok().map(|receipt| receipt.enforced_by() == EnforcedBy::WaitOut);
+                let waited_out = outcome.as_ref().ok().map(|(_, receipt)| receipt.enforced_by() == EnforcedBy::WaitOut);
                 let ended = time::now();
                 self.world.history().tries.push(Try { admin, begun, ended, felt, patience, waited_out });
             }
-            let receipt = match outcome {
-                Ok(receipt) => receipt,
+            let (found, receipt) = match outcome {
+                Ok(answer) => answer,
                 Err(status) => {
                     self.failed(&format!("{kind:?} {name}"), admin, &status).await?;
                     match self.believes_a_look(admin, &name, kind).await {
-                        Some(receipt) => receipt,
+                        Some(answer) => answer,
                         None => continue,
                     }
                 }
             };
             self.world.note(&format!("{kind:?} {name} by admin-{admin}: {}", told(Some(&receipt))));
             let mut history = self.world.history();
+            history.keys[key].etag = found.etag;
             if let Some(change) = history.keys[key].changes.last_mut() {
                 change.done = Some(done(Some(receipt)));
             }
@@ -260,24 +265,32 @@ impl Operator {
         }
     }
 
-    async fn deactivate(&self, admin: usize, name: &str, patience: Duration) -> Result<Receipt, Status> {
-        let request = DeactivateKeyRequest { name: name.to_owned(), etag: String::new() };
+    async fn deactivate(
+        &self,
+        admin: usize,
+        name: &str,
+        etag: &str,
+        patience: Duration,
+    ) -> Result<(proto::Key, Receipt), Status> {
+        let request = DeactivateKeyRequest { name: name.to_owned(), etag: etag.to_owned() };
         let asked = self.desk.ask(admin, patience, request, |channel, request| async {
             KeyServiceClient::new(channel).deactivate_key(request).await
         });
-        Ok(asked.await?.receipt.unwrap_or_default())
+        let answer = asked.await?;
+        Ok((answer.key.unwrap_or_default(), answer.receipt.unwrap_or_default()))
     }
 
-    async fn activate(&self, admin: usize, name: &str) -> Result<Receipt, Status> {
-        let request = ActivateKeyRequest { name: name.to_owned(), etag: String::new() };
+    async fn activate(&self, admin: usize, name: &str, etag: &str) -> Result<(proto::Key, Receipt), Status> {
+        let request = ActivateKeyRequest { name: name.to_owned(), etag: etag.to_owned() };
         let asked = self.desk.ask(admin, PATIENCE, request, |channel, request| async {
             KeyServiceClient::new(channel).activate_key(request).await
         });
-        Ok(asked.await?.receipt.unwrap_or_default())
+        let answer = asked.await?;
+        Ok((answer.key.unwrap_or_default(), answer.receipt.unwrap_or_default()))
     }
 
     /// The mutant: the key looks deactivated, so the call must have succeeded.
-    async fn believes_a_look(&self, admin: usize, name: &str, kind: Kind) -> Option<Receipt> {
+    async fn believes_a_look(&self, admin: usize, name: &str, kind: Kind) -> Option<(proto::Key, Receipt)> {
         if self.world.mutant != Mutant::BelievesALook || kind != Kind::Deactivate {
             return None;
         }
@@ -289,7 +302,7 @@ impl Operator {
         // Its revision is not told, and not asked for: what was enforced is.
         let unknown =
             Receipt { revision: UNKNOWN_REVISION, enforced_by: EnforcedBy::WaitOut.into(), ..Receipt::default() };
-        (found.state() == key::State::Deactivated).then_some(unknown)
+        (found.state() == key::State::Deactivated).then_some((found, unknown))
     }
 
     /// `None`: it is too late to try again.
