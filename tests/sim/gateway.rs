@@ -63,8 +63,8 @@ impl Asker {
         let endpoint = Endpoint::from_shared(format!("http://validator-{}:{PORT}", self.validator)).unwrap();
         let endpoint = endpoint
             .connect_timeout(Duration::from_millis(500))
-            .http2_keep_alive_interval(Duration::from_secs(2))
-            .keep_alive_timeout(Duration::from_secs(2));
+            .http2_keep_alive_interval(Duration::from_secs(1))
+            .keep_alive_timeout(Duration::from_millis(1_200));
         let mut channel = None;
         while time::now() < end {
             tokio::time::sleep(Duration::from_millis(random.random_range(EVERY))).await;
