@@ -48,7 +48,7 @@ fn work_on(jobs: &mpsc::Receiver<Job>) {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_time().start_paused(true).on_thread_park(move || {
         if is_idle() {
-            waker.notify_one()
+            waker.notify_one();
         }
     });
     let runtime = builder.build().unwrap();

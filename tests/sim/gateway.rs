@@ -116,10 +116,10 @@ impl Asker {
             let history = self.world.history();
             keys.iter().map(|key| history.keys[*key].token.clone()).collect()
         };
-        let requests = tokens.into_iter().map(|token| ValidateTokenRequest { token, ..Default::default() });
+        let mut requests = tokens.into_iter().map(|token| ValidateTokenRequest { token, ..Default::default() });
         let mut client = ValidateServiceClient::new(channel);
         if keys.len() == 1 {
-            let request = requests.last().unwrap_or_default();
+            let request = requests.next_back().unwrap_or_default();
             return Ok(vec![client.validate_token(request).await?.into_inner()]);
         }
         let batch = BatchValidateTokensRequest { requests: requests.collect() };

@@ -38,7 +38,7 @@ fn main() {
         ["mutants"] => assert!(hunt::run().is_empty(), "a mutant was not caught"),
         _ if arguments.contains(&"--list") => println!("{NAME}: test"),
         _ if arguments.iter().all(|a| a.starts_with('-') || a.parse::<u64>().is_ok() || NAME.contains(a)) => {
-            batch::run()
+            batch::run();
         }
         _ => {}
     }

@@ -97,7 +97,7 @@ impl Role {
             );
             served.map(|_| ())
         };
-        fed_while(subscriber, serve).await
+        Box::pin(fed_while(subscriber, serve)).await
     }
 
     /// Serves gRPC alone, to connections that come from anywhere, until shutdown.
@@ -113,7 +113,7 @@ impl Role {
         I: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     {
         let Self { replica, validator, gate, subscriber, .. } = self;
-        fed_while(subscriber, serve_grpc(validator, gate, replica, incoming, shutdown)).await
+        Box::pin(fed_while(subscriber, serve_grpc(validator, gate, replica, incoming, shutdown))).await
     }
 }
 
