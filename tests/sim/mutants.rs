@@ -51,17 +51,16 @@ pub(crate) const CODE_MUTANTS: &[CodeMutant] = &[
             },
             Edit {
                 file: FOLLOWER,
-                from: "        let reply = Reply::Ack(position.revision);",
-                to: "        let keys = if MUTANT { self.late.extend(keys); Vec::new() } else { keys };
-        let reply = Reply::Ack(position.revision);",
+                from: "    fn apply(&mut self, position: Position, keys: Vec<KeyEntry>, accepted: bool) {",
+                to: "    fn apply(&mut self, position: Position, keys: Vec<KeyEntry>, accepted: bool) {
+        let keys = if MUTANT { self.late.extend(keys); Vec::new() } else { keys };",
             },
             Edit {
                 file: FOLLOWER,
-                from: "        if !self.is_complete(id) || duration.is_zero() {",
+                from: "        // A lease is good behind all that its session has said, so that must be in the table.",
                 to: "        for key in std::mem::take(&mut self.late) {
             self.writer.put(key);
-        }
-        if !self.is_complete(id) || duration.is_zero() {",
+        }",
             },
         ],
     ),
@@ -102,9 +101,9 @@ pub(crate) const CODE_MUTANTS: &[CodeMutant] = &[
         "takes_renewals_for_acknowledgements",
         &[Edit {
             file: PUBLISHER,
-            from: "        state.sessions.ack(id, applied);",
+            from: "        state.ack(id, applied);",
             to: "        let applied = if MUTANT { state.revision } else { applied };
-        state.sessions.ack(id, applied);",
+        state.ack(id, applied);",
         }],
     ),
     // An admin waits for its own validators only.
