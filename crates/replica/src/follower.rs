@@ -397,18 +397,19 @@ impl<C: Clock> Follower<C> {
             }
             return if self.is_behind(id) { Ok(None) } else { self.install(id) };
         }
+        let revision = position.revision;
         let agrees = match self.bearing(&position) {
             Some(agrees) => agrees?,
             // It goes on from where the replica stands, if the session was in the same history up to here.
             None if agreed => {
-                self.apply(position.clone(), keys, accepted);
+                self.apply(position, keys, accepted);
                 true
             }
             None => return Err(FollowerError::Gap),
         };
         let session = self.session(id)?;
         session.agrees = agrees;
-        Ok(agrees.then_some(Reply::Ack(position.revision)))
+        Ok(agrees.then_some(Reply::Ack(revision)))
     }
 
     /// Whether the replica has come by a place; `None`: it is the next one. `Some(Ok(false))`: that is not known any more.
