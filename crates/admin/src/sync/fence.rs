@@ -7,7 +7,8 @@ use keyward_replica::{Barrier, Cleared, Clock, Standing};
 use keyward_store::Head;
 
 use crate::sync::peers::Asking;
-use crate::sync::publisher::{Publisher, State};
+use crate::sync::publisher::Publisher;
+use crate::sync::state::State;
 
 /// How long to wait at most before looking again without a reason.
 const LOOK: Duration = Duration::from_secs(1);

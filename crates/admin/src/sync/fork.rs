@@ -13,7 +13,8 @@ use keyward_store::{Bearing, Head, History};
 use tonic::Status;
 
 use crate::sync::image::Image;
-use crate::sync::publisher::{Publisher, State};
+use crate::sync::publisher::Publisher;
+use crate::sync::state::State;
 use crate::sync::withheld::Withheld;
 
 /// How long the database may take to answer: there may be much to look through.
@@ -129,6 +130,7 @@ impl Publisher {
         let mut state = self.lock();
         tracing::info!(revision = %history.head.revision, epoch = %history.head.epoch, "image loaded again");
         state.begin_again(image, history, refused, wait_out);
+        self.metrics().forked();
         self.note(&state);
         drop(state);
         self.beat_now().notify_one();
@@ -138,7 +140,6 @@ impl Publisher {
 
     /// Ends what was of a history that the database has not.
     fn part(&self) {
-        self.metrics().forked();
         let mut state = self.lock();
         tracing::error!(revision = %state.revision, "the database has lost changes that validators know");
         state.doubt();

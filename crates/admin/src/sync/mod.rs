@@ -10,6 +10,7 @@ mod peers;
 mod policy;
 mod publisher;
 mod session;
+mod state;
 mod withheld;
 
 pub(crate) use fence::FenceOutcome;

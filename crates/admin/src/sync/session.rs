@@ -19,7 +19,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::app::{App, Caller};
 use crate::grpc::auth::caller;
-use crate::sync::publisher::{Joined, Principal, Snapshot, message};
+use crate::sync::publisher::{Joined, Snapshot, message};
+use crate::sync::state::Principal;
 
 /// The version of the protocol that this admin speaks.
 const PROTOCOL: u32 = 1;
