@@ -219,14 +219,18 @@ impl Store {
         self.seen().see(head);
     }
 
+    pub(crate) fn told(&self) -> Option<Head> {
+        self.seen().told()
+    }
+
     /// The newest place that this process knows to be in the log.
     pub fn newest_seen(&self) -> Option<Head> {
         self.seen().newest()
     }
 
-    /// Whether the log was seen to have something else at the revision of `head`, of which nobody was told yet.
-    pub fn has_seen_otherwise(&self, head: &Head) -> bool {
-        self.seen().contradicts(head)
+    /// The place that the log was seen to have at the revision of `head`, and of which nobody was told yet, if it is another.
+    pub fn seen_otherwise(&self, head: &Head) -> Option<Head> {
+        self.seen().otherwise(head)
     }
 
     /// What this process knows to be in the log.

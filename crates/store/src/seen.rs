@@ -32,19 +32,24 @@ impl Seen {
         }
     }
 
+    /// The newest that validators were told of.
+    pub(crate) const fn told(&self) -> Option<Head> {
+        self.told
+    }
+
     /// The newest of all.
     pub(crate) fn newest(&self) -> Option<Head> {
         self.ahead.values().next_back().copied().or(self.told)
     }
 
-    /// Whether the log was seen to have something else at the revision of `head` and beyond what was told.
-    pub(crate) fn contradicts(&self, head: &Head) -> bool {
-        self.ahead.get(&head.revision.0).is_some_and(|seen| seen.chain != head.chain)
+    /// The place that the log was seen to have at the revision of `head`, and beyond what was told, if it is another one.
+    pub(crate) fn otherwise(&self, head: &Head) -> Option<Head> {
+        self.ahead.get(&head.revision.0).copied().filter(|seen| seen.chain != head.chain)
     }
 
-    /// Lets go of what lies beyond what was told: it has been looked for.
-    pub(crate) fn forget_ahead(&mut self) {
-        self.ahead.clear();
+    /// Lets go of what lies beyond what was told and has been looked for, in a log that ended there.
+    pub(crate) fn looked_for(&mut self, end: &Head) {
+        self.ahead.retain(|_, seen| seen.epoch == end.epoch && seen.revision > end.revision);
     }
 }
 
@@ -65,10 +70,10 @@ mod tests {
         seen.tell(head(10, 1));
         seen.see(head(11, 2));
         assert_eq!(seen.newest(), Some(head(11, 2)));
-        assert!(seen.contradicts(&head(11, 9)) && !seen.contradicts(&head(11, 2)) && !seen.contradicts(&head(12, 9)));
+        assert_eq!((seen.told(), seen.otherwise(&head(11, 9))), (Some(head(10, 1)), Some(head(11, 2))));
+        assert_eq!((seen.otherwise(&head(11, 2)), seen.otherwise(&head(12, 9))), (None, None));
         seen.tell(head(11, 2));
-        assert_eq!(seen.newest(), Some(head(11, 2)));
-        assert!(!seen.contradicts(&head(11, 9)));
+        assert_eq!((seen.newest(), seen.otherwise(&head(11, 9))), (Some(head(11, 2)), None));
     }
 
     #[test]
@@ -76,8 +81,18 @@ mod tests {
         let mut seen = Seen::default();
         seen.see(head(11, 2));
         seen.see(head(11, 9));
-        assert!(seen.contradicts(&head(11, 9)));
-        seen.forget_ahead();
+        assert_eq!(seen.otherwise(&head(11, 9)), Some(head(11, 2)));
+        seen.looked_for(&head(11, 9));
+        assert_eq!(seen.newest(), None);
+    }
+
+    #[test]
+    fn what_was_committed_after_the_look_is_looked_for_still_unless_the_history_is_another() {
+        let mut seen = Seen::default();
+        seen.see(head(12, 2));
+        seen.looked_for(&head(11, 1));
+        assert_eq!(seen.newest(), Some(head(12, 2)));
+        seen.looked_for(&Head { epoch: Uuid::max(), ..head(11, 1) });
         assert_eq!(seen.newest(), None);
     }
 

@@ -192,6 +192,11 @@ async fn nothing_is_changed_in_a_history_that_lacks_what_was_told(db: &Database)
     store.has_told(Head { epoch: Uid::from_bytes([5; 16]).into(), ..end });
     assert_eq!(refused(store.deactivate_key(&deactivate, &key_name("a"), "").await), Reason::StoreUnavailable);
     assert_eq!(store.head().await.unwrap(), end);
+    // Nor does it help that the end itself was seen meanwhile.
+    store.has_told(Head { revision: Revision(1), chain: [7; 32], ..end });
+    store.has_seen(end);
+    assert_eq!(store.newest_seen(), Some(end));
+    assert_eq!(refused(store.deactivate_key(&deactivate, &key_name("a"), "").await), Reason::StoreUnavailable);
     store.has_told(end);
     store.activate_key(&activate, &key_name("a"), "").await.unwrap();
     // What was told is not the end any more, but in the log.
@@ -223,7 +228,9 @@ async fn nothing_is_changed_in_a_history_that_lacks_what_was_committed(db: &Data
     let lost = Head { revision: before.revision.next(), chain: [7; 32], ..before };
     store.has_seen(lost);
     assert_eq!(store.newest_seen(), Some(lost));
-    assert!(store.has_seen_otherwise(&Head { chain: [8; 32], ..lost }) && !store.has_seen_otherwise(&lost));
+    assert_eq!(store.seen_otherwise(&Head { chain: [8; 32], ..lost }), Some(lost));
+    assert_eq!(store.seen_otherwise(&lost), None);
+    assert_eq!(refused(store.head_of_told_history().await), Reason::StoreUnavailable);
     let deactivate = to_deactivate_key("root", "6666");
     assert_eq!(refused(store.deactivate_key(&deactivate, &key_name("a"), "").await), Reason::StoreUnavailable);
     // Looked for, it is gone; what was told is not.

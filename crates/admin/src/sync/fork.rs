@@ -74,8 +74,16 @@ impl Publisher {
             return Ok(());
         }
         let seen: Vec<_> = suspicion.into_iter().chain(self.store().newest_seen()).collect();
-        let refused = self.refused();
+        let (bearing, _) = answered(self.store().bearing(&own)).await?;
+        let lost = bearing != Bearing::Continues;
+        // All keys are looked through for that.
+        let refused = if lost { self.refused() } else { Vec::new() };
         let mended = answered(self.store().mend_history(&seen, &own, &refused)).await?;
+        if mended.own_is_gone && !lost {
+            // It has changed between two questions: asked again, with what this admin knows.
+            self.lock().doubt();
+            return Err(Error::history_changed());
+        }
         self.lock().suspicion = None;
         if mended.minted {
             tracing::error!(
@@ -104,6 +112,7 @@ impl Publisher {
         let mut state = self.lock();
         state.forked = false;
         state.loads += 1;
+        state.note_applied();
         drop(state);
         self.listen_again().notify_one();
         self.beat_now().notify_one();

@@ -141,10 +141,17 @@ impl Publisher {
     /// which must be in the database's history.
     fn beaten(&self, sent: Instant, epoch: Uid, known: &Head, pulse: Pulse, policy: &Policy) -> Vec<AdminNode> {
         let now = self.clock().now();
-        let forked = contradicts(&pulse.head, known);
         let mut state = self.lock();
         if state.epoch != epoch {
             // Asked in one history, answered in another.
+            return Vec::new();
+        }
+        // What was published meanwhile may be beyond what the heartbeat found, and must have come by it.
+        let passed = (pulse.head.revision <= state.revision).then(|| state.place_at(pulse.head.revision));
+        let forked =
+            contradicts(&pulse.head, known) || passed.flatten().is_some_and(|passed| passed.chain != pulse.head.chain);
+        if passed == Some(None) && pulse.head != *known {
+            // Too long ago to tell.
             return Vec::new();
         }
         let behind = forked || state.revision < pulse.head.revision;

@@ -263,7 +263,8 @@ impl Publisher {
         let (mut sound, mut entered) = (true, false);
         for change in changes {
             let place = Head { revision: change.revision, chain: change.chain, ..state.known() };
-            if self.store.has_seen_otherwise(&place) {
+            if let Some(seen) = self.store.seen_otherwise(&place) {
+                state.suspicion = Some(seen);
                 state.doubt();
                 sound = false;
                 break;

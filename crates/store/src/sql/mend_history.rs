@@ -67,8 +67,7 @@ impl Store {
     /// `STORE_UNAVAILABLE`; `INTERNAL` when the log's end was made by somebody else.
     pub async fn mend_history(&self, seen: &[Head], own: &Head, refused: &[WithheldToken]) -> Result<Mended, Error> {
         let mended = retry!(self.mend_history_once(seen, own, refused))?;
-        // Whatever of it is not in the log is in another history now.
-        self.seen().forget_ahead();
+        self.seen().looked_for(&mended.head);
         Ok(mended)
     }
 
@@ -97,12 +96,15 @@ impl Store {
     /// Refuses a history that lacks what this process knows to be in the log: what is done in it would be waited for in
     /// the other one, and so in vain.
     pub(crate) async fn check_history(&self, db: &impl ConnectionTrait, head: &Head) -> Result<(), TxError> {
-        let Some(seen) = self.newest_seen() else { return Ok(()) };
-        // Mostly it is the end itself, which costs no question.
-        if seen == *head || (seen.epoch == head.epoch && is_in_log(db, &seen).await?) {
-            return Ok(());
+        // Both: what was seen since may be of another history than what was told.
+        for place in self.told().into_iter().chain(self.newest_seen()) {
+            // Mostly it is the end itself, which costs no question.
+            let is_there = place == *head || (place.epoch == head.epoch && is_in_log(db, &place).await?);
+            if !is_there {
+                return Err(Error::history_changed().into());
+            }
         }
-        Err(Error::history_changed().into())
+        Ok(())
     }
 
     /// The same for whoever only reads.
