@@ -11,7 +11,7 @@ use super::database::{Database, FINGERPRINT, Plain};
 use super::forks::fork;
 use super::{
     create_key, create_member, create_project, deactivate_key, digest, head, key_draft, key_name, member_id, mint,
-    on_all, on_durable, on_platform, on_project, refused, to_create_key, to_create_member,
+    on_all, on_durable, on_platform, on_project, refused, to_create_key, to_create_member, to_deactivate_key,
 };
 
 on_all! {
@@ -441,7 +441,12 @@ async fn a_rewind_of_log_and_rows_together_shows_by_a_noted_head_only(db: &Datab
     let found = store.verify_log(Some(noted)).await.unwrap();
     assert_eq!(found.finding_count, 1);
     assert!(found.findings[0].problem.contains("ends before the head"), "{:?}", found.findings);
-    // And one that goes on from there is another history.
+    // Whoever has made the changes that are gone makes no more. One that starts now knows no better, and what goes on from
+    // there is another history.
+    let deactivate = to_deactivate_key("root", "6666");
+    assert_eq!(refused(store.deactivate_key(&deactivate, &key_name("d"), "").await), Reason::StoreUnavailable);
+    store.close().await;
+    let store = db.open().await;
     deactivate_key(&store, &key_name("d")).await;
     let found = store.verify_log(Some(noted)).await.unwrap();
     assert!(found.findings[0].problem.contains("another history"), "{:?}", found.findings);
