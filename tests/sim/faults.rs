@@ -10,9 +10,9 @@ use turmoil::Sim;
 
 use crate::database::Way;
 use crate::mutant::Mutant;
-use crate::simulation::{QUICKEST, SLOWEST};
+use crate::simulation::{CALM, QUICKEST, SLOWEST};
 use crate::time::STEP;
-use crate::world::{RATE_ERROR, VALIDATORS, World};
+use crate::world::{ADMINS, RATE_ERROR, VALIDATORS, World};
 
 pub(crate) const OPERATOR: &str = "operator";
 pub(crate) const GATEWAY: &str = "gateway";
@@ -116,7 +116,7 @@ impl Faults {
     }
 
     fn admin(&mut self) -> usize {
-        self.random.random_range(0..self.world.admins)
+        self.random.random_range(0..ADMINS)
     }
 
     fn machine(&mut self) -> String {
@@ -124,7 +124,7 @@ impl Faults {
     }
 
     fn admins(&self) -> impl Iterator<Item = String> + use<> {
-        (0..self.world.admins).map(|admin| format!("admin-{admin}"))
+        (0..ADMINS).map(|admin| format!("admin-{admin}"))
     }
 
     /// Every link of a machine.
@@ -305,8 +305,8 @@ impl Faults {
             sim.hold(a.as_str(), b.as_str());
         }
         if let Some(way) = self.way_of(&machine) {
-            way.stall_until(until);
-            way.mute_until(until);
+            way.stall_until(until.min(CALM));
+            way.mute_until(until.min(CALM));
         }
         self.is_troubled(&machine, now, until);
         self.note(now, kind, &format!("{machine} until {:.3}", until.as_secs_f64()));
@@ -360,11 +360,13 @@ impl Faults {
 
     fn trouble_database(&mut self, now: Duration) {
         // Of one admin, or of all.
-        let which = if self.random.random_bool(0.5) { vec![self.admin()] } else { (0..self.world.admins).collect() };
+        let which = if self.random.random_bool(0.5) { vec![self.admin()] } else { (0..ADMINS).collect() };
         let until = now + self.seconds(0.05..1.8);
         let kinds = ["store stall", "store refusal", "late reply", "lost reply", "late reads"];
         let kind = kinds[self.random.random_range(0..kinds.len())];
         let until = if kind == "late reads" { now + self.seconds(1.0..3.5) } else { until };
+        // What is calm then is the database, too.
+        let until = until.min(CALM);
         for admin in &which {
             let way = &self.world.ways[*admin];
             match kind {

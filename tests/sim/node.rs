@@ -11,7 +11,7 @@ use keyward_token::{Keyring, TokenFormat};
 use keyward_validator::{Places, Role, Upstream};
 
 use crate::net::{PORT, connector, incoming};
-use crate::world::World;
+use crate::world::{ADMINS, World};
 
 /// How long a process waits until it tries to start again.
 const RESTART: Duration = Duration::from_millis(100);
@@ -50,7 +50,7 @@ async fn admin_once(world: &Arc<World>, index: usize) -> anyhow::Result<()> {
 /// A validator, until it is told to leave.
 pub(crate) async fn validator(world: Arc<World>, index: usize) -> turmoil::Result {
     let credential = world.credential().await;
-    let admins = (0..world.admins).map(|admin| format!("http://admin-{admin}:{PORT}").parse());
+    let admins = (0..ADMINS).map(|admin| format!("http://admin-{admin}:{PORT}").parse());
     let upstream = Upstream::Remote {
         admins: admins.collect::<Result<_, _>>()?,
         authorization: bearer(&credential).ok_or("no header can hold the credential")?,

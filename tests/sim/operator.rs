@@ -22,7 +22,7 @@ use crate::history::{Change, Done, Key, Kind, Try, UNKNOWN_REVISION};
 use crate::mutant::Mutant;
 use crate::net::{PORT, connector};
 use crate::time;
-use crate::world::World;
+use crate::world::{ADMINS, World};
 
 /// The project that all keys belong to.
 const PROJECT: &str = "6666";
@@ -74,9 +74,9 @@ impl Desk {
         };
         Self {
             world: Arc::clone(world),
-            endpoints: (0..world.admins).map(endpoint).collect(),
+            endpoints: (0..ADMINS).map(endpoint).collect(),
             authorization: bearer(&world.root).unwrap(),
-            channels: Arc::new(tokio::sync::Mutex::new(vec![None; world.admins])),
+            channels: Arc::new(tokio::sync::Mutex::new(vec![None; ADMINS])),
         }
     }
 
@@ -196,7 +196,7 @@ impl Operator {
     /// Creates a key: tries names until one call succeeds.
     async fn create(&mut self, round: u32) -> Option<usize> {
         for attempt in 0.. {
-            let admin = self.random.random_range(0..self.world.admins);
+            let admin = self.random.random_range(0..ADMINS);
             let begun = time::now();
             let request = CreateKeyRequest {
                 parent: format!("projects/{PROJECT}"),
@@ -231,7 +231,7 @@ impl Operator {
         };
         self.world.history().keys[key].changes.push(Change { kind, begun: time::now(), done: None });
         loop {
-            let admin = self.random.random_range(0..self.world.admins);
+            let admin = self.random.random_range(0..ADMINS);
             let patience = if self.random.random_bool(0.2) { IMPATIENCE } else { PATIENCE };
             self.world.note(&format!("{kind:?} {name} at admin-{admin}"));
             let (begun, before) = (time::now(), self.shown_by(admin));

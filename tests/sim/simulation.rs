@@ -12,14 +12,14 @@ use crate::checker::{Report, check};
 use crate::faults::{Faults, GATEWAY, OPERATOR};
 use crate::mutant::Mutant;
 use crate::time::STEP;
-use crate::world::{VALIDATORS, World};
+use crate::world::{ADMINS, VALIDATORS, World};
 use crate::{gateway, node, operator};
 
 /// When everybody is up and has something to lose.
 const FIRST_FAULT: Duration = Duration::from_millis(1_500);
 
 /// No faults from then on: what was begun can end.
-const CALM: Duration = Duration::from_millis(20_500);
+pub(crate) const CALM: Duration = Duration::from_millis(20_500);
 
 /// How long a simulation is.
 pub(crate) const LENGTH: Duration = Duration::from_secs(24);
@@ -82,7 +82,7 @@ fn build<'a>(world: &Arc<World>) -> Sim<'a> {
         .tcp_capacity(1_024)
         .enable_random_order()
         .build();
-    for index in 0..world.admins {
+    for index in 0..ADMINS {
         let world = Arc::clone(world);
         sim.host(format!("admin-{index}"), move || node::admin(Arc::clone(&world), index));
     }

@@ -21,6 +21,8 @@ use crate::time::{self, MachineClock};
 /// D.
 pub(crate) const LEASE: Duration = Duration::from_secs(1);
 
+pub(crate) const ADMINS: usize = 3;
+
 pub(crate) const VALIDATORS: usize = 6;
 
 /// How far clocks are off, at most.
@@ -29,7 +31,6 @@ pub(crate) const RATE_ERROR: f64 = 0.1;
 /// One simulation.
 pub(crate) struct World {
     pub(crate) mutant: Mutant,
-    pub(crate) admins: usize,
     pub(crate) seed: u64,
     pub(crate) database: Database,
     pub(crate) store: Store,
@@ -49,8 +50,6 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64, mutant: Mutant, loud: bool) -> Arc<Self> {
         let mut random = StdRng::seed_from_u64(seed);
-        // A few alone: then a change need not wait for leases of others.
-        let admins = if seed.is_multiple_of(16) { 1 } else { 3 };
         let format = TokenFormat::default();
         let keyring = Keyring::generate().unwrap();
         let root = Token::generate(&format, TokenKind::Member).unwrap();
@@ -68,15 +67,14 @@ impl World {
         let validator_rate = (mutant == Mutant::SlowClocks).then_some(0.5);
         Arc::new(Self {
             mutant,
-            admins,
             seed,
-            ways: (0..admins).map(|_| Way::to(&database)).collect(),
+            ways: (0..ADMINS).map(|_| Way::to(&database)).collect(),
             database,
             store,
             keyring: text,
             root: root_text,
             peer: peer_text,
-            admin_clocks: (0..admins).map(|_| clock(admin_rate)).collect(),
+            admin_clocks: (0..ADMINS).map(|_| clock(admin_rate)).collect(),
             validator_clocks: (0..VALIDATORS).map(|_| clock(validator_rate)).collect(),
             history: Mutex::new(History::new(loud)),
             lives: Default::default(),
