@@ -41,7 +41,7 @@ impl Publisher {
     pub(crate) fn is_enforced(&self, revision: Revision) -> bool {
         let mut state = self.lock();
         let (now, policy) = (self.clock().now(), *state.sessions.policy());
-        if state.forked {
+        if state.in_doubt {
             return false;
         }
         if let Some(shared) = &mut state.shared {
@@ -64,10 +64,10 @@ impl Publisher {
         self.hint();
         self.beat_now().notify_one();
         let mut moved = self.movements();
-        let loads = self.lock().loads;
+        let doubts = self.lock().doubts;
         loop {
             moved.borrow_and_update();
-            let (mut outcome, look_again) = self.look(revision, &mut barrier, loads);
+            let (mut outcome, look_again) = self.look(revision, &mut barrier, doubts);
             if outcome.missing > 0 {
                 // By the newest listing there is; who is found in one from after the commit only, is asked then.
                 self.ask_others(revision, &mut asking);
@@ -140,7 +140,7 @@ impl Publisher {
     /// How far the validators of that life have come, if this is it and the place may be in its history.
     fn look_for(&self, life: Uid, place: &Head) -> Option<(FenceOutcome, Duration)> {
         let state = self.lock();
-        let lives = !state.forked && state.shared.as_ref().is_some_and(|shared| shared.incarnation == life);
+        let lives = !state.in_doubt && state.shared.as_ref().is_some_and(|shared| shared.incarnation == life);
         let follows = if state.revision < place.revision {
             state.known().epoch == place.epoch
         } else {
@@ -150,12 +150,12 @@ impl Publisher {
         (lives && follows).then(|| state.look_at_own(place.revision))
     }
 
-    /// How far a revision is enforced, and when to look again if nothing moves before. `loads`: as it was when the fence
+    /// How far a revision is enforced, and when to look again if nothing moves before. `doubts`: as it was when the fence
     /// began; the database may have lost that revision since.
-    fn look(&self, revision: Revision, barrier: &mut Barrier, loads: u64) -> (FenceOutcome, Duration) {
+    fn look(&self, revision: Revision, barrier: &mut Barrier, doubts: u64) -> (FenceOutcome, Duration) {
         let mut state = self.lock();
-        if state.forked || state.loads != loads {
-            let parted = state.loads != loads;
+        if state.in_doubt || state.doubts != doubts {
+            let parted = state.doubts != doubts;
             return (FenceOutcome { missing: 1, parted, ..FenceOutcome::default() }, LOOK);
         }
         let (own, look_again) = state.look_at_own(revision);

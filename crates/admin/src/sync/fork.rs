@@ -66,11 +66,11 @@ impl Publisher {
 
     /// Finds this admin's place in the database's history, if there is doubt about it.
     pub(super) async fn mend(&self) -> Result<(), Error> {
-        let (own, suspicion, forked) = {
+        let (own, suspicion, in_doubt) = {
             let state = self.lock();
-            (state.known(), state.suspicion, state.forked)
+            (state.known(), state.suspicion, state.in_doubt)
         };
-        if suspicion.is_none() && !forked {
+        if suspicion.is_none() && !in_doubt {
             return Ok(());
         }
         let seen: Vec<_> = suspicion.into_iter().chain(self.store().newest_seen()).collect();
@@ -97,7 +97,7 @@ impl Publisher {
         if mended.own_is_gone {
             return self.load_again(refused).await;
         }
-        if forked {
+        if in_doubt {
             self.doubt_no_more().await?;
         }
         // What has only been added to is followed.
@@ -110,8 +110,8 @@ impl Publisher {
     async fn doubt_no_more(&self) -> Result<(), Error> {
         self.store().reconnect().await?;
         let mut state = self.lock();
-        state.forked = false;
-        state.loads += 1;
+        state.in_doubt = false;
+        state.doubts += 1;
         state.note_applied();
         drop(state);
         self.listen_again().notify_one();
@@ -170,10 +170,10 @@ impl State {
     /// The database seems to lack what is known: until that is found out there is no lease any more, nobody joins, and nothing
     /// counts as enforced.
     pub(super) fn doubt(&mut self) {
-        if !self.forked {
+        if !self.in_doubt {
             tracing::warn!(revision = %self.revision, "the database seems to have lost changes; looking for them");
         }
-        self.forked = true;
+        self.in_doubt = true;
         self.forget_others();
     }
 
@@ -181,7 +181,7 @@ impl State {
     pub(super) fn enter(&mut self, epoch: keyward_domain::Uid, wait_out: Duration) {
         tracing::error!(%epoch, "the database was found to have lost changes; its history has a new epoch");
         (self.epoch, self.accepted) = (epoch, false);
-        self.loads += 1;
+        self.doubts += 1;
         self.forget_others();
         self.expel_all();
         self.recent.clear();
@@ -198,8 +198,8 @@ impl State {
         (self.epoch, self.revision, self.chain) = (head.epoch.into(), head.revision, head.chain);
         self.withheld = Withheld::default();
         self.withheld.extend(withheld);
-        (self.accepted, self.forked) = (accepted, false);
-        self.loads += 1;
+        (self.accepted, self.in_doubt) = (accepted, false);
+        self.doubts += 1;
         self.forget_others();
         if let Some(shared) = &mut self.shared {
             shared.basis = Basis::new(Revision(0));

@@ -148,24 +148,24 @@ impl Publisher {
         }
         // What was published meanwhile may be beyond what the heartbeat found, and must have come by it.
         let passed = (pulse.head.revision <= state.revision).then(|| state.place_at(pulse.head.revision));
-        let forked =
+        let contradicted =
             contradicts(&pulse.head, known) || passed.flatten().is_some_and(|passed| passed.chain != pulse.head.chain);
-        if passed == Some(None) && pulse.head != *known {
+        if !contradicted && passed == Some(None) && pulse.head != *known {
             // Too long ago to tell.
             return Vec::new();
         }
-        let behind = forked || state.revision < pulse.head.revision;
+        let behind = contradicted || state.revision < pulse.head.revision;
         // Judged as of the sending: what the question takes makes the wall clock run ahead then, and never behind.
         state.wall = (pulse.time, sent);
-        if forked {
+        if contradicted {
             state.doubt();
         } else {
             // Whoever reads the log must meet it: a grant is good only behind all that was committed before the heartbeat.
             self.store().has_seen(pulse.head);
         }
-        let forked = state.forked;
+        let in_doubt = state.in_doubt;
         let Some(shared) = &mut state.shared else { return Vec::new() };
-        if !forked {
+        if !in_doubt {
             shared.beaten(sent, pulse, policy, now);
         }
         if let Some(peers) = self.peers() {

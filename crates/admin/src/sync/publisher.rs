@@ -112,8 +112,8 @@ impl Publisher {
             withheld,
             unknown: Vec::new(),
             accepted: history.accepted,
-            forked: false,
-            loads: 0,
+            in_doubt: false,
+            doubts: 0,
             suspicion: None,
             recent: VecDeque::new(),
             sessions: Sessions::new(policy, former_lives, clock.now()),
@@ -326,7 +326,7 @@ impl Publisher {
     pub(crate) fn why_no_grants(&self) -> Option<&'static str> {
         let state = self.lock();
         let now = self.clock.now();
-        if state.forked {
+        if state.in_doubt {
             return Some("the database may have lost changes that validators know; finding out");
         }
         match state.basis(now) {
@@ -367,7 +367,7 @@ impl Publisher {
     /// Begins a session for a validator that stands at `place`, if it does not want a snapshot anyway. `None`: not now.
     pub(super) fn join(&self, place: Option<&Head>, principal: Option<Principal>) -> Option<Joined> {
         let mut state = self.lock();
-        if state.forked {
+        if state.in_doubt {
             return None;
         }
         let id = SessionId(state.next_session);

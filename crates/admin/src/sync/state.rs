@@ -37,9 +37,9 @@ pub(super) struct State {
     /// Whether an owner has accepted the epoch, or it never forked.
     pub(super) accepted: bool,
     /// The database may not be the one that validators were fed from, and this admin must find out first.
-    pub(super) forked: bool,
+    pub(super) in_doubt: bool,
     /// How often there was doubt about the history: what was waited for before may not be what it was.
-    pub(super) loads: u64,
+    pub(super) doubts: u64,
     /// A place that somebody knows and the database seems not to.
     pub(super) suspicion: Option<Head>,
     pub(super) recent: VecDeque<Delta>,
@@ -93,7 +93,7 @@ impl State {
     /// It is now where this process alone writes the database. A commit that is not published yet is no trouble then, for
     /// its delta will find this lease on record, and its fence will wait for it.
     pub(super) fn basis(&self, now: Instant) -> Option<Instant> {
-        if self.forked {
+        if self.in_doubt {
             return None;
         }
         self.shared.as_ref().map_or(Some(now), |shared| shared.basis.since())
