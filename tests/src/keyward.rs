@@ -1,5 +1,6 @@
 //! Keyward's own processes.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -93,6 +94,7 @@ pub struct Serve {
     pub validator_ops: SocketAddr,
     dir: TempDir,
     arguments: Vec<String>,
+    environment: Vec<(&'static str, OsString)>,
 }
 
 impl Serve {
@@ -103,8 +105,13 @@ impl Serve {
 
     /// The same with more arguments.
     pub fn start_with(arguments: &[&str]) -> Self {
+        Self::start_in_environment(arguments, Vec::new())
+    }
+
+    /// Starts one whose process, and those that replace it, have this environment besides the test's own.
+    pub fn start_in_environment(arguments: &[&str], environment: Vec<(&'static str, OsString)>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self::start_in(dir, arguments.iter().map(|a| (*a).to_owned()).collect())
+        Self::start_in(dir, arguments.iter().map(|a| (*a).to_owned()).collect(), environment)
     }
 
     /// Starts one on a data directory in which `prepare` has put something.
@@ -113,11 +120,11 @@ impl Serve {
         let data = dir.path().join("data");
         std::fs::create_dir(&data).unwrap();
         prepare(&data);
-        Self::start_in(dir, Vec::new())
+        Self::start_in(dir, Vec::new(), Vec::new())
     }
 
-    fn start_in(dir: TempDir, arguments: Vec<String>) -> Self {
-        let mut process = spawn(dir.path(), &arguments);
+    fn start_in(dir: TempDir, arguments: Vec<String>, environment: Vec<(&'static str, OsString)>) -> Self {
+        let mut process = spawn(dir.path(), &arguments, &environment);
         process.wait_for("readiness", |p| last_event(&p.log(), "ready"));
         let at = last_event(&process.log(), "listening").expect("it listens before it is ready");
         Self {
@@ -129,6 +136,7 @@ impl Serve {
             process,
             dir,
             arguments,
+            environment,
         }
     }
 
@@ -160,7 +168,7 @@ impl Serve {
 
     /// The same with something done to the data directory in between.
     pub fn restart_on(self, crash: bool, prepare: impl FnOnce(&Path)) -> Self {
-        let Self { mut process, admin, validator, hook, dir, arguments, .. } = self;
+        let Self { mut process, admin, validator, hook, dir, arguments, environment, .. } = self;
         if crash {
             process.kill();
         } else {
@@ -173,7 +181,7 @@ impl Serve {
         let fixed = [("--admin-listen", admin), ("--validator-listen", validator), ("--hook-listen", hook)];
         let mut again: Vec<String> = arguments;
         again.extend(fixed.into_iter().flat_map(|(flag, at)| [flag.to_owned(), at.to_string()]));
-        Self::start_in(dir, again)
+        Self::start_in(dir, again, environment)
     }
 
     /// A command line of the operator, pointed at this one.
@@ -251,8 +259,9 @@ pub struct Validator {
     pub ops: SocketAddr,
 }
 
-fn spawn(dir: &Path, arguments: &[String]) -> Process {
+fn spawn(dir: &Path, arguments: &[String], environment: &[(&'static str, OsString)]) -> Process {
     let mut serve = command("keyward");
+    serve.envs(environment.iter().cloned());
     serve.arg("serve").arg("--data-dir").arg(dir.join("data"));
     let listeners =
         ["--admin-listen", "--validator-listen", "--hook-listen", "--admin-ops-listen", "--validator-ops-listen"];

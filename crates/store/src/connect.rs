@@ -18,6 +18,7 @@ use crate::seen::Seen;
 use crate::sql::head::Head;
 use crate::sql::sign_head::sign_head;
 use crate::write::begin;
+use crate::writer::{WriterWatch, outside_transactions};
 
 /// What a PostgreSQL session must be like, whatever the defaults of its database and role are:
 ///
@@ -77,6 +78,8 @@ pub struct Store {
     remote: Option<Arc<Remote>>,
     /// Who takes every call there; `None`: nobody needs to.
     carrier: Option<Arc<dyn Carrier>>,
+    /// SQLite: what is known of the connection that writes.
+    watch: Option<Arc<WriterWatch>>,
     pub(crate) chain_key: Arc<DigestKey>,
     shared: bool,
     seen: Arc<Mutex<Seen>>,
@@ -130,7 +133,7 @@ impl Store {
     /// See [`OpenError`].
     pub async fn in_memory(chain_key: DigestKey) -> Result<Self, OpenError> {
         let mut options = sqlite_options(Path::new(":memory:"), 1);
-        // A memory database ends with its connection, which need not be tried before it is used.
+        // A memory database ends with its connection, which need not be tried before it is used, and is never replaced.
         options.test_before_acquire(false);
         options.map_sqlx_sqlite_pool_opts(|pool| pool.idle_timeout(None).max_lifetime(None));
         let only = Database::connect(options).await?;
@@ -155,11 +158,14 @@ impl Store {
         // A link to a file that is in use is in use too.
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let lock = lock(&path)?;
-        let writer = Database::connect(sqlite_options(&path, 1)).await?;
-        let reader = Database::connect(sqlite_options(&path, 4)).await?;
+        let watch = Arc::new(WriterWatch::default());
+        let writer = Database::connect(writer_options(&path, &watch)).await?;
+        let mut readers = sqlite_options(&path, 4);
+        readers.map_sqlx_sqlite_pool_opts(outside_transactions);
+        let reader = Database::connect(readers).await?;
         let pulse = writer.clone();
         let mut store = Self::over(Connections { writer, reader, pulse }, chain_key);
-        store._lock = Some(Arc::new(lock));
+        (store.watch, store._lock) = (Some(watch), Some(Arc::new(lock)));
         Ok(store)
     }
 
@@ -169,6 +175,7 @@ impl Store {
             connections,
             remote: None,
             carrier: None,
+            watch: None,
             chain_key: Arc::new(chain_key),
             shared: false,
             seen: Arc::default(),
@@ -182,7 +189,8 @@ impl Store {
         let mut options = ConnectOptions::new(url);
         options.acquire_timeout(Duration::from_secs(5)).sqlx_logging(false);
         options.map_sqlx_postgres_pool_opts(|pool| {
-            pool.after_connect(|connection, _| Box::pin(async { connection.execute(SESSION).await.map(drop) }))
+            outside_transactions(pool)
+                .after_connect(|connection, _| Box::pin(async { connection.execute(SESSION).await.map(drop) }))
         });
         // At once, so that what is wrong with the URL is told now.
         let connections = Connections::to(&options).await?;
@@ -240,7 +248,7 @@ impl Store {
     }
 
     pub(crate) fn writer(&self) -> Connection {
-        self.way(self.connections().writer)
+        Connection { watch: self.watch.clone(), ..self.way(self.connections().writer) }
     }
 
     pub(crate) fn reader(&self) -> Connection {
@@ -248,11 +256,11 @@ impl Store {
     }
 
     pub(crate) fn pulse(&self) -> Connection {
-        self.way(self.connections().pulse)
+        Connection { watch: self.watch.clone(), ..self.way(self.connections().pulse) }
     }
 
     fn way(&self, direct: DatabaseConnection) -> Connection {
-        Connection { direct, carrier: self.carrier.clone() }
+        Connection { direct, carrier: self.carrier.clone(), watch: None }
     }
 
     /// One transaction, so that a start that is cut short leaves nothing half made.
@@ -306,6 +314,14 @@ impl Connections {
         // One beats, one listens; one is to spare, for when either is being replaced.
         Ok(Self { writer, reader, pulse: Database::connect(pool(3)).await? })
     }
+}
+
+/// One connection, so that writers queue for it and not on a busy database.
+fn writer_options(path: &Path, watch: &Arc<WriterWatch>) -> ConnectOptions {
+    let mut options = sqlite_options(path, 1);
+    let watch = Arc::clone(watch);
+    options.map_sqlx_sqlite_pool_opts(move |pool| watch.over(pool));
+    options
 }
 
 fn sqlite_options(path: &Path, connections: u32) -> ConnectOptions {

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sea_orm::{
@@ -9,6 +10,8 @@ use sea_orm::{
     Statement, TransactionOptions, TransactionTrait,
 };
 use sea_orm_migration::async_trait::async_trait;
+
+use crate::writer::WriterWatch;
 
 /// Something to do that may take a while.
 pub type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -46,14 +49,21 @@ pub trait Carrier: std::fmt::Debug + Send + Sync {
 pub(crate) struct Connection {
     pub(crate) direct: DatabaseConnection,
     pub(crate) carrier: Option<Arc<dyn Carrier>>,
+    /// SQLite's writer: what is known of its one connection.
+    pub(crate) watch: Option<Arc<WriterWatch>>,
 }
 
-/// A transaction on it; dropped before its commit, it was none.
+/// A transaction. Dropped before its commit, it is rolled back.
 #[derive(Debug)]
 pub(crate) struct Transaction {
     /// Taken by the commit.
     direct: Option<Arc<DatabaseTransaction>>,
     carrier: Option<Arc<dyn Carrier>>,
+    watch: Option<Arc<WriterWatch>>,
+    /// Set when a statement fails. The transaction takes no further statement and no commit from then on: SQLite may have
+    /// rolled it back, so that what follows would be committed statement by statement; and PostgreSQL answers the COMMIT
+    /// of a failed transaction with a rollback and no error.
+    failed: AtomicBool,
 }
 
 /// Has a step taken by the carrier.
@@ -90,7 +100,29 @@ impl Connection {
                 begun.unwrap_or_else(|error| Err(DbErr::Custom(format!("cannot begin a transaction: {error}"))))?
             }
         };
-        Ok(Transaction { direct: Some(Arc::new(direct)), carrier: self.carrier.clone() })
+        Ok(Transaction {
+            direct: Some(Arc::new(direct)),
+            carrier: self.carrier.clone(),
+            watch: self.watch.clone(),
+            failed: AtomicBool::new(false),
+        })
+    }
+
+    /// Runs one statement on its own.
+    async fn run<T, W>(&self, statement: impl FnOnce(DatabaseConnection) -> W + Send) -> Result<T, DbErr>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, DbErr>> + Send + 'static,
+    {
+        let work = statement(self.direct.clone());
+        let done = match &self.carrier {
+            Some(carrier) => carried(carrier, Step::Single, work).await,
+            None => work.await,
+        };
+        if let (Err(_), Some(watch)) = (&done, &self.watch) {
+            watch.failed();
+        }
+        done
     }
 }
 
@@ -101,45 +133,82 @@ impl ConnectionTrait for Connection {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        let Some(carrier) = &self.carrier else { return self.direct.execute_raw(statement).await };
-        let direct = self.direct.clone();
-        carried(carrier, Step::Single, async move { direct.execute_raw(statement).await }).await
+        self.run(|direct| async move { direct.execute_raw(statement).await }).await
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        let Some(carrier) = &self.carrier else { return self.direct.execute_unprepared(sql).await };
-        let (direct, sql) = (self.direct.clone(), sql.to_owned());
-        carried(carrier, Step::Single, async move { direct.execute_unprepared(&sql).await }).await
+        let sql = sql.to_owned();
+        self.run(|direct| async move { direct.execute_unprepared(&sql).await }).await
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        let Some(carrier) = &self.carrier else { return self.direct.query_one_raw(statement).await };
-        let direct = self.direct.clone();
-        carried(carrier, Step::Single, async move { direct.query_one_raw(statement).await }).await
+        self.run(|direct| async move { direct.query_one_raw(statement).await }).await
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        let Some(carrier) = &self.carrier else { return self.direct.query_all_raw(statement).await };
-        let direct = self.direct.clone();
-        carried(carrier, Step::Single, async move { direct.query_all_raw(statement).await }).await
+        self.run(|direct| async move { direct.query_all_raw(statement).await }).await
     }
 }
 
 // === impl Transaction ===
 
 impl Transaction {
+    /// Commits. `Ok` means that the database has committed: with SQLite its own count of commits is asked too, because a
+    /// driver that has lost track of its transactions sends a RELEASE instead of a COMMIT, and reports success.
     pub(crate) async fn commit(mut self) -> Result<(), DbErr> {
+        self.direct()?;
         // Only ever shared with a step, and every step is over.
         let direct = self.direct.take().and_then(Arc::into_inner);
         let Some(direct) = direct else { return Err(DbErr::Custom("the transaction is in use".to_owned())) };
-        match &self.carrier {
+        // The writer has one connection, and this transaction holds it: no other commit can be counted in between.
+        let counted = self.watch.as_ref().map(|watch| watch.commits());
+        let committed = match &self.carrier {
             Some(carrier) => carried(carrier, Step::Commit, direct.commit()).await,
             None => direct.commit().await,
-        }
+        };
+        let committed = committed.and_then(|()| match &self.watch {
+            Some(watch) if counted == Some(watch.commits()) => {
+                Err(DbErr::Custom("SQLite answered COMMIT and committed nothing".to_owned()))
+            }
+            _ => Ok(()),
+        });
+        self.noted(committed)
     }
 
+    /// The transaction as the driver has it.
+    ///
+    /// # Errors
+    /// It is over, or a statement of it has failed.
     pub(crate) fn direct(&self) -> Result<&Arc<DatabaseTransaction>, DbErr> {
+        if self.failed.load(Ordering::Relaxed) {
+            return Err(DbErr::Custom("a statement of this transaction has failed".to_owned()));
+        }
         self.direct.as_ref().ok_or_else(|| DbErr::Custom("the transaction is over".to_owned()))
+    }
+
+    /// Takes note of a failure, so that neither this transaction nor SQLite's connection is used again.
+    fn noted<T>(&self, result: Result<T, DbErr>) -> Result<T, DbErr> {
+        if result.is_err() {
+            self.failed.store(true, Ordering::Relaxed);
+            if let Some(watch) = &self.watch {
+                watch.failed();
+            }
+        }
+        result
+    }
+
+    /// Runs one statement of the transaction.
+    async fn run<T, W>(&self, statement: impl FnOnce(Arc<DatabaseTransaction>) -> W + Send) -> Result<T, DbErr>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, DbErr>> + Send + 'static,
+    {
+        let work = statement(Arc::clone(self.direct()?));
+        let done = match &self.carrier {
+            Some(carrier) => carried(carrier, Step::Within, work).await,
+            None => work.await,
+        };
+        self.noted(done)
     }
 }
 
@@ -159,30 +228,19 @@ impl ConnectionTrait for Transaction {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        let direct = self.direct()?;
-        let Some(carrier) = &self.carrier else { return direct.execute_raw(statement).await };
-        let direct = Arc::clone(direct);
-        carried(carrier, Step::Within, async move { direct.execute_raw(statement).await }).await
+        self.run(|direct| async move { direct.execute_raw(statement).await }).await
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        let direct = self.direct()?;
-        let Some(carrier) = &self.carrier else { return direct.execute_unprepared(sql).await };
-        let (direct, sql) = (Arc::clone(direct), sql.to_owned());
-        carried(carrier, Step::Within, async move { direct.execute_unprepared(&sql).await }).await
+        let sql = sql.to_owned();
+        self.run(|direct| async move { direct.execute_unprepared(&sql).await }).await
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        let direct = self.direct()?;
-        let Some(carrier) = &self.carrier else { return direct.query_one_raw(statement).await };
-        let direct = Arc::clone(direct);
-        carried(carrier, Step::Within, async move { direct.query_one_raw(statement).await }).await
+        self.run(|direct| async move { direct.query_one_raw(statement).await }).await
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        let direct = self.direct()?;
-        let Some(carrier) = &self.carrier else { return direct.query_all_raw(statement).await };
-        let direct = Arc::clone(direct);
-        carried(carrier, Step::Within, async move { direct.query_all_raw(statement).await }).await
+        self.run(|direct| async move { direct.query_all_raw(statement).await }).await
     }
 }

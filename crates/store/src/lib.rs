@@ -10,6 +10,7 @@ mod seen;
 mod sql;
 mod verify;
 mod write;
+mod writer;
 
 pub use connect::{OpenError, Store};
 pub use connection::{Carrier, Step, Work};

@@ -1,0 +1,147 @@
+//! SQLite on a disk that fails: what was acknowledged is there, and the service recovers by itself.
+
+use std::time::Duration;
+
+use keyward_proto::admin::{GrantRoleRequest, Role, VerifyLogRequest};
+use keyward_proto::validate::Verdict;
+use keyward_tests::client::{Admin, Asker, on_platform, reason};
+use keyward_tests::disk::{Disk, EIO, ENOSPC};
+use keyward_tests::keyward::Serve;
+use keyward_tests::report;
+
+use crate::changes::{Change, Effect, METHODS, PROJECT};
+use crate::durable::Committed;
+
+/// A `serve` on a disk that can fail, with what a test needs to look at it.
+struct World {
+    serve: Serve,
+    admin: Admin,
+    asker: Asker,
+    committed: Committed,
+}
+
+impl World {
+    async fn over(disk: &Disk) -> Self {
+        let serve = Serve::start_in_environment(&[], disk.environment());
+        let world = Self::of(serve).await;
+        world.admin.create_project(PROJECT).await.unwrap();
+        world.admin.create_key(PROJECT, "updated").await.unwrap();
+        let support = GrantRoleRequest { name: "members/root".to_owned(), role: Some(on_platform(Role::Support)) };
+        world.admin.members.clone().grant_role(support).await.unwrap();
+        world
+    }
+
+    async fn of(serve: Serve) -> Self {
+        let admin = Admin::connect(serve.admin, &serve.root()).await;
+        let asker = Asker::connect(serve.validator).await;
+        let committed = Committed::of(&serve.data_dir().join("keyward.db")).await;
+        Self { serve, admin, asker, committed }
+    }
+
+    /// Checks that what a call has acknowledged is durable: an entry after `before`, seen by another connection, and
+    /// what validators say.
+    async fn check(&mut self, effect: &Effect, before: i64, what: &str) {
+        let resources = self.committed.resources_after(before).await;
+        assert!(resources.contains(&effect.resource), "{what}: acknowledged {effect:?}, committed {resources:?}");
+        if let Some((token, verdict)) = &effect.token {
+            assert_eq!(self.asker.verdict(token).await, *verdict, "{what}");
+        }
+    }
+
+    /// Ends the process by SIGKILL, starts it again, and checks everything that was acknowledged.
+    async fn check_after_crash(self, acknowledged: &[(Effect, i64)]) {
+        let mut world = Self::of(self.serve.restart(true)).await;
+        for (effect, before) in acknowledged {
+            world.check(effect, *before, "after a crash").await;
+        }
+        let verified = world.admin.audit.clone().verify_log(VerifyLogRequest::default()).await.unwrap().into_inner();
+        assert!(verified.intact, "{verified:?}");
+    }
+}
+
+/// How the disk fails.
+struct Fault {
+    name: &'static str,
+    writes: u64,
+    error: u64,
+}
+
+const FAULTS: [Fault; 2] = [
+    Fault { name: "full from there on", writes: u64::MAX, error: ENOSPC },
+    Fault { name: "one I/O error", writes: 1, error: EIO },
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_is_durable_once_acknowledged_wherever_in_it_the_disk_fails() {
+    let disk = Disk::under("/data/keyward.db");
+    let mut world = World::over(&disk).await;
+    let mut acknowledged = Vec::new();
+    let (mut all, mut refused) = (0, 0);
+    for method in METHODS {
+        for fault in &FAULTS {
+            let mut positions = 0;
+            for n in 1.. {
+                let what = format!("{method}, {}, write {n}", fault.name);
+                let id = format!("t{all}_{n}").replace('_', "x");
+                let change = Change::prepare(method, &world.admin, id).await.expect(&what);
+                let before = world.committed.revision().await;
+                disk.fail(n, fault.writes, fault.error);
+                let first = change.call(&world.admin).await;
+                let failed = disk.work();
+                let effect = match first {
+                    Ok(effect) => effect,
+                    Err(status) => {
+                        refused += 1;
+                        assert_eq!(reason(&status), "STORE_UNAVAILABLE", "{what}: {status:?}");
+                        // With a disk that works, the first try succeeds: nothing has to be restarted.
+                        change.call(&world.admin).await.expect(&what)
+                    }
+                };
+                world.check(&effect, before, &what).await;
+                acknowledged.push((effect, before));
+                if failed == 0 {
+                    break;
+                }
+                positions += 1;
+                all += 1;
+            }
+            report::line(&format!("{method:18} {:20} {positions:3} write positions", fault.name));
+            assert!(positions > 3, "{method} does not write to the disk");
+        }
+    }
+    report::line(&format!("faults at {all} write positions: {refused} calls refused, 0 acknowledged changes lost"));
+    world.check_after_crash(&acknowledged).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scheduled_deactivation_that_meets_a_full_disk_happens_once_there_is_room() {
+    let disk = Disk::under("/data/keyward.db");
+    let mut world = World::over(&disk).await;
+    let old = world.admin.create_key(PROJECT, "old").await.unwrap().token;
+    let request = keyward_proto::admin::RotateKeyRequest {
+        name: format!("projects/{PROJECT}/keys/old"),
+        new_key_id: "new".to_owned(),
+        deactivate_old_after: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
+        request_id: String::new(),
+    };
+    world.admin.keys.clone().rotate_key(request).await.unwrap();
+    let before = world.committed.revision().await;
+    disk.fail(1, u64::MAX, ENOSPC);
+    let failed = async {
+        while !world.serve.process.log().contains("cannot deactivate on schedule") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), failed).await.expect("the schedule comes due");
+    assert_eq!(world.committed.revision().await, before);
+    assert!(disk.work() > 0);
+    let deactivated = async {
+        while world.asker.verdict(&old).await != Verdict::Deactivated {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), deactivated).await.expect("the schedule is carried out");
+    let effect = Effect { resource: format!("projects/{PROJECT}/keys/old"), token: Some((old, Verdict::Deactivated)) };
+    world.check(&effect, before, "the schedule").await;
+    world.check_after_crash(&[(effect, before)]).await;
+}
