@@ -4,4 +4,5 @@
 
 mod changes;
 mod durable;
+mod log;
 mod sqlite;

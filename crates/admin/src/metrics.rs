@@ -60,6 +60,7 @@ impl Metrics {
         registry.register("unaccepted_epoch", help, metrics.unaccepted_epoch.clone());
         let help = "Tokens that are refused because they were before the history forked";
         registry.register("withheld_tokens", help, metrics.withheld_tokens.clone());
+        keyward_runtime::telemetry::register(&mut registry);
         (metrics, Arc::new(registry))
     }
 

@@ -7,6 +7,7 @@ mod serve;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use keyward_runtime::report::report;
 use keyward_runtime::telemetry::{self, LogFormat};
 
 /// API keys that work the moment they are created and stop working the moment you say so.
@@ -57,7 +58,7 @@ async fn main() -> ExitCode {
     match Box::pin(run(Keyward::parse())).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            telemetry::note(format_args!("error: {}", report(&error)));
             cli::exit::code(&error)
         }
     }
@@ -67,16 +68,16 @@ async fn run(keyward: Keyward) -> anyhow::Result<()> {
     let command = keyward.command.unwrap_or_else(|| Command::Serve(serve::Options::default_from_env()));
     match command {
         Command::Serve(options) => {
-            telemetry::start(&keyward.log, keyward.log_format)?;
+            let _logging = telemetry::start(&keyward.log, keyward.log_format)?;
             Box::pin(serve::run(options.resolve()?)).await
         }
         Command::Init(init) => Box::pin(init.run()).await,
         Command::Admin(options) => {
-            telemetry::start(&keyward.log, keyward.log_format)?;
+            let _logging = telemetry::start(&keyward.log, keyward.log_format)?;
             Box::pin(admin::run(options.resolve()?)).await
         }
         Command::Validator(options) => {
-            telemetry::start(&keyward.log, keyward.log_format)?;
+            let _logging = telemetry::start(&keyward.log, keyward.log_format)?;
             Box::pin(keyward_validator::run(options.resolve()?)).await
         }
         Command::Projects(command) => command.run().await,

@@ -6,6 +6,7 @@ pub mod grpc;
 pub mod http;
 pub mod listener;
 pub mod ops;
+pub mod report;
 pub mod shutdown;
 pub mod status;
 pub mod telemetry;

@@ -1,10 +1,29 @@
 //! Logs: to stderr, as text on a terminal and as JSON elsewhere.
+//!
+//! A log line that cannot be written is lost and counted, and has no other effect: lines go through a bounded queue to a
+//! thread of their own, so neither a full disk nor a reader that has stopped reading ends or stalls a server.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::ValueEnum;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::registry::Registry;
 use serde::Deserialize;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+
+/// Most lines that wait to be written. More are lost.
+const QUEUE: usize = 8_192;
+
+/// Lines that stderr did not take.
+static UNWRITTEN: AtomicU64 = AtomicU64::new(0);
+
+/// Lines that found the queue full.
+static UNQUEUED: OnceLock<ErrorCounter> = OnceLock::new();
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, ValueEnum)]
@@ -16,18 +35,78 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging. `filter`: directives of tracing-subscriber's `EnvFilter`, as `info,keyward_admin=debug`; `format`:
-/// absent, text on a terminal and JSON elsewhere.
+/// Keeps the log running. Dropped at the end of the process, it writes the lines that still wait, for a second at most.
+#[derive(Debug)]
+pub struct Logging {
+    _worker: WorkerGuard,
+}
+
+/// Starts logging. `filter`: directives of tracing-subscriber's `EnvFilter`, such as `info,keyward_admin=debug`. `format`:
+/// if absent, text on a terminal and JSON elsewhere.
 ///
 /// # Errors
 /// A directive that cannot be read, or logging that runs already.
-pub fn start(filter: &str, format: Option<LogFormat>) -> anyhow::Result<()> {
+pub fn start(filter: &str, format: Option<LogFormat>) -> anyhow::Result<Logging> {
     let filter = EnvFilter::try_new(filter).map_err(|e| anyhow::anyhow!("log filter {filter:?}: {e}"))?;
-    let terminal = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
+    let terminal = io::stderr().is_terminal();
+    let (lines, worker) =
+        NonBlockingBuilder::default().lossy(true).buffered_lines_limit(QUEUE).thread_name("log").finish(Stderr);
+    let _ = UNQUEUED.set(lines.error_counter());
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(lines)
+        .with_ansi(terminal)
+        // It would report by `eprintln!`, which panics when stderr takes nothing.
+        .log_internal_errors(false);
     let started = match format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json }) {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
-    started.map_err(|e| anyhow::anyhow!("cannot start logging: {e}"))
+    started.map_err(|e| anyhow::anyhow!("cannot start logging: {e}"))?;
+    Ok(Logging { _worker: worker })
+}
+
+/// How many log lines this process has lost.
+pub fn lost_lines() -> u64 {
+    let unqueued = UNQUEUED.get().map_or(0, ErrorCounter::dropped_lines);
+    UNWRITTEN.load(Ordering::Relaxed) + u64::try_from(unqueued).unwrap_or(u64::MAX)
+}
+
+/// Registers the metric `log_lines_lost_total`.
+pub fn register(registry: &mut Registry) {
+    registry.register_collector(Box::new(LostLines));
+}
+
+/// Writes one line to stderr, for the operator who started the command. A stderr that takes nothing is ignored: what the
+/// command does, and its exit code, must not depend on it.
+pub fn note(text: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Writes lines to stderr, and counts those that it does not take.
+struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if io::stderr().lock().write_all(line).is_err() {
+            UNWRITTEN.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct LostLines;
+
+impl Collector for LostLines {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let counter = ConstCounter::new(lost_lines());
+        let help = "Log lines that could not be written";
+        let metric = encoder.encode_descriptor("log_lines_lost", help, None, counter.metric_type())?;
+        counter.encode(metric)
+    }
 }

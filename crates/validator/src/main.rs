@@ -1,6 +1,9 @@
 //! The validator as a binary of its own, for sidecar images: `keyward validator` without the admin and its database.
 
+use std::process::ExitCode;
+
 use clap::Parser;
+use keyward_runtime::report::report;
 use keyward_runtime::telemetry::{self, LogFormat};
 use keyward_validator::Options;
 
@@ -19,8 +22,17 @@ struct Cli {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
-    telemetry::start(&cli.log, cli.log_format)?;
+async fn main() -> ExitCode {
+    match run(Cli::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            telemetry::note(format_args!("error: {}", report(&error)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    let _logging = telemetry::start(&cli.log, cli.log_format)?;
     keyward_validator::run(cli.options.resolve()?).await
 }

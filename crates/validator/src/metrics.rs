@@ -32,6 +32,7 @@ impl Metrics {
         registry.register("validations", "Validations by verdict", family);
         registry.register("unavailable", "Validations without an answer", metrics.unavailable.clone());
         registry.register_collector(Box::new(ReplicaCollector(replica)));
+        keyward_runtime::telemetry::register(&mut registry);
         (metrics, Arc::new(registry))
     }
 

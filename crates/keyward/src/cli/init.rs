@@ -5,6 +5,8 @@ use keyward_admin::{Setup, SetupOutcome, check_lease, set_up};
 use keyward_runtime::config::{Faults, SecretText, Span, secret_or_file};
 use keyward_token::TokenFormat;
 
+use crate::cli::output::line;
+
 /// What `keyward init` is told.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Init {
@@ -44,15 +46,16 @@ impl Init {
         let outcome = set_up(url.expose(), setup, &TokenFormat::default()).await?;
         match outcome {
             SetupOutcome::Made => {
-                println!("The database is set up.");
-                println!("Its keyring is in {}: keep a copy where the database's backups are not.", keyring.display());
-                println!("The root member's credential is in {}.", root_credential.display());
+                line("The database is set up.")?;
+                let keyring = keyring.display();
+                line(&format!("Its keyring is in {keyring}: keep a copy where the database's backups are not."))?;
+                line(&format!("The root member's credential is in {}.", root_credential.display()))?;
                 if let Some(file) = peer_credential {
-                    println!("The credential of admins among themselves is in {}.", file.display());
+                    line(&format!("The credential of admins among themselves is in {}.", file.display()))?;
                 }
-                println!("Next: keyward admin --database-url … --keyring {}", keyring.display());
+                line(&format!("Next: keyward admin --database-url … --keyring {keyring}"))?;
             }
-            SetupOutcome::AlreadyThere => println!("The database was set up before, with this keyring."),
+            SetupOutcome::AlreadyThere => line("The database was set up before, with this keyring.")?,
         }
         Ok(())
     }

@@ -3,6 +3,7 @@ use keyward_proto::admin::{
     self, CreateMemberRequest, GetMemberRequest, GrantRoleRequest, IssueCredentialRequest, ListMembersRequest, Member,
     RevokeCredentialRequest, RevokeRoleRequest, RoleBinding, WhoAmIRequest,
 };
+use keyward_runtime::telemetry::note;
 
 use crate::cli::client::{ClientOptions, Session, project_name, request_id};
 use crate::cli::exit::Usage;
@@ -122,7 +123,7 @@ async fn create(session: &Session, member_id: String, member: Member) -> anyhow:
     let created = session.call(session.members().create_member(request)).await?;
     session.output.answer(&created, |created| {
         let name = created.member.clone().unwrap_or_default().name;
-        eprintln!("created {name}; its credential, shown this once, is:");
+        note(format_args!("created {name}; its credential, shown this once, is:"));
         line(&created.credential)?;
         session.output.hint("next: keep it in a file of mode 0600, and name that with --credential-file");
         Ok(())
@@ -157,7 +158,7 @@ async fn grant(args: RoleArgs) -> anyhow::Result<()> {
     let granted = session.call(session.members().grant_role(GrantRoleRequest { name, role })).await?;
     session.output.answer(&granted, |granted| {
         let member = granted.member.clone().unwrap_or_default();
-        eprintln!("{} has now: {}", member.name, roles(&member));
+        note(format_args!("{} has now: {}", member.name, roles(&member)));
         Ok(())
     })
 }
@@ -167,7 +168,7 @@ async fn revoke(args: RoleArgs) -> anyhow::Result<()> {
     let revoked = session.call(session.members().revoke_role(request)).await?;
     session.output.answer(&revoked, |revoked| {
         let member = revoked.member.clone().unwrap_or_default();
-        eprintln!("{} has now: {}", member.name, roles(&member));
+        note(format_args!("{} has now: {}", member.name, roles(&member)));
         Ok(())
     })
 }
@@ -176,7 +177,7 @@ async fn issue(session: &Session, member: &str) -> anyhow::Result<()> {
     let request = IssueCredentialRequest { name: member_name(member), request_id: request_id() };
     let issued = session.call(session.members().issue_credential(request)).await?;
     session.output.answer(&issued, |issued| {
-        eprintln!("issued {}; shown this once, it is:", issued.credential_name);
+        note(format_args!("issued {}; shown this once, it is:", issued.credential_name));
         line(&issued.credential)?;
         session.output.hint("next: when nothing uses the old one any more, keyward members revoke-credential NAME");
         Ok(())
@@ -187,7 +188,7 @@ async fn revoke_credential(session: &Session, name: String) -> anyhow::Result<()
     let request = RevokeCredentialRequest { name: name.clone() };
     let revoked = session.call(session.members().revoke_credential(request)).await?;
     session.output.answer(&revoked, |_| {
-        eprintln!("revoked {name}");
+        note(format_args!("revoked {name}"));
         Ok(())
     })
 }

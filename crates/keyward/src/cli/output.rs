@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use anyhow::Context;
 use keyward_proto::DESCRIPTOR_SET;
+use keyward_runtime::telemetry::note;
 use prost::{Message, Name};
 use prost_reflect::{DescriptorPool, DynamicMessage};
 use serde_json::Value;
@@ -48,7 +49,7 @@ impl Output {
     /// Says what people may want to do next. Scripts are not told.
     pub(super) fn hint(self, text: impl std::fmt::Display) {
         if !self.json {
-            eprintln!("{text}");
+            note(text);
         }
     }
 }

@@ -1,5 +1,6 @@
 use clap::Subcommand;
 use keyward_proto::admin::{CreateProjectRequest, GetProjectRequest, ListProjectsRequest, Project};
+use keyward_runtime::telemetry::note;
 
 use crate::cli::client::{ClientOptions, Session, project_name, request_id};
 use crate::cli::output::{instant, last_part, line};
@@ -50,7 +51,7 @@ async fn create(session: &Session, project_id: String, display_name: String) -> 
     session.output.answer(&created, |created| {
         let project = created.project.clone().unwrap_or_default();
         let key = created.default_key.clone().unwrap_or_default();
-        eprintln!("created {} with its default key {}, whose token is:", project.name, key.name);
+        note(format_args!("created {} with its default key {}, whose token is:", project.name, key.name));
         line(&created.default_token)?;
         let id = last_part(&project.name);
         session.output.hint(format!("next: keyward keys create server_prod --project {id}"));

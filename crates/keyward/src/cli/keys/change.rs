@@ -2,6 +2,7 @@
 
 use keyward_proto::admin::receipt::EnforcedBy;
 use keyward_proto::admin::{ActivateKeyRequest, DeactivateKeyRequest, Key, Receipt, UpdateKeyRequest};
+use keyward_runtime::telemetry::note;
 
 use crate::cli::client::Session;
 use crate::cli::output::{arguments, instant};
@@ -33,7 +34,7 @@ async fn update(session: &Session, key: Key, field: &str, told: impl Fn(&Key) ->
     let update_mask = Some(prost_types::FieldMask { paths: vec![field.to_owned()] });
     let done = session.call(session.keys().update_key(UpdateKeyRequest { key: Some(key), update_mask })).await?;
     session.output.answer(&done, |done| {
-        eprintln!("{}", told(&done.key.clone().unwrap_or_default()));
+        note(format_args!("{}", told(&done.key.clone().unwrap_or_default())));
         Ok(())
     })
 }
@@ -42,7 +43,7 @@ pub(super) async fn activate(session: &Session, name: String) -> anyhow::Result<
     let request = ActivateKeyRequest { name, etag: String::new() };
     let done = session.call(session.keys().activate_key(request)).await?;
     session.output.answer(&done, |done| {
-        eprintln!("{} is active, with the token that it had", done.key.clone().unwrap_or_default().name);
+        note(format_args!("{} is active, with the token that it had", done.key.clone().unwrap_or_default().name));
         Ok(())
     })
 }
@@ -52,7 +53,7 @@ pub(super) async fn deactivate(session: &Session, name: String) -> anyhow::Resul
     let done = session.call(session.keys().deactivate_key(request)).await?;
     session.output.answer(&done, |done| {
         let (key, receipt) = (done.key.clone().unwrap_or_default(), done.receipt.unwrap_or_default());
-        eprintln!("deactivated {} at revision {}: {}", key.name, receipt.revision, enforced(&receipt));
+        note(format_args!("deactivated {} at revision {}: {}", key.name, receipt.revision, enforced(&receipt)));
         session.output.hint(format!("a mistake? keyward keys activate {}", arguments(&key.name)));
         Ok(())
     })

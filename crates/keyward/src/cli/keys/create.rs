@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 use keyward_proto::admin::{CreateKeyRequest, Key, RotateDefaultKeyRequest, RotateKeyRequest};
 use keyward_runtime::config::Span;
+use keyward_runtime::telemetry::note;
 
 use super::{Platform, Scope};
 use crate::cli::client::{Session, request_id};
@@ -37,7 +38,7 @@ impl Create {
         let created = session.call(session.keys().create_key(request)).await?;
         session.output.answer(&created, |created| {
             let name = created.key.clone().unwrap_or_default().name;
-            eprintln!("created {name}, active at once; its token is:");
+            note(format_args!("created {name}, active at once; its token is:"));
             line(&created.token)?;
             session
                 .output
@@ -58,18 +59,18 @@ pub(super) async fn rotate(
     let done = session.call(session.keys().rotate_key(request)).await?;
     session.output.answer(&done, |done| {
         let (new, old) = (done.key.clone().unwrap_or_default(), done.old_key.clone().unwrap_or_default());
-        eprintln!("created {}, which replaces {}", new.name, old.name);
+        note(format_args!("created {}, which replaces {}", new.name, old.name));
         let old_arguments = arguments(&old.name);
         match old.scheduled_deactivate_time {
             Some(time) => {
-                eprintln!(
+                note(format_args!(
                     "the old key is deactivated at {}; `keyward keys keep {old_arguments}` takes that back",
                     instant(Some(time))
-                );
+                ));
             }
-            None => eprintln!("the old key stays active until `keyward keys deactivate {old_arguments}`"),
+            None => note(format_args!("the old key stays active until `keyward keys deactivate {old_arguments}`")),
         }
-        eprintln!("the new key's token is:");
+        note(format_args!("the new key's token is:"));
         line(&done.token)
     })
 }
@@ -80,12 +81,12 @@ pub(super) async fn rotate_default(session: &Session, name: String, grace: Optio
     let done = session.call(session.keys().rotate_default_key(request)).await?;
     session.output.answer(&done, |done| {
         let name = done.key.clone().unwrap_or_default().name;
-        eprintln!("{name} has a new token");
+        note(format_args!("{name} has a new token"));
         if done.token.is_empty() {
             session.output.hint(format!("next: an editor of the project: keyward keys reveal {}", arguments(&name)));
             return Ok(());
         }
-        eprintln!("shown this once, it is:");
+        note(format_args!("shown this once, it is:"));
         line(&done.token)
     })
 }

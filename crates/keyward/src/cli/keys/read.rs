@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use keyward_proto::admin::{GetKeyRequest, Key, ListKeysRequest, LookupKeyRequest, RevealTokenRequest};
+use keyward_runtime::telemetry::note;
 
 use super::state;
 use crate::cli::client::Session;
@@ -70,7 +71,7 @@ pub(super) async fn lookup(session: &Session, token_file: Option<&Path>) -> anyh
     let key = session.call(session.keys().lookup_key(LookupKeyRequest { token })).await?.key.unwrap_or_default();
     session.output.answer(&key, |key| {
         line(&key.name)?;
-        eprintln!("{}, created by {}", state(key), key.creator);
+        note(format_args!("{}, created by {}", state(key), key.creator));
         Ok(())
     })
 }
