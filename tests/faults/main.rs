@@ -2,7 +2,9 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod breaking;
 mod changes;
 mod durable;
 mod log;
+mod postgres;
 mod sqlite;

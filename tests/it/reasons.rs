@@ -166,8 +166,12 @@ async fn about_the_database(serve: &Serve, root: &Admin, seen: &mut Seen) {
     sqlx::query("UPDATE api_key SET state = 'weird' WHERE key_id = 'a'").execute(&mut database).await.unwrap();
     seen.add("INTERNAL", root.keys.clone().get_key(GetKeyRequest { name: key("a") }).await);
     sqlx::query("ALTER TABLE api_key RENAME TO gone").execute(&mut database).await.unwrap();
-    seen.add("STORE_UNAVAILABLE", root.keys.clone().get_key(GetKeyRequest { name: key("a") }).await);
+    seen.add("STORE_REFUSED", root.keys.clone().get_key(GetKeyRequest { name: key("a") }).await);
     sqlx::query("ALTER TABLE gone RENAME TO api_key").execute(&mut database).await.unwrap();
+    // Keyward waits for the lock, and not for ever.
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut database).await.unwrap();
+    seen.add("STORE_UNAVAILABLE", root.create_key("6666", "locked_out").await);
+    sqlx::query("ROLLBACK").execute(&mut database).await.unwrap();
 }
 
 /// A validator that comes just when the admin leaves.

@@ -136,6 +136,17 @@ impl Postgres {
         self.directory.path()
     }
 
+    /// Makes a program run as the server's user, which owns the program's directory from then on.
+    ///
+    /// # Panics
+    /// When the directory cannot be given to that user.
+    pub fn as_its_user(&self, command: &mut Command, directory: &Path) {
+        if let Some(user) = self.user {
+            chown(directory, Some(user), Some(user)).unwrap();
+            command.uid(user).gid(user);
+        }
+    }
+
     /// What the server wrote to its log since its first start.
     ///
     /// # Errors

@@ -53,6 +53,7 @@ pub enum Reason {
     NoLease,
     RevisionNotReached,
     StoreUnavailable,
+    StoreRefused,
     Internal,
     ShuttingDown,
     RevealDisabled,
@@ -67,7 +68,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::CredentialMissing,
         Self::CredentialInvalid,
         Self::PermissionDenied,
@@ -87,6 +88,7 @@ impl Reason {
         Self::NoLease,
         Self::RevisionNotReached,
         Self::StoreUnavailable,
+        Self::StoreRefused,
         Self::Internal,
         Self::ShuttingDown,
         Self::RevealDisabled,
@@ -121,6 +123,7 @@ impl Reason {
             Self::NoLease => "NO_LEASE",
             Self::RevisionNotReached => "REVISION_NOT_REACHED",
             Self::StoreUnavailable => "STORE_UNAVAILABLE",
+            Self::StoreRefused => "STORE_REFUSED",
             Self::Internal => "INTERNAL",
             Self::ShuttingDown => "SHUTTING_DOWN",
             Self::RevealDisabled => "REVEAL_DISABLED",
@@ -153,7 +156,8 @@ impl Reason {
             | Self::KeyDeactivated
             | Self::KeyReplaced
             | Self::MemberLimitReached
-            | Self::LastOwner => Kind::FailedPrecondition,
+            | Self::LastOwner
+            | Self::StoreRefused => Kind::FailedPrecondition,
             Self::EtagMismatch | Self::EpochMismatch => Kind::Aborted,
             Self::NotYetEnforced => Kind::DeadlineExceeded,
             Self::NoLease | Self::RevisionNotReached | Self::StoreUnavailable | Self::ShuttingDown => Kind::Unavailable,
@@ -471,9 +475,21 @@ impl Error {
 
     /// The database did not answer.
     pub fn store_unavailable(detail: impl Into<String>) -> Self {
-        Self::new(Reason::StoreUnavailable, "the database did not answer; retry with the same request_id")
+        Self::store_unable("the database did not answer", detail)
+    }
+
+    /// The database cannot do its work now. `what` says why, without driver text; `detail` goes to the log only.
+    pub fn store_unable(what: &str, detail: impl Into<String>) -> Self {
+        Self::new(Reason::StoreUnavailable, format!("{what}; retry with the same request_id"))
             .because(detail)
             .retry_after(Duration::from_secs(1))
+    }
+
+    /// The database refuses, and will refuse again until an operator has changed something. `what` says why, without
+    /// driver text; `detail` goes to the log only.
+    pub fn store_refused(what: &str, detail: impl Into<String>) -> Self {
+        Self::new(Reason::StoreRefused, format!("{what}; nothing was changed, and a retry does not help"))
+            .because(detail)
     }
 
     /// A defect; `detail` goes to the log only.

@@ -12,11 +12,12 @@ use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseBackend, Databa
 use sea_orm_migration::MigratorTrait;
 
 use crate::connection::{Carrier, Connection};
-use crate::error::unavailable;
+use crate::error::{fault, from_driver};
 use crate::migration::{Migrator, SIGNED_SINCE};
 use crate::seen::Seen;
 use crate::sql::head::Head;
 use crate::sql::sign_head::sign_head;
+use crate::suitable;
 use crate::write::begin;
 use crate::writer::{WriterWatch, outside_transactions};
 
@@ -33,6 +34,13 @@ SELECT set_config('synchronous_commit', 'on', false)
     WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply');
 SET idle_in_transaction_session_timeout = '3s';
 ";
+
+/// Connections of an admin's pools: writers, readers, and what keeps leases alive. One of the last beats, one listens, and
+/// one is to spare for when either is being replaced.
+const POOLS: [u32; 3] = [8, 8, 3];
+
+/// How many connections to PostgreSQL one admin uses at most.
+pub(crate) const CONNECTIONS: u32 = POOLS[0] + POOLS[1] + POOLS[2];
 
 /// How long closing may take.
 const CLOSING: Duration = Duration::from_secs(3);
@@ -57,9 +65,27 @@ pub enum OpenError {
         /// Why.
         source: std::io::Error,
     },
-    /// The driver could not connect or migrate; the text is the driver's and may name hosts, never a password.
+    /// The database could not be reached, or refused something. The text ends with the driver's own words, which may name
+    /// hosts and roles, never a password.
     #[error("cannot open the database: {0}")]
-    Driver(#[from] DbErr),
+    Driver(String),
+    /// The PostgreSQL database has another encoding.
+    #[error(
+        "the database's encoding is {0}, and Keyward needs UTF8, or some descriptions could not be stored: create it with \
+         CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+    )]
+    Encoding(String),
+    /// A pooler changes the server process of a session.
+    #[error(
+        "the database is behind a connection pooler in transaction mode, where prepared statements and LISTEN get lost: \
+         give Keyward the server itself, or a pool in session mode"
+    )]
+    TransactionPooling,
+    /// CONNECTION LIMIT of the role or the database.
+    #[error(
+        "the database's role may hold {0} connections, and one admin uses up to {CONNECTIONS}: raise CONNECTION LIMIT"
+    )]
+    TooFewConnections(u32),
     /// The keyring at hand is not the one that this database was made with.
     #[error(
         "this keyring is not the one that the database was made with; with it every token would be unknown. Start with the original keyring"
@@ -68,6 +94,21 @@ pub enum OpenError {
     /// The database answered something that it should not have.
     #[error("{0}")]
     Store(#[from] Error),
+}
+
+impl From<DbErr> for OpenError {
+    fn from(error: DbErr) -> Self {
+        Self::Driver(match fault(&error) {
+            Some(fault) => format!("{}: {error}", fault.what),
+            None => error.to_string(),
+        })
+    }
+}
+
+impl From<sea_orm::sqlx::Error> for OpenError {
+    fn from(error: sea_orm::sqlx::Error) -> Self {
+        DbErr::Conn(RuntimeErr::SqlxError(Arc::new(error))).into()
+    }
 }
 
 /// Keyward's durable state. Cheap to clone.
@@ -185,14 +226,13 @@ impl Store {
 
     async fn open_postgres(url: &str, chain_key: DigestKey) -> Result<Self, OpenError> {
         // sea-orm would quote a URL that it cannot parse, password and all; sqlx says what is wrong with it.
-        url.parse::<PgConnectOptions>().map_err(|e| DbErr::Conn(RuntimeErr::SqlxError(Arc::new(e))))?;
+        suitable::check(&url.parse::<PgConnectOptions>()?).await?;
         let mut options = ConnectOptions::new(url);
         options.acquire_timeout(Duration::from_secs(5)).sqlx_logging(false);
         options.map_sqlx_postgres_pool_opts(|pool| {
             outside_transactions(pool)
                 .after_connect(|connection, _| Box::pin(async { connection.execute(SESSION).await.map(drop) }))
         });
-        // At once, so that what is wrong with the URL is told now.
         let connections = Connections::to(&options).await?;
         connections.writer.ping().await?;
         let mut store = Self::over(connections, chain_key);
@@ -208,7 +248,7 @@ impl Store {
     /// `STORE_UNAVAILABLE`.
     pub async fn reconnect(&self) -> Result<(), Error> {
         let Some(remote) = &self.remote else { return Ok(()) };
-        let connections = Connections::to(&remote.0).await.map_err(|e| unavailable(&e))?;
+        let connections = Connections::to(&remote.0).await.map_err(|e| from_driver(&e))?;
         *self.connections.write().unwrap_or_else(PoisonError::into_inner) = connections;
         Ok(())
     }
@@ -310,9 +350,8 @@ impl Connections {
             options.max_connections(connections).connect_lazy(true);
             options
         };
-        let (writer, reader) = (Database::connect(pool(8)).await?, Database::connect(pool(8)).await?);
-        // One beats, one listens; one is to spare, for when either is being replaced.
-        Ok(Self { writer, reader, pulse: Database::connect(pool(3)).await? })
+        let [writer, reader, pulse] = POOLS.map(|connections| Database::connect(pool(connections)));
+        Ok(Self { writer: writer.await?, reader: reader.await?, pulse: pulse.await? })
     }
 }
 

@@ -8,6 +8,7 @@ mod error;
 mod migration;
 mod seen;
 mod sql;
+mod suitable;
 mod verify;
 mod write;
 mod writer;

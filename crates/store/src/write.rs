@@ -144,7 +144,7 @@ pub(crate) use retry;
 /// Waits a little, or gives up.
 pub(crate) async fn after_conflict(attempt: &mut u32, error: &DbErr) -> Result<(), Error> {
     if *attempt >= ATTEMPTS {
-        return Err(crate::error::unavailable(error));
+        return Err(crate::error::from_driver(error));
     }
     tokio::time::sleep(Duration::from_millis(5 << *attempt)).await;
     *attempt += 1;

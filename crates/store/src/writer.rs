@@ -58,11 +58,12 @@ impl WriterWatch {
 
 /// Has connections closed that are still in a transaction when they come back to the pool.
 pub(crate) fn outside_transactions<DB: Database>(pool: PoolOptions<DB>) -> PoolOptions<DB> {
-    pool.after_release(|connection, _| Box::pin(async move { Ok(is_outside(connection).await) }))
-        .before_acquire(|connection, _| {
+    pool.after_release(|connection, _| Box::pin(async move { Ok(is_outside(connection).await) })).before_acquire(
+        |connection, _| {
             let outside = !connection.is_in_transaction();
             Box::pin(async move { Ok(outside) })
-        })
+        },
+    )
 }
 
 /// Returns `true` if no transaction is open on the connection. A rollback that was only queued is done first.

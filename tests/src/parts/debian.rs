@@ -18,6 +18,9 @@ pub const POSTGRESQL: Package = Package {
     programs: "usr/lib/postgresql/*/bin",
 };
 
+/// PgBouncer, a connection pooler for PostgreSQL.
+pub const PGBOUNCER: Package = Package { name: "pgbouncer", packages: &["pgbouncer"], programs: "usr/sbin" };
+
 /// nginx.
 pub const NGINX: Package = Package { name: "nginx", packages: &["nginx"], programs: "usr/sbin" };
 

@@ -84,6 +84,15 @@ pub fn postgresql() -> &'static debian::Programs {
     present("postgresql", &PART)
 }
 
+/// PgBouncer, of the version that this Debian release has.
+///
+/// # Panics
+/// When it cannot be fetched.
+pub fn pgbouncer() -> &'static debian::Programs {
+    static PART: Part<debian::Programs> = LazyLock::new(|| kept(debian::PGBOUNCER.fetch(&directory())));
+    present("pgbouncer", &PART)
+}
+
 fn kept<T>(part: Result<T>) -> Result<T, String> {
     part.map_err(|error| without_hosts(&format!("{error:#}")))
 }

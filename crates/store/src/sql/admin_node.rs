@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::connect::Store;
 use crate::entity::admin_node::{ActiveModel, Column, Entity, Model};
-use crate::error::{TxError, corrupt, unavailable};
+use crate::error::{TxError, corrupt, from_driver};
 use crate::sql::head::{Head, read_head};
 use crate::write::{begin, now};
 
@@ -40,7 +40,7 @@ impl Store {
         };
         let once = OnConflict::column(Column::Incarnation).do_nothing().to_owned();
         let insert = Entity::insert(row).on_conflict(once).exec_without_returning(&self.pulse()).await;
-        insert.map(|_| ()).map_err(|e| unavailable(&e))
+        insert.map(|_| ()).map_err(|e| from_driver(&e))
     }
 
     /// A heartbeat: durable when it returns. `None`: that life was struck off; it must grant nothing any more and begin
@@ -51,7 +51,7 @@ impl Store {
     pub async fn heartbeat(&self, incarnation: Uid) -> Result<Option<Pulse>, Error> {
         self.heartbeat_once(incarnation).await.map_err(|error| match error {
             TxError::Answer(error) => error,
-            TxError::Conflict(error) => unavailable(&error),
+            TxError::Conflict(error) => from_driver(&error),
         })
     }
 
@@ -80,7 +80,7 @@ impl Store {
     pub async fn strike_off_admin(&self, node: &AdminNode) -> Result<bool, Error> {
         let same = Column::Heartbeat.eq(node.heartbeat);
         let delete = Entity::delete_many().filter(Column::Incarnation.eq(Uuid::from(node.incarnation))).filter(same);
-        let deleted = delete.exec(&self.pulse()).await.map_err(|e| unavailable(&e))?;
+        let deleted = delete.exec(&self.pulse()).await.map_err(|e| from_driver(&e))?;
         Ok(deleted.rows_affected > 0)
     }
 
@@ -90,7 +90,7 @@ impl Store {
     /// `STORE_UNAVAILABLE`.
     pub async fn deregister_admin(&self, incarnation: Uid) -> Result<(), Error> {
         let deleted = Entity::delete_by_id(Uuid::from(incarnation)).exec(&self.pulse()).await;
-        deleted.map(|_| ()).map_err(|e| unavailable(&e))
+        deleted.map(|_| ()).map_err(|e| from_driver(&e))
     }
 }
 

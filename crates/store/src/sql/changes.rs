@@ -4,7 +4,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use crate::connect::Store;
 use crate::convert::to_change;
 use crate::entity::change;
-use crate::error::{corrupt, unavailable};
+use crate::error::{corrupt, from_driver};
 use crate::sql::head::Head;
 use crate::sql::rows;
 
@@ -20,7 +20,7 @@ impl Store {
             .limit(rows(limit))
             .all(&self.reader())
             .await
-            .map_err(|e| unavailable(&e))?;
+            .map_err(|e| from_driver(&e))?;
         in_order(rows, after)
     }
 
@@ -35,7 +35,7 @@ impl Store {
             .limit(rows(limit.saturating_add(1)))
             .all(&self.reader())
             .await
-            .map_err(|e| unavailable(&e))?;
+            .map_err(|e| from_driver(&e))?;
         if !rows.first().is_some_and(|row| row.revision == place.revision.0 && row.chain == place.chain) {
             return Ok(None);
         }

@@ -5,7 +5,7 @@ use sea_orm::{ColumnTrait, Condition, DbErr, EntityTrait, QueryFilter, QueryOrde
 use crate::connect::Store;
 use crate::convert::to_event;
 use crate::entity::change;
-use crate::error::unavailable;
+use crate::error::from_driver;
 use crate::sql::matching::matching;
 use crate::sql::rows;
 
@@ -33,7 +33,7 @@ impl Store {
             Some(revision) => revision,
             None => self.head().await?.revision.next(),
         };
-        let unsearched_before = self.end_of_search(filter, begin).await.map_err(|e| unavailable(&e))?;
+        let unsearched_before = self.end_of_search(filter, begin).await.map_err(|e| from_driver(&e))?;
         let end = unsearched_before.map_or(1, |end| end.0);
         let found = change::Entity::find()
             .filter(change::Column::Revision.lt(begin.0))
@@ -44,7 +44,7 @@ impl Store {
             .limit(rows(limit))
             .all(&self.reader())
             .await
-            .map_err(|e| unavailable(&e))?;
+            .map_err(|e| from_driver(&e))?;
         Ok(Events { events: found.into_iter().map(to_event).collect(), unsearched_before })
     }
 }

@@ -5,7 +5,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, Que
 use crate::connect::Store;
 use crate::convert::{to_credential, to_key, to_member, to_project};
 use crate::entity::{credential, key, key_token, member, project, role_binding};
-use crate::error::{TxError, unavailable};
+use crate::error::{TxError, from_driver};
 
 impl Store {
     /// The project of that id.
@@ -13,7 +13,7 @@ impl Store {
     /// # Errors
     /// `STORE_UNAVAILABLE`.
     pub async fn project(&self, id: &ProjectId) -> Result<Option<Project>, Error> {
-        find_project(&self.reader(), id).await.map_err(|e| unavailable(&e))
+        find_project(&self.reader(), id).await.map_err(|e| from_driver(&e))
     }
 
     /// The key of that name.
@@ -30,8 +30,8 @@ impl Store {
     /// `STORE_UNAVAILABLE`.
     pub async fn key_by_token(&self, digest: &Digest) -> Result<Option<Key>, Error> {
         let token = key_token::Entity::find_by_id(digest.as_bytes().to_vec()).one(&self.reader()).await;
-        let Some(token) = token.map_err(|e| unavailable(&e))? else { return Ok(None) };
-        let key = key::Entity::find_by_id(token.key_uid).one(&self.reader()).await.map_err(|e| unavailable(&e))?;
+        let Some(token) = token.map_err(|e| from_driver(&e))? else { return Ok(None) };
+        let key = key::Entity::find_by_id(token.key_uid).one(&self.reader()).await.map_err(|e| from_driver(&e))?;
         key.map(to_key).transpose()
     }
 
@@ -57,7 +57,7 @@ impl Store {
     /// `STORE_UNAVAILABLE`.
     pub async fn member_by_credential(&self, digest: &Digest) -> Result<Option<Member>, Error> {
         let found = credential::Entity::find_by_id(digest.as_bytes().to_vec()).one(&self.reader()).await;
-        match found.map_err(|e| unavailable(&e))?.filter(|row| row.revoke_time.is_none()) {
+        match found.map_err(|e| from_driver(&e))?.filter(|row| row.revoke_time.is_none()) {
             Some(row) => self.member(&MemberId::from_store(row.member_id)).await,
             None => Ok(None),
         }
@@ -68,7 +68,7 @@ impl Store {
 fn answer(error: TxError) -> Error {
     match error {
         TxError::Answer(error) => error,
-        TxError::Conflict(error) => unavailable(&error),
+        TxError::Conflict(error) => from_driver(&error),
     }
 }
 

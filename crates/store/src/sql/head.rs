@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::connect::Store;
 use crate::convert::to_chain;
 use crate::entity::counter;
-use crate::error::{TxError, corrupt, unavailable};
+use crate::error::{TxError, corrupt, from_driver};
 use crate::write::now;
 
 /// The end of the change log, or a place in it.
@@ -61,13 +61,13 @@ impl Store {
     pub async fn now(&self) -> Result<Timestamp, Error> {
         now(&self.reader()).await.map_err(|error| match error {
             TxError::Answer(error) => error,
-            TxError::Conflict(error) => unavailable(&error),
+            TxError::Conflict(error) => from_driver(&error),
         })
     }
 }
 
 pub(crate) async fn read_head(db: &impl ConnectionTrait) -> Result<Head, Error> {
-    let row = counter::Entity::find_by_id(1).one(db).await.map_err(|e| unavailable(&e))?;
+    let row = counter::Entity::find_by_id(1).one(db).await.map_err(|e| from_driver(&e))?;
     let row = row.ok_or_else(|| corrupt("no revision counter"))?;
     Ok(Head { epoch: row.epoch, revision: Revision(row.revision), chain: to_chain(&row.chain)? })
 }

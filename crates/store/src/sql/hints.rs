@@ -4,7 +4,7 @@ use sea_orm::{ConnectionTrait, DatabaseBackend, DbErr, RuntimeErr};
 
 use crate::connect::Store;
 use crate::connection::Transaction;
-use crate::error::unavailable;
+use crate::error::from_driver;
 
 /// Where PostgreSQL says that the log has grown.
 const CHANNEL: &str = "keyward_change_log";
@@ -23,7 +23,7 @@ impl Store {
         if self.writer().get_database_backend() != DatabaseBackend::Postgres {
             return Ok(Hints(None));
         }
-        let failed = |e| unavailable(&DbErr::Conn(RuntimeErr::SqlxError(std::sync::Arc::new(e))));
+        let failed = |e| from_driver(&DbErr::Conn(RuntimeErr::SqlxError(std::sync::Arc::new(e))));
         let mut listener =
             PgListener::connect_with(self.pulse().direct.get_postgres_connection_pool()).await.map_err(failed)?;
         listener.listen(CHANNEL).await.map_err(failed)?;
@@ -41,7 +41,7 @@ impl Hints {
         // Nothing instead of a notification: the connection was lost and is there again, and what was said in between
         // nobody knows. That too is a reason to look.
         let said = listener.try_recv().await;
-        said.map(|_| ()).map_err(|e| unavailable(&DbErr::Conn(RuntimeErr::SqlxError(std::sync::Arc::new(e)))))
+        said.map(|_| ()).map_err(|e| from_driver(&DbErr::Conn(RuntimeErr::SqlxError(std::sync::Arc::new(e)))))
     }
 }
 

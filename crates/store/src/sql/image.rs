@@ -11,7 +11,7 @@ use crate::connect::Store;
 use crate::connection::Transaction;
 use crate::convert::{to_entry, to_token, to_withheld};
 use crate::entity::{history_fork, key, key_token, withheld_token};
-use crate::error::unavailable;
+use crate::error::from_driver;
 use crate::sql::head::{Head, read_head};
 
 /// Keys read at once.
@@ -44,13 +44,13 @@ impl Store {
     /// # Errors
     /// `STORE_UNAVAILABLE`, `INTERNAL`.
     pub async fn load_history(&self, mut sink: impl FnMut(KeyEntry) + Send) -> Result<History, Error> {
-        let tx = self.snapshot().await.map_err(|e| unavailable(&e))?;
+        let tx = self.snapshot().await.map_err(|e| from_driver(&e))?;
         let head = read_head(&tx).await?;
         let mut after = None;
         loop {
-            let keys = page_of_keys(&tx, after).await.map_err(|e| unavailable(&e))?;
+            let keys = page_of_keys(&tx, after).await.map_err(|e| from_driver(&e))?;
             let (Some(first), Some(last)) = (keys.first(), keys.last()) else { break };
-            let tokens = tokens_between(&tx, first.uid, last.uid).await.map_err(|e| unavailable(&e))?;
+            let tokens = tokens_between(&tx, first.uid, last.uid).await.map_err(|e| from_driver(&e))?;
             after = Some(last.uid);
             let mut tokens = by_key(&tokens)?;
             for row in keys {
@@ -58,10 +58,10 @@ impl Store {
                 sink(to_entry(row, own)?);
             }
         }
-        let withheld = withheld_token::Entity::find().all(&tx).await.map_err(|e| unavailable(&e))?;
+        let withheld = withheld_token::Entity::find().all(&tx).await.map_err(|e| from_driver(&e))?;
         let withheld = withheld.iter().map(to_withheld).collect::<Result<_, _>>()?;
-        let fork = history_fork::Entity::find_by_id(head.epoch).one(&tx).await.map_err(|e| unavailable(&e))?;
-        tx.commit().await.map_err(|e| unavailable(&e))?;
+        let fork = history_fork::Entity::find_by_id(head.epoch).one(&tx).await.map_err(|e| from_driver(&e))?;
+        tx.commit().await.map_err(|e| from_driver(&e))?;
         let accepted = fork.as_ref().is_none_or(|fork| fork.accept_time.is_some());
         Ok(History { head, withheld, forked: fork.map(|fork| Timestamp::from_micros(fork.time)), accepted })
     }

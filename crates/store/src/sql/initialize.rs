@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::connect::{OpenError, Store};
 use crate::entity::{counter, setting};
-use crate::error::{TxError, unavailable};
+use crate::error::{TxError, from_driver};
 use crate::sql::create_member::{creation, insert_member, new_member};
 use crate::sql::head::Head;
 use crate::write::{Entry, Mint, begin, move_counter, now, retry};
@@ -26,7 +26,7 @@ impl Store {
     /// # Errors
     /// `STORE_UNAVAILABLE`.
     pub async fn is_initialized(&self) -> Result<bool, Error> {
-        Ok(counter::Entity::find_by_id(1).one(&self.reader()).await.map_err(|e| unavailable(&e))?.is_some())
+        Ok(counter::Entity::find_by_id(1).one(&self.reader()).await.map_err(|e| from_driver(&e))?.is_some())
     }
 
     /// Makes the revision counter, binds the keyring, and creates `members/root`: revision 1. Returns whether it was this

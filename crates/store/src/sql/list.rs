@@ -6,7 +6,7 @@ use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, Quer
 use crate::connect::Store;
 use crate::convert::{from_state, to_key, to_member, to_project};
 use crate::entity::{key, member, project, role_binding};
-use crate::error::unavailable;
+use crate::error::from_driver;
 use crate::sql::matching::matching;
 use crate::sql::rows;
 
@@ -32,7 +32,7 @@ impl Store {
             .limit(rows(limit))
             .all(&self.reader())
             .await
-            .map_err(|e| unavailable(&e))?;
+            .map_err(|e| from_driver(&e))?;
         rows.into_iter().map(to_key).collect()
     }
 
@@ -55,7 +55,7 @@ impl Store {
             .limit(rows(limit))
             .all(&self.reader())
             .await
-            .map_err(|e| unavailable(&e))?;
+            .map_err(|e| from_driver(&e))?;
         Ok(rows.into_iter().map(to_project).collect())
     }
 
@@ -70,13 +70,13 @@ impl Store {
             .limit(rows(limit))
             .all(&self.reader())
             .await
-            .map_err(|e| unavailable(&e))?;
+            .map_err(|e| from_driver(&e))?;
         let ids = rows.iter().map(|row| row.member_id.as_str());
         let bindings = role_binding::Entity::find()
             .filter(role_binding::Column::MemberId.is_in(ids))
             .all(&self.reader())
             .await
-            .map_err(|e| unavailable(&e))?;
+            .map_err(|e| from_driver(&e))?;
         let mut roles: HashMap<String, Vec<role_binding::Model>> = HashMap::new();
         for binding in bindings {
             roles.entry(binding.member_id.clone()).or_default().push(binding);

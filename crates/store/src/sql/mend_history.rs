@@ -13,7 +13,7 @@ use crate::connect::Store;
 use crate::connection::Transaction;
 use crate::convert::{from_withheld, to_entry, to_key, to_token, to_withheld};
 use crate::entity::{change, history_fork, key, key_token, withheld_token};
-use crate::error::{TxError, corrupt, unavailable};
+use crate::error::{TxError, corrupt, from_driver};
 use crate::sql::head::{Head, read_head};
 use crate::sql::hints::announce;
 use crate::write::{Entry, begin, lock_head, move_counter, now, retry};
@@ -53,7 +53,7 @@ impl Store {
     pub async fn bearing(&self, place: &Head) -> Result<(Bearing, Head), Error> {
         let reader = self.reader();
         let head = read_head(&reader).await?;
-        Ok((bearing(&reader, &head, place).await.map_err(|e| unavailable(&e))?, head))
+        Ok((bearing(&reader, &head, place).await.map_err(|e| from_driver(&e))?, head))
     }
 
     /// Gives the history a new epoch if it lacks one of the places that are `seen`, and nobody has done so before; and has
@@ -117,7 +117,7 @@ impl Store {
         match self.check_history(&reader, &head).await {
             Ok(()) => Ok(head),
             Err(TxError::Answer(error)) => Err(error),
-            Err(TxError::Conflict(error)) => Err(unavailable(&error)),
+            Err(TxError::Conflict(error)) => Err(from_driver(&error)),
         }
     }
 }

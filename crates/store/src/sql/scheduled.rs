@@ -4,7 +4,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use crate::connect::Store;
 use crate::convert::to_key;
 use crate::entity::key;
-use crate::error::unavailable;
+use crate::error::from_driver;
 use crate::sql::change_key::{Alteration, ChangedKey};
 use crate::sql::rows;
 use crate::write::{Call, retry};
@@ -25,7 +25,7 @@ impl Store {
             .limit(rows(limit))
             .all(&self.reader())
             .await
-            .map_err(|e| unavailable(&e))?;
+            .map_err(|e| from_driver(&e))?;
         // One that cannot be read must not keep the others alive; whoever looks at it is told.
         Ok(due.into_iter().filter_map(|row| to_key(row).ok()).collect())
     }

@@ -5,7 +5,7 @@ use sea_orm::sea_query::OnConflict;
 
 use crate::connect::Store;
 use crate::entity::setting;
-use crate::error::unavailable;
+use crate::error::from_driver;
 
 /// Facts about the deployment that are neither keys nor members.
 impl Store {
@@ -14,7 +14,7 @@ impl Store {
     /// # Errors
     /// `STORE_UNAVAILABLE`.
     pub async fn setting(&self, name: &str) -> Result<Option<String>, Error> {
-        let row = setting::Entity::find_by_id(name).one(&self.reader()).await.map_err(|e| unavailable(&e))?;
+        let row = setting::Entity::find_by_id(name).one(&self.reader()).await.map_err(|e| from_driver(&e))?;
         Ok(row.map(|row| row.value))
     }
 
@@ -26,6 +26,6 @@ impl Store {
         let row = setting::ActiveModel { name: Set(name.to_owned()), value: Set(value.to_owned()) };
         let replace = OnConflict::column(setting::Column::Name).update_column(setting::Column::Value).to_owned();
         let put = setting::Entity::insert(row).on_conflict(replace).exec_without_returning(&self.writer()).await;
-        put.map(|_| ()).map_err(|e| unavailable(&e))
+        put.map(|_| ()).map_err(|e| from_driver(&e))
     }
 }

@@ -15,7 +15,7 @@ mod types;
 use keyward_domain::{Error, Revision};
 
 use crate::connect::Store;
-use crate::error::{TxError, unavailable};
+use crate::error::{TxError, from_driver};
 
 /// How many findings are kept; the others are counted.
 const KEPT: usize = 100;
@@ -77,7 +77,7 @@ impl Store {
     pub async fn verify_log(&self, known: Option<LogHead>) -> Result<Verification, Error> {
         self.verify_once(known).await.map_err(|error| match error {
             TxError::Answer(error) => error,
-            TxError::Conflict(error) => unavailable(&error),
+            TxError::Conflict(error) => from_driver(&error),
         })
     }
 
