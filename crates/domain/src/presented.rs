@@ -66,9 +66,18 @@ impl Places {
         Ok(places)
     }
 
-    /// The query parameter, if one may carry a token.
-    pub fn query_parameter(&self) -> Option<&str> {
-        self.query_parameter.as_deref()
+    /// The target (`/path?query`) for the upstream, without the parameter that carries a token; every other parameter
+    /// keeps its place and its spelling, for some queries are signed. `None`: nothing is to be taken away.
+    pub fn without_token(&self, target: &str) -> Option<String> {
+        let parameter = self.query_parameter.as_deref()?;
+        let (path, query) = target.split_once('?')?;
+        let is_ours =
+            |pair: &str| pair.strip_prefix(parameter).is_some_and(|rest| rest.is_empty() || rest.starts_with('='));
+        let others: Vec<_> = query.split('&').filter(|pair| !is_ours(pair)).collect();
+        if others.len() == query.split('&').count() {
+            return None;
+        }
+        Some(if others.is_empty() { path.to_owned() } else { format!("{path}?{}", others.join("&")) })
     }
 
     /// Finds the token in a request's headers, and in the query of its targets (`/path?query`) where that is allowed. An
@@ -227,6 +236,24 @@ mod tests {
             assert_eq!(find(&[], none), Presented::Nothing, "{none}");
         }
         assert_eq!(presented(&[]), Presented::Nothing, "off by default");
+    }
+
+    #[test]
+    fn a_query_without_its_token_keeps_the_order_and_the_spelling_of_the_rest() {
+        let places = Places::new("authorization", "x-api-key", Some("key")).unwrap();
+        for (target, wanted) in [
+            ("/a?key=t", "/a"),
+            ("/a?key", "/a"),
+            ("/a?b=%2F+c&key=t&a=1&&d", "/a?b=%2F+c&a=1&&d"),
+            ("/a?key=t&z&a?=%7e", "/a?z&a?=%7e"),
+            ("/a?z=1&key=t&key=t", "/a?z=1"),
+        ] {
+            assert_eq!(places.without_token(target).as_deref(), Some(wanted), "{target}");
+        }
+        for untouched in ["/a", "/a?", "/a?keys=t&akey=t", "/key=t", "/a?b=key"] {
+            assert_eq!(places.without_token(untouched), None, "{untouched}");
+        }
+        assert_eq!(Places::default().without_token("/a?key=t"), None, "off by default");
     }
 
     #[test]

@@ -63,10 +63,13 @@ fn headers(http: &HttpRequest) -> impl Iterator<Item = (&str, &[u8])> {
 }
 
 fn allowed(gate: &Gate, http: &HttpRequest, key: &Facts) -> OkHttpResponse {
+    let mut headers_to_set =
+        vec![header(PROJECT_HEADER, key.name.project.as_str()), header(KEY_HEADER, key.name.key.as_str())];
+    // Not by `query_parameters_to_remove`: Envoy would sort the whole query and encode it anew, and signatures of it break.
+    headers_to_set.extend(gate.places().without_token(&http.path).map(|target| header(":path", &target)));
     OkHttpResponse {
-        headers: vec![header(PROJECT_HEADER, key.name.project.as_str()), header(KEY_HEADER, key.name.key.as_str())],
+        headers: headers_to_set,
         headers_to_remove: gate.places().to_remove(headers(http)).into_iter().map(str::to_owned).collect(),
-        query_parameters_to_remove: gate.places().query_parameter().map(str::to_owned).into_iter().collect(),
         ..Default::default()
     }
 }
