@@ -5,8 +5,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, Request, Uri};
 use keyward_domain::{Places, Presented};
 
-/// What only Keyward may say, and what many upstreams read as the same.
-const OURS: [&str; 2] = ["x-keyward-", "x_keyward_"];
+/// How the names begin that only Keyward may use, folded.
+const OURS: &str = "x_keyward_";
 
 pub(super) fn find<'a>(request: &'a Parts, places: &Places) -> Presented<'a> {
     let target = request.uri.path_and_query().map(|target| target.as_str().as_bytes());
@@ -17,12 +17,17 @@ pub(super) fn find<'a>(request: &'a Parts, places: &Places) -> Presented<'a> {
 pub(super) fn strip<B>(request: &mut Request<B>, places: &Places) {
     let carried: Vec<HeaderName> =
         places.to_remove(pairs(request.headers())).into_iter().filter_map(|name| name.parse().ok()).collect();
-    let ours = |name: &&HeaderName| OURS.iter().any(|prefix| name.as_str().starts_with(prefix));
+    // Every spelling: x.keyward.project and x_api_key are x-keyward-project and x-api-key to many handlers.
+    let carriers: Vec<_> = carried.iter().map(|name| folded(name.as_str())).collect();
+    let ours = |name: &&HeaderName| {
+        let folded = folded(name.as_str());
+        folded.starts_with(OURS) || carriers.contains(&folded)
+    };
     let spoofed: Vec<_> = request.headers().keys().filter(ours).cloned().collect();
     for name in carried.iter().chain(&spoofed) {
         request.headers_mut().remove(name);
     }
-    if let Some(uri) = places.query_parameter().and_then(|parameter| without(request.uri(), parameter)) {
+    if let Some(uri) = without_token(request.uri(), places) {
         *request.uri_mut() = uri;
     }
 }
@@ -31,18 +36,17 @@ fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
     headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
 }
 
-/// The same address without that parameter of its query; `None`: it has none.
-fn without(uri: &Uri, parameter: &str) -> Option<Uri> {
-    let query = uri.query()?;
-    let is_it = |pair: &&str| pair.split('=').next() == Some(parameter);
-    if !query.split('&').any(|pair| is_it(&pair)) {
-        return None;
-    }
-    let rest: Vec<_> = query.split('&').filter(|pair| !is_it(pair)).collect();
-    let rest = if rest.is_empty() { String::new() } else { format!("?{}", rest.join("&")) };
+/// The address without the token in its query; `None`: there is none.
+fn without_token(uri: &Uri, places: &Places) -> Option<Uri> {
+    let target = places.without_token(uri.path_and_query()?.as_str())?;
     let mut parts = uri.clone().into_parts();
-    parts.path_and_query = Some(PathAndQuery::try_from(format!("{}{rest}", uri.path())).ok()?);
+    parts.path_and_query = Some(PathAndQuery::try_from(target).ok()?);
     Uri::from_parts(parts).ok()
+}
+
+/// A header's name as CGI, PHP and WSGI know it: every character that is neither letter nor digit is `_`.
+fn folded(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect()
 }
 
 #[cfg(test)]
@@ -59,6 +63,8 @@ mod tests {
             ("authorization", "Bearer secret"),
             ("x-keyward-project", "9999"),
             ("x_keyward_key", "root"),
+            ("x.keyward~key", "root"),
+            ("x_api_key", "secret"),
             ("accept", "text/html"),
         ] {
             request.headers_mut().append(name, value.parse().unwrap());
@@ -67,8 +73,8 @@ mod tests {
         assert_eq!(request.uri(), "http://a/b?c=d&e=f");
         let left: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
         assert_eq!(left, ["accept"]);
-        assert_eq!(without(&"/b?key=secret".parse().unwrap(), "key").unwrap(), "/b");
-        assert_eq!(without(&"/b?keys=secret".parse().unwrap(), "key"), None);
+        assert_eq!(without_token(&"/b?key=secret".parse().unwrap(), &places).unwrap(), "/b");
+        assert_eq!(without_token(&"/b?keys=secret".parse().unwrap(), &places), None);
     }
 
     #[test]
