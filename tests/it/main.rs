@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod access;
+mod addresses;
 mod audit;
 mod by_the_book;
 mod client;

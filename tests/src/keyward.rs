@@ -1,7 +1,10 @@
 //! Keyward's own processes.
 
 use std::ffi::OsString;
+use std::fs::Permissions;
+use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
@@ -11,12 +14,16 @@ use tempfile::TempDir;
 
 use crate::process::Process;
 
-/// The directory of the binaries under test, built when the first test asks.
+/// The directory of the binaries under test: the one that `KEYWARD_TEST_BINARIES` names, such as that of an older
+/// version on which a new test must fail, or else what is built when the first test asks.
 ///
 /// # Panics
 /// When they do not build.
 fn binaries() -> &'static Path {
     static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
+        if let Some(given) = std::env::var_os("KEYWARD_TEST_BINARIES") {
+            return given.into();
+        }
         let root = workspace();
         // The whole workspace, as the tests were built: cargo then resolves the same features and compiles nothing twice.
         let mut build = cargo();
@@ -58,7 +65,15 @@ pub fn keep_no_tokens(data_dir: &Path) {
     let keyring = keyward_token::Keyring::generate().unwrap().render();
     let digests: Vec<_> = keyring.lines().filter(|line| !line.starts_with("sealing")).collect();
     assert!(digests.len() < keyring.lines().count());
-    std::fs::write(data_dir.join("keyring"), digests.join("\n") + "\n").unwrap();
+    write_secret(&data_dir.join("keyring"), digests.join("\n") + "\n");
+}
+
+/// Writes a file that only its owner may read, as an operator does under `umask 077`.
+pub fn write_secret(path: &Path, content: impl AsRef<[u8]>) {
+    let mut options = std::fs::File::options();
+    let mut file = options.create(true).truncate(true).write(true).mode(0o600).open(path).unwrap();
+    file.set_permissions(Permissions::from_mode(0o600)).unwrap();
+    file.write_all(content.as_ref()).unwrap();
 }
 
 /// A command for one of the examples of `keyward-client`.
@@ -202,7 +217,7 @@ impl Serve {
         let made = self.operator(&["members", "create", name, "--role", "validator"]).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let credential = self.dir.path().join(format!("{name}.credential"));
-        std::fs::write(&credential, made.stdout).unwrap();
+        write_secret(&credential, made.stdout);
         start_validator(self.dir.path(), name, &credential, &[self.admin], arguments)
     }
 

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use keyward_domain::is_local;
+use keyward_domain::{AddressError, Exposed, Remote};
 use keyward_sync::{Connector, Upstream, bearer, is_validator_id};
-use tonic::transport::{Endpoint, Uri};
+use tonic::transport::Endpoint;
 
 /// How long a question may take unless told otherwise: as long as the gateways under `deploy/` wait.
 const TIMEOUT: Duration = Duration::from_millis(250);
@@ -16,15 +16,17 @@ pub enum ConfigError {
     /// Nobody to ask.
     #[error("no address: say one or more, as http://127.0.0.1:8520 or unix:/run/keyward/grpc.sock")]
     NoAddress,
-    /// Not an address.
-    #[error("{0}: an address is http://host:port, or unix:/path for a validator on this machine")]
-    Address(String),
-    /// Tokens, or a member's credential, would be readable on the way.
+    /// Not an address. The error names the rule that is broken.
+    #[error("{0}, or unix:/path for a validator on this machine")]
+    Address(#[from] AddressError),
+    /// Not the path of a Unix socket.
     #[error(
-        "{0} is beyond this machine, and secrets would travel there in plaintext: call insecure_plaintext() if the \
-         network is private"
+        "the path of a Unix socket is absolute, such as unix:/run/keyward/grpc.sock, and has no user, query or fragment"
     )]
-    Plaintext(String),
+    Socket,
+    /// Tokens, or a member's credential, would be readable on the way.
+    #[error("{0}: call insecure_plaintext() if the network is private")]
+    Plaintext(#[from] Exposed),
     /// Not a credential. What was given instead is not repeated here.
     #[error("the credential cannot be one: a member's is what `keyward members create --role validator` prints")]
     Credential,
@@ -93,11 +95,14 @@ impl Validators {
     }
 
     fn endpoint(&self, address: &str) -> Result<Endpoint, ConfigError> {
-        if !address.starts_with("unix:") {
-            checked(address, self.insecure_plaintext)?;
-        }
-        let endpoint =
-            Endpoint::from_shared(address.to_owned()).map_err(|_| ConfigError::Address(address.to_owned()))?;
+        let address = match address.strip_prefix("unix:") {
+            Some(path) if !path.starts_with('/') || path.starts_with("//") || path.contains(['?', '#', '@']) => {
+                return Err(ConfigError::Socket);
+            }
+            Some(_) => address.to_owned(),
+            None => checked(address, self.insecure_plaintext)?.to_string(),
+        };
+        let endpoint = Endpoint::from_shared(address).map_err(|_| ConfigError::Socket)?;
         // A connection that was cut in silence is found out by keepalive, not by request after request.
         Ok(endpoint
             .connect_timeout(CONNECT_TIMEOUT)
@@ -156,21 +161,21 @@ impl Admins {
 }
 
 /// An address of a TCP listener to which a secret may be sent.
-fn checked(address: &str, insecure_plaintext: bool) -> Result<Uri, ConfigError> {
-    let not_one = || ConfigError::Address(address.to_owned());
-    let uri: Uri = address.parse().map_err(|_| not_one())?;
-    if uri.scheme_str() != Some("http") || uri.port().is_none() {
-        return Err(not_one());
-    }
-    if !insecure_plaintext && !is_local(uri.host()) {
-        return Err(ConfigError::Plaintext(address.to_owned()));
-    }
-    Ok(uri)
+fn checked(address: &str, insecure_plaintext: bool) -> Result<Remote, ConfigError> {
+    let remote: Remote = address.parse()?;
+    remote.check_exposure(insecure_plaintext)?;
+    Ok(remote)
 }
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
+
+    fn exposed(address: &str) -> Exposed {
+        let remote: Remote = address.parse().unwrap();
+        remote.check_exposure(false).unwrap_err()
+    }
 
     fn fault(address: &str) -> Option<ConfigError> {
         Validators::at([address]).endpoints().err()
@@ -182,14 +187,22 @@ mod tests {
             assert_eq!(fault(good), None, "{good}");
         }
         for bad in ["", "127.0.0.1:8520", "http://127.0.0.1", "https://127.0.0.1:8520", "ftp://127.0.0.1:8520"] {
-            assert_eq!(fault(bad), Some(ConfigError::Address(bad.to_owned())));
+            assert!(matches!(fault(bad), Some(ConfigError::Address(_))), "{bad}");
+        }
+        for bad in ["unix:relative", "unix:", "unix:///run/k.sock", "unix:/run/k.sock?a", "unix:/u:hunter2@h/k.sock"] {
+            assert_eq!(fault(bad), Some(ConfigError::Socket), "{bad}");
+        }
+        for bad in ["http://u:hunter2@127.0.0.1:8520", "http://127.0.0.1:8520/hunter2", "http://127.0.0.1:0"] {
+            let fault = fault(bad).map(|fault| format!("{fault} {fault:?}")).unwrap_or_default();
+            assert!(fault.contains("an address is http://host:port") && !fault.contains("hunter2"), "{bad}: {fault}");
         }
         let away = "http://validator.internal:8520";
-        assert_eq!(fault(away), Some(ConfigError::Plaintext(away.to_owned())));
+        let exposed = Some(ConfigError::Plaintext(exposed(away)));
+        assert_eq!(fault(away), exposed);
         assert!(Validators::at([away]).insecure_plaintext().endpoints().is_ok());
         assert_eq!(Validators::at(Vec::<String>::new()).endpoints().err(), Some(ConfigError::NoAddress));
         let admins = Admins::at([away], "kwm_x");
-        assert_eq!(admins.upstream().err(), Some(ConfigError::Plaintext(away.to_owned())));
+        assert_eq!(admins.upstream().err(), exposed);
         let admins = admins.insecure_plaintext();
         assert!(admins.upstream().is_ok());
         assert!(admins.clone().named("my-service-1").upstream().is_ok());

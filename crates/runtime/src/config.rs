@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-pub use keyward_domain::is_local;
+use keyward_domain::{AddressError, Remote};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -68,6 +68,29 @@ impl TryFrom<String> for Listen {
     fn try_from(text: String) -> Result<Self, String> {
         text.parse()
     }
+}
+
+/// The address of another process to which a secret is sent, checked: that it is one, and that the secret stays on this
+/// machine unless `insecure_plaintext`.
+///
+/// # Errors
+/// The rule that is broken, and the setting that allows it.
+pub fn remote(address: &str, insecure_plaintext: bool) -> Result<Remote, String> {
+    let remote: Remote = address.parse().map_err(|fault: AddressError| fault.to_string())?;
+    check_remote(&remote, insecure_plaintext)?;
+    Ok(remote)
+}
+
+/// Decides whether a secret may be sent to an address.
+///
+/// # Errors
+/// The rule that is broken, and the setting that allows it.
+pub fn check_remote(remote: &Remote, insecure_plaintext: bool) -> Result<(), String> {
+    remote.check_exposure(insecure_plaintext).map_err(|exposed| exposed_text(&exposed))
+}
+
+fn exposed_text(exposed: &impl Display) -> String {
+    format!("{exposed}: say --insecure-plaintext if the network is private")
 }
 
 /// A length of time as settings write it: `2500ms`, `10s`, `5m`, `24h` or `7d`.

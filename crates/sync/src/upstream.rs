@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use hyper_util::rt::TokioIo;
+use keyward_domain::Remote;
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -18,7 +19,7 @@ pub enum Upstream {
     /// Admins over the network; the next one is tried when one fails.
     Remote {
         /// Their addresses; at least one.
-        admins: Vec<Uri>,
+        admins: Vec<Remote>,
         /// `Bearer …`, marked sensitive.
         authorization: MetadataValue<Ascii>,
         /// How to get there.
@@ -41,11 +42,9 @@ impl Upstream {
     pub(super) async fn connect(&self, turn: usize) -> anyhow::Result<(Channel, String)> {
         match self {
             Self::Remote { admins, connector, .. } => {
-                let uri = admins.get(turn % admins.len().max(1)).context("no admin is configured")?;
-                let endpoint = hardened(Endpoint::from(uri.clone()));
-                let channel =
-                    connector.connect(&endpoint).await.with_context(|| format!("cannot reach the admin at {uri}"))?;
-                Ok((channel, uri.to_string()))
+                let admin = admins.get(turn % admins.len().max(1)).context("no admin is configured")?;
+                let channel = connector.connect(&hardened(endpoint(admin)?)).await;
+                Ok((channel.with_context(|| format!("cannot reach the admin at {admin}"))?, admin.to_string()))
             }
             Self::InProcess(sender) => {
                 let sender = sender.clone();
@@ -76,8 +75,15 @@ impl Upstream {
 }
 
 /// A connection to an admin that is made when it is first used, and anew when it broke.
-pub fn lazy_channel(admin: Uri, connector: &Connector) -> Channel {
-    connector.connect_lazy(&hardened(Endpoint::from(admin)))
+///
+/// # Errors
+/// The transport cannot use the address.
+pub fn lazy_channel(admin: &Remote, connector: &Connector) -> Result<Channel, tonic::transport::Error> {
+    Ok(connector.connect_lazy(&hardened(endpoint(admin)?)))
+}
+
+fn endpoint(admin: &Remote) -> Result<Endpoint, tonic::transport::Error> {
+    Endpoint::from_shared(admin.to_string())
 }
 
 fn hardened(endpoint: Endpoint) -> Endpoint {

@@ -2,13 +2,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use keyward_domain::Places;
-use keyward_runtime::config::{Faults, Listen, Span, is_local, read_file};
+use keyward_domain::{Places, Remote};
+use keyward_runtime::config::{Faults, Listen, Span, read_file, remote};
 use keyward_runtime::merge;
 use keyward_sync::{Connector, Upstream, bearer};
 use serde::Deserialize;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::Uri;
 
 /// Longer than a gateway's health check takes to notice: those in deploy/ look once a second.
 const DRAIN_DELAY: Duration = Duration::from_secs(3);
@@ -20,7 +19,7 @@ const LONGEST_DRAIN_DELAY: Duration = Duration::from_secs(300);
 #[serde(deny_unknown_fields)]
 pub struct Options {
     /// Address of an admin, as http://127.0.0.1:8510. Repeatable; the next one is tried when one fails.
-    #[arg(long, env = "KEYWARD_ADMIN", value_delimiter = ',', value_name = "URL")]
+    #[arg(long, env = "KEYWARD_ADMIN", value_delimiter = ',', value_name = "URL", hide_env_values = true)]
     pub admin: Option<Vec<String>>,
     /// File that holds the credential of a member with role validator.
     #[arg(long, env = "KEYWARD_CREDENTIAL_FILE", value_name = "FILE")]
@@ -127,23 +126,15 @@ pub fn places(bearer: Option<&str>, key: Option<&str>, query: Option<&str>, faul
     })
 }
 
-fn admins(urls: &[String], insecure: bool, faults: &mut Faults) -> Vec<Uri> {
-    if urls.is_empty() {
+fn admins(addresses: &[String], insecure: bool, faults: &mut Faults) -> Vec<Remote> {
+    if addresses.is_empty() {
         faults.add("no admin: say --admin http://127.0.0.1:8510");
     }
     let mut admins = Vec::new();
-    for url in urls {
-        match url.parse::<Uri>() {
-            Ok(uri) if uri.scheme_str() == Some("http") && uri.port().is_some() => {
-                if !insecure && !is_local(uri.host()) {
-                    faults.add(format!(
-                        "{url} is beyond this machine, and the credential would travel in plaintext: say \
-                         --insecure-plaintext if the network is private"
-                    ));
-                }
-                admins.push(uri);
-            }
-            _ => faults.add(format!("{url}: an admin's address is http://host:port")),
+    for address in addresses {
+        match remote(address, insecure) {
+            Ok(admin) => admins.push(admin),
+            Err(fault) => faults.add(format!("--admin: {fault}")),
         }
     }
     admins

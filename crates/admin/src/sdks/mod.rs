@@ -69,7 +69,9 @@ impl FromStr for PublicUrl {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:/?#[]@&+,;=%".contains(&b);
         let uri: http::Uri = text.parse().map_err(|_| BadUrl)?;
         let web = matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty());
-        if web && text.bytes().all(plain) { Ok(Self(text.to_owned())) } else { Err(BadUrl) }
+        // The URL is shown to every member, and a user part may hold a password.
+        let has_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
+        if web && !has_user && text.bytes().all(plain) { Ok(Self(text.to_owned())) } else { Err(BadUrl) }
     }
 }
 
@@ -83,7 +85,7 @@ impl TryFrom<String> for PublicUrl {
 
 impl Display for BadUrl {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the public API's URL is http or https, of letters, digits and -._~:/?#[]@&+,;=%")
+        f.write_str("the public API's URL is http or https, without a user, of letters, digits and -._~:/?#[]@&+,;=%")
     }
 }
 
@@ -107,9 +109,17 @@ mod tests {
 
     #[test]
     fn a_url_stays_one_between_quotes() {
-        for bad in
-            ["", "api.example.com", "ftp://a/", "http://", "http://a/$(id)", "http://a/'", "http://a/\"", "http://a/ b"]
-        {
+        for bad in [
+            "",
+            "api.example.com",
+            "ftp://a/",
+            "http://u:p@a/",
+            "http://",
+            "http://a/$(id)",
+            "http://a/'",
+            "http://a/\"",
+            "http://a/ b",
+        ] {
             assert_eq!(bad.parse::<PublicUrl>(), Err(BadUrl), "{bad}");
         }
     }

@@ -5,17 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use keyward_domain::{AdminNode, Revision, Uid, is_local};
+use keyward_domain::{AdminNode, Remote, Revision, Uid};
 use keyward_proto::replica::peer_service_client::PeerServiceClient;
 use keyward_proto::replica::{BarrierRequest, HintRequest};
 use keyward_replica::Cleared;
-use keyward_runtime::config::Listen;
+use keyward_runtime::config::{Listen, check_remote, remote};
 use keyward_store::Head;
 use keyward_sync::{Connector, bearer, lazy_channel};
 use tokio::task::JoinSet;
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, Uri};
+use tonic::transport::Channel;
 
 /// How long to wait before asking again one that could not be reached.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
@@ -30,7 +30,7 @@ const HINT: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct PeerOptions {
     /// URL at which others reach this one.
-    advertise: Uri,
+    advertise: Remote,
     /// `Bearer …` of a member with role admin_node, marked sensitive.
     authorization: MetadataValue<Ascii>,
     /// Whether it may be sent beyond this machine in plaintext.
@@ -47,16 +47,10 @@ impl PeerOptions {
     /// # Errors
     /// The rule that is broken.
     pub fn new(advertise: &str, credential: &str, insecure_plaintext: bool) -> Result<Self, String> {
-        let uri = advertise.parse::<Uri>().ok().filter(|uri| uri.scheme_str() == Some("http") && uri.port().is_some());
-        let uri = uri.ok_or_else(|| format!("{advertise}: an admin is reached at http://host:port"))?;
-        if !insecure_plaintext && !is_local(uri.host()) {
-            return Err(format!(
-                "{advertise} is beyond this machine, and credentials would travel there in plaintext: say \
-                 --insecure-plaintext if the network is private"
-            ));
-        }
+        let advertise = Remote::advertised(advertise).map_err(|fault| format!("--advertise: {fault}"))?;
+        check_remote(&advertise, insecure_plaintext).map_err(|fault| format!("--advertise: {fault}"))?;
         let authorization = bearer(credential).ok_or("the peer credential file does not hold a credential")?;
-        Ok(Self { advertise: uri, authorization, insecure_plaintext, connector: Connector::default() })
+        Ok(Self { advertise, authorization, insecure_plaintext, connector: Connector::default() })
     }
 
     /// The same by another way than TCP.
@@ -68,10 +62,8 @@ impl PeerOptions {
     /// The same where port 0 is the port of `listen`.
     #[must_use]
     pub fn listening_on(mut self, listen: &Listen) -> Self {
-        if let (Some(0), Listen::Tcp(at)) = (self.advertise.port_u16(), listen)
-            && let Ok(uri) = format!("http://{}:{}", self.advertise.host().unwrap_or_default(), at.port()).parse()
-        {
-            self.advertise = uri;
+        if let (0, Listen::Tcp(at)) = (self.advertise.port(), listen) {
+            self.advertise = self.advertise.with_port(at.port());
         }
         self
     }
@@ -144,14 +136,22 @@ impl Peers {
 
     /// `None`: it does not say where it is, or is where the credential must not go.
     fn client(&self, node: &AdminNode) -> Option<PeerServiceClient<Channel>> {
-        let uri: Uri = node.address.as_deref()?.parse().ok()?;
-        if !self.options.insecure_plaintext && !is_local(uri.host()) {
-            tracing::debug!(%uri, "another admin is beyond this machine; not asked in plaintext without --insecure-plaintext");
-            return None;
-        }
         let mut channels = self.channels();
-        let channel = channels.entry(node.incarnation).or_insert_with(|| lazy_channel(uri, &self.options.connector));
-        Some(PeerServiceClient::new(channel.clone()))
+        if let Some(channel) = channels.get(&node.incarnation) {
+            return Some(PeerServiceClient::new(channel.clone()));
+        }
+        let made = remote(node.address.as_deref()?, self.options.insecure_plaintext)
+            .and_then(|admin| lazy_channel(&admin, &self.options.connector).map_err(|error| error.to_string()));
+        match made {
+            Ok(channel) => {
+                channels.insert(node.incarnation, channel.clone());
+                Some(PeerServiceClient::new(channel))
+            }
+            Err(fault) => {
+                tracing::debug!(fault, "another admin is not asked: the address that it published cannot be used");
+                None
+            }
+        }
     }
 
     fn channels(&self) -> std::sync::MutexGuard<'_, BTreeMap<Uid, Channel>> {

@@ -31,7 +31,7 @@ pub(crate) struct Options {
     /// Where the other admins over the same database reach this one, as http://10.0.0.1:8510; port 0 stands for the port of
     /// --listen. Then they ask each other how their validators stand, and a deactivation takes milliseconds. Default: they
     /// do not, and it waits for leases to run out wherever there are several admins.
-    #[arg(long, env = "KEYWARD_ADVERTISE", value_name = "URL")]
+    #[arg(long, env = "KEYWARD_ADVERTISE", value_name = "URL", hide_env_values = true)]
     advertise: Option<String>,
     /// File that holds the credential by which admins ask each other: `keyward init --peer-credential` makes it. Goes with
     /// --advertise.

@@ -1,21 +1,21 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 use keyward_proto::admin::audit_service_client::AuditServiceClient;
 use keyward_proto::admin::key_service_client::KeyServiceClient;
 use keyward_proto::admin::member_service_client::MemberServiceClient;
 use keyward_proto::admin::project_service_client::ProjectServiceClient;
 use keyward_proto::admin::sdk_service_client::SdkServiceClient;
-use keyward_runtime::config::is_local;
+use keyward_runtime::config::remote;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
-use crate::cli::exit::Refused;
+use crate::cli::exit::{Refused, Usage};
 use crate::cli::output::Output;
 use crate::serve::DEFAULT_DATA_DIR;
 
@@ -26,7 +26,7 @@ pub(crate) const DEFAULT_ADMIN: &str = "http://127.0.0.1:8510";
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ClientOptions {
     /// Address of the admin.
-    #[arg(long, env = "KEYWARD_ADMIN", value_name = "URL", default_value = DEFAULT_ADMIN)]
+    #[arg(long, env = "KEYWARD_ADMIN", value_name = "URL", default_value = DEFAULT_ADMIN, hide_env_values = true)]
     admin: String,
     /// File that holds a member's credential. Default: root.credential in the data directory.
     #[arg(long, env = "KEYWARD_CREDENTIAL_FILE", value_name = "FILE")]
@@ -63,17 +63,10 @@ pub(crate) type Transport = InterceptedService<Channel, Credential>;
 impl ClientOptions {
     /// Connects.
     pub(crate) async fn connect(&self) -> anyhow::Result<Session> {
-        let uri: Uri =
-            self.admin.parse().with_context(|| format!("{}: an admin's address is http://host:port", self.admin))?;
-        if !self.insecure_plaintext && !is_local(uri.host()) {
-            bail!(
-                "{} is beyond this machine, and the credential would travel in plaintext: say --insecure-plaintext if \
-                 the network is private",
-                self.admin
-            );
-        }
+        let admin =
+            remote(&self.admin, self.insecure_plaintext).map_err(|fault| Usage(format!("--admin: {fault}").into()))?;
         let credential = self.credential()?;
-        let channel = Endpoint::from(uri)
+        let channel = Endpoint::from_shared(admin.to_string())?
             .connect_timeout(Duration::from_secs(5))
             .connect()
             .await

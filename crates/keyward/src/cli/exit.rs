@@ -1,5 +1,6 @@
 //! How a command ended, for scripts.
 
+use std::borrow::Cow;
 use std::fmt::{Display, Formatter};
 use std::process::ExitCode;
 
@@ -42,11 +43,11 @@ impl std::error::Error for Refused {}
 
 /// The command line says something that cannot be.
 #[derive(Debug)]
-pub(crate) struct Usage(pub(crate) &'static str);
+pub(crate) struct Usage(pub(crate) Cow<'static, str>);
 
 impl Display for Usage {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.0)
+        f.write_str(&self.0)
     }
 }
 

@@ -231,7 +231,7 @@ fn member_name(member: &str) -> String {
 fn bindings(roles: &[Role], project: Option<&str>) -> anyhow::Result<Vec<RoleBinding>> {
     let on_project = roles.iter().any(|role| matches!(role, Role::Viewer | Role::Editor));
     if on_project != project.is_some() {
-        return Err(Usage("the roles viewer and editor need --project, and the other roles have none").into());
+        return Err(Usage("the roles viewer and editor need --project, and the other roles have none".into()).into());
     }
     let project = project.map(project_name);
     Ok(roles.iter().map(|role| role.binding(project.as_deref())).collect())
