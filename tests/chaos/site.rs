@@ -10,7 +10,7 @@ use hyper::Method;
 use keyward_proto::admin::Role;
 use keyward_tests::client::{Admin, on_platform};
 use keyward_tests::cluster::Cluster;
-use keyward_tests::keyward::command;
+use keyward_tests::keyward::{command, write_secret};
 use keyward_tests::postgres::free_port;
 use keyward_tests::process::{PATIENCE, Process};
 use keyward_tests::proxy::Proxy;
@@ -146,7 +146,7 @@ impl Site {
         for n in 0..VALIDATORS {
             let credential = client.create_member(&format!("v{n}"), &[on_platform(Role::Validator)]).await.unwrap();
             let file = logs.path().join(format!("v{n}.credential"));
-            std::fs::write(&file, credential).unwrap();
+            write_secret(&file, credential);
             let to_admins = [Proxy::to(admins[0].at).await, Proxy::to(admins[1].at).await];
             validators.push(validator(logs.path().join(format!("v{n}.log")), file, &to_admins));
             ways.push(to_admins.into());

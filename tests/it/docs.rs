@@ -195,7 +195,7 @@ fn the_examples_of_rust_services_do_what_their_page_shows() {
     let (serve, dir) = (Serve::start(), tempfile::tempdir().unwrap());
     let made = serve.operator(&["members", "create", "another_service", "--role", "validator"]).output().unwrap();
     let credential = dir.path().join("credential");
-    std::fs::write(&credential, made.stdout).unwrap();
+    keyward::write_secret(&credential, made.stdout);
     let (validator, admin) = (format!("http://{}", serve.validator), format!("http://{}", serve.admin));
     // The one with a replica is ready when it listens, so all three can be asked.
     let examples = [

@@ -6,7 +6,7 @@ use std::process::Output;
 
 use keyward_tests::client::Admin;
 use keyward_tests::cluster::Cluster;
-use keyward_tests::keyward::command;
+use keyward_tests::keyward::{command, write_secret};
 use keyward_tests::process::said;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,7 +90,7 @@ fn a_password_is_in_no_error_and_can_come_from_a_file() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let path = dir.path().join(name);
-        fs::write(&path, text).unwrap();
+        write_secret(&path, text);
         path.display().to_string()
     };
     let unreachable = format!("postgres://keyward:{PASSWORD}@127.0.0.1:1/keyward");

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use keyward_proto::validate::Verdict;
 use keyward_tests::client::Asker;
-use keyward_tests::keyward::Serve;
+use keyward_tests::keyward::{Serve, write_secret};
 use serde_json::Value;
 
 /// Runs a command: whether it ended well, its stdout, its stderr.
@@ -67,7 +67,7 @@ async fn a_found_token_is_looked_up_from_stdin() {
     let (_, credential, _) = run(&mut serve.operator(&["members", "create", "help", "--role", "support"]));
     let files = tempfile::tempdir().unwrap();
     let (credential_file, token_file) = (files.path().join("credential"), files.path().join("token"));
-    std::fs::write(&credential_file, credential).unwrap();
+    write_secret(&credential_file, credential);
     std::fs::write(&token_file, &token).unwrap();
     let mut lookup = keyward_tests::keyward::command("keyward");
     lookup.args(["keys", "lookup", "--admin", &format!("http://{}", serve.admin), "--credential-file"]);
@@ -117,7 +117,7 @@ async fn every_command_answers_scripts_in_json() {
 
     let created = json(&mut serve.operator(&["members", "create", "help", "--role", "support"]));
     let credential = serve.data_dir().join("help.credential");
-    std::fs::write(&credential, created["credential"].as_str().unwrap()).unwrap();
+    write_secret(&credential, created["credential"].as_str().unwrap());
     let as_support = |arguments: &[&str]| {
         let mut command = keyward_tests::keyward::command("keyward");
         command.args(arguments).args(["--admin", &format!("http://{}", serve.admin)]);
@@ -157,7 +157,7 @@ async fn exit_codes_tell_scripts_what_went_wrong() {
     run(&mut serve.operator(&["projects", "create", "6666"]));
     let code = |command: &mut Command| command.output().unwrap().status.code().unwrap();
     let nobody = serve.data_dir().join("nobody");
-    std::fs::write(&nobody, "hunter2").unwrap();
+    write_secret(&nobody, "hunter2");
     for (arguments, expected) in [
         (&["keys", "list", "--project", "6666"][..], 0),
         (&["keys", "create", "a-b", "--project", "6666"], 2),
@@ -175,9 +175,10 @@ async fn exit_codes_tell_scripts_what_went_wrong() {
     stranger.args(["members", "whoami", "--admin", &format!("http://{}", serve.admin), "--credential-file"]);
     assert_eq!(code(stranger.arg(&nobody)), 4);
     let mut gone = serve.operator(&["members", "whoami"]);
+    let root = serve.root();
     drop(serve);
     std::fs::create_dir_all(nobody.parent().unwrap()).unwrap();
-    std::fs::write(nobody.parent().unwrap().join("root.credential"), "kwm_x").unwrap();
+    write_secret(&nobody.parent().unwrap().join("root.credential"), root);
     assert_eq!(code(&mut gone), 6, "nobody listens there any more");
 }
 

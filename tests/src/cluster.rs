@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-use crate::keyward::{Validator, address, command, last_event, start_validator};
+use crate::keyward::{Validator, address, command, last_event, start_validator, write_secret};
 use crate::postgres::Postgres;
 use crate::process::Process;
 
@@ -135,7 +135,7 @@ impl Cluster {
         create.args(["members", "create", name, "--role", "validator", "--admin", &format!("http://{}", member_at.at)]);
         let made = create.arg("--credential-file").arg(self.credential_file()).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        std::fs::write(&credential, made.stdout).unwrap();
+        write_secret(&credential, made.stdout);
         start_validator(self.dir.path(), name, &credential, admins, &[])
     }
 

@@ -1,19 +1,29 @@
 //! Secrets in files, and locks beside them.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use keyward_runtime::secret_file::{self, Holds};
 use keyward_token::Keyring;
+use rustix::process::geteuid;
 
 /// Keeps other processes out for as long as the file is held.
 pub(crate) fn lock_file(path: &Path) -> anyhow::Result<File> {
     let failed = || format!("cannot lock {}", path.display());
-    let file = File::options().create(true).truncate(false).write(true).open(path).with_context(failed)?;
+    let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(path).with_context(failed)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => {
+            // Whoever can open the file can hold its lock, and keep this process from starting.
+            let mode = file.metadata().with_context(failed)?.mode() & 0o7777;
+            if mode & 0o077 != 0 {
+                file.set_permissions(Permissions::from_mode(0o600)).with_context(failed)?;
+                tracing::info!("{} had mode {mode:04o} and has 0600 now", path.display());
+            }
+            Ok(file)
+        }
         Err(TryLockError::WouldBlock) => {
             bail!("another keyward process uses {}", path.parent().unwrap_or(path).display())
         }
@@ -21,15 +31,33 @@ pub(crate) fn lock_file(path: &Path) -> anyhow::Result<File> {
     }
 }
 
+/// Refuses a directory in which every user of this machine can put and replace files; warns of one that is not this
+/// process's alone.
+pub(crate) fn check_data_dir(dir: &Path) -> anyhow::Result<()> {
+    let metadata = std::fs::metadata(dir).with_context(|| format!("cannot look at {}", dir.display()))?;
+    let (mode, owner, process) = (metadata.mode() & 0o7777, metadata.uid(), geteuid().as_raw());
+    let dir = dir.display();
+    if mode & 0o002 != 0 {
+        bail!(
+            "{dir} has mode {mode:04o}, so that every user of this machine can replace the keyring and the database in \
+             it; it must be writable by its owner only: chmod 700 {dir}"
+        );
+    }
+    if mode & 0o020 != 0 {
+        tracing::warn!("{dir} has mode {mode:04o}, so that its group can replace the files in it: chmod 700 {dir}");
+    }
+    if owner != process && owner != 0 {
+        tracing::warn!("{dir} belongs to user {owner}, who can replace the files in it, and not to user {process}");
+    }
+    Ok(())
+}
+
 /// The keyring in a file; `None`: there is no such file.
 pub(crate) fn read_keyring(path: &Path) -> anyhow::Result<Option<Keyring>> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => {
-            let text = zeroize::Zeroizing::new(text);
-            Keyring::parse(&text).map(Some).with_context(|| format!("{}", path.display()))
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    match secret_file::read_logged(path, Holds::Keyring) {
+        Ok(text) => Keyring::parse(&text).map(Some).with_context(|| format!("{}", path.display())),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -9,7 +9,7 @@ use keyward_domain::Uid;
 use keyward_store::{RootDraft, Store};
 use keyward_token::{Keyring, Token, TokenFormat, TokenKind};
 
-use crate::files::{lock_file, read_keyring, write_secret};
+use crate::files::{check_data_dir, lock_file, read_keyring, write_secret};
 use crate::secrets::{Secrets, chain_key};
 
 /// A data directory, ready to be served from.
@@ -36,6 +36,7 @@ pub struct FirstStart {
 pub async fn prepare_data_dir(dir: &Path, format: &TokenFormat) -> anyhow::Result<FirstStart> {
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o700).create(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    check_data_dir(dir)?;
     // Before anything is looked at: of two first starts at once each would make a keyring, and one would lose.
     let lock = lock_file(&dir.join("serve.lock"))?;
     let database = dir.join("keyward.db");

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use keyward_domain::{MemberDraft, MemberId, Permission, Role, RoleBinding, Uid};
+use keyward_runtime::secret_file::{self, Holds};
 use keyward_store::{Call, Store};
 use keyward_token::{Keyring, Token, TokenFormat, TokenKind};
 use zeroize::Zeroizing;
@@ -172,14 +173,14 @@ fn remove(file: &Path) -> anyhow::Result<()> {
 }
 
 fn read_credential(path: &Path, format: &TokenFormat) -> anyhow::Result<Option<Token>> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => Zeroizing::new(text),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    let text = match secret_file::read_logged(path, Holds::Secret) {
+        Ok(text) => text,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error.into()),
     };
-    let token = Token::parse_owned(format, text.trim().to_owned()).ok().filter(|t| t.kind() == TokenKind::Member);
-    let token = token.with_context(|| format!("{} is there and holds no member's credential", path.display()))?;
-    Ok(Some(token))
+    let credential = format.member_credential(&text);
+    let credential = credential.map_err(|fault| anyhow::anyhow!("{} {fault}", path.display()))?;
+    Ok(Some(Token::parse_owned(format, credential.text().to_owned())?))
 }
 
 /// Opens what [`set_up`] has made.

@@ -8,8 +8,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use keyward_domain::{AddressError, Remote};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use zeroize::Zeroizing;
+
+use crate::secret_file::{self, Holds, SecretFileError};
 
 /// Where a listener listens: `host:port` (port 0: any free one, which the log names) or `unix:/path`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
@@ -123,9 +126,15 @@ impl TryFrom<String> for Span {
     }
 }
 
-/// A setting that must appear in no log and no error.
-#[derive(Clone, Deserialize)]
-pub struct SecretText(String);
+/// A setting that must appear in no log and no error. Wiped from memory when dropped.
+#[derive(Clone)]
+pub struct SecretText(Zeroizing<String>);
+
+impl<'de> Deserialize<'de> for SecretText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self(Zeroizing::new(text)))
+    }
+}
 
 impl SecretText {
     /// What it is.
@@ -144,7 +153,7 @@ impl FromStr for SecretText {
     type Err = Infallible;
 
     fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(Self(text.to_owned()))
+        Ok(Self(Zeroizing::new(text.to_owned())))
     }
 }
 
@@ -158,13 +167,22 @@ pub fn secret_or_file(
     match (said, file) {
         (Some(_), Some(_)) => faults.add(format!("say either --{name} or --{name}-file")),
         (Some(said), None) => return Some(said),
-        (None, Some(file)) => match std::fs::read_to_string(file) {
-            Ok(text) => return Some(SecretText(text.trim_end_matches(['\r', '\n']).to_owned())),
-            Err(error) => faults.add(format!("cannot read {}: {error}", file.display())),
+        (None, Some(file)) => match read_secret(file) {
+            Ok(secret) => return Some(secret),
+            Err(error) => faults.add(error.to_string()),
         },
         (None, None) => faults.add(format!("no --{name}, and no --{name}-file")),
     }
     None
+}
+
+/// The secret in a file, of which the last line break does not count.
+///
+/// # Errors
+/// Those of [`secret_file::read`].
+pub fn read_secret(file: &Path) -> Result<SecretText, SecretFileError> {
+    let text = secret_file::read_logged(file, Holds::Secret)?;
+    Ok(SecretText(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned())))
 }
 
 /// Everything that is wrong with a configuration, one line each.
@@ -205,7 +223,7 @@ impl Faults {
 /// The file cannot be read, or says something that it must not.
 pub fn read_file<T: DeserializeOwned + Default>(path: Option<&Path>) -> anyhow::Result<T> {
     let Some(path) = path else { return Ok(T::default()) };
-    let text = std::fs::read_to_string(path).map_err(|e| anyhow::anyhow!("cannot read {}: {e}", path.display()))?;
+    let text = secret_file::read_logged(path, Holds::Settings)?;
     toml::from_str(&text).map_err(|error| {
         // Not the error's own text: it quotes the line, which may hold a password.
         let line =

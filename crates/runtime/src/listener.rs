@@ -1,13 +1,16 @@
 //! TCP and Unix-socket listeners behind one type, for gRPC and HTTP alike.
 
+use std::fs::{File, Permissions};
 use std::io;
-use std::os::unix::fs::FileTypeExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use rustix::fs::OFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_stream::Stream;
@@ -47,9 +50,27 @@ pub async fn bind(what: &str, listen: &Listen) -> anyhow::Result<(Listener, List
         }
         Listen::Unix(path) => {
             remove_stale_socket(path).with_context(failed)?;
-            Ok((Listener::Unix(UnixListener::bind(path).with_context(failed)?), listen.clone()))
+            let listener = UnixListener::bind(path).with_context(failed)?;
+            open_to_its_directory(path).with_context(failed)?;
+            Ok((Listener::Unix(listener), listen.clone()))
         }
     }
+}
+
+/// Gives a socket file that was just bound the mode 0666, whatever the umask: to connect takes the right to write to the
+/// file, and who may do so is to be decided by the permissions of its directory alone.
+///
+/// Until then the socket has what the umask left of 0777: some may find it closed for a moment, and no one finds it open who
+/// should not. It is opened first, and without following a link, so that another file that was put under its name meanwhile
+/// does not get the mode.
+fn open_to_its_directory(path: &Path) -> anyhow::Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let socket = File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
+    if !socket.metadata()?.file_type().is_socket() {
+        anyhow::bail!("another file has taken the place of the socket");
+    }
+    let opened = format!("/proc/self/fd/{}", socket.as_raw_fd());
+    std::fs::set_permissions(opened, Permissions::from_mode(0o666)).context("cannot set the mode of the socket")
 }
 
 /// A process that was killed leaves its socket file behind. Only that is removed: a socket on which nobody listens, and

@@ -3,6 +3,7 @@
 mod base62;
 mod checksum;
 pub mod context;
+mod credential;
 mod digest;
 mod entropy;
 mod format;
@@ -13,6 +14,7 @@ mod seal;
 mod testing;
 mod token;
 
+pub use credential::CredentialFault;
 pub use digest::{Digest, DigestKey, DigestLengthError};
 pub use entropy::EntropyError;
 pub use format::{CHECKSUM_CHARS, MAX_PREFIX_LEN, MAX_TOKEN_LEN, PrefixError, RANDOM_CHARS, TokenFormat, TokenKind};

@@ -5,6 +5,7 @@ use clap::Subcommand;
 use keyward_proto::admin::{
     AcceptEpochRequest, Event, FieldChange, ListEventsRequest, LogHead, VerifyLogRequest, VerifyLogResponse,
 };
+use keyward_runtime::secret_file::{self, Holds};
 
 use crate::cli::client::{ClientOptions, Session, project_name};
 use crate::cli::exit::NotIntact;
@@ -133,10 +134,10 @@ fn write_head(file: &Path, head: &LogHead) -> std::io::Result<()> {
 
 /// `None`: there is no such file yet.
 fn read_head(file: &Path) -> anyhow::Result<Option<LogHead>> {
-    let text = match std::fs::read_to_string(file) {
+    let text = match secret_file::read_logged(file, Holds::Settings) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error.into()),
     };
     let mut words = text.split_whitespace();
     let revision = words.next().and_then(|word| word.parse().ok());

@@ -4,6 +4,7 @@ use std::io::{BufRead, IsTerminal};
 use std::path::Path;
 
 use anyhow::Context;
+use keyward_runtime::secret_file::{self, Holds};
 use zeroize::Zeroizing;
 
 /// No token is nearly so long.
@@ -13,8 +14,9 @@ const LONGEST_LINE: u64 = 1_024;
 pub(super) fn secret(what: &str, file: Option<&Path>) -> anyhow::Result<Zeroizing<String>> {
     let line = match file {
         Some(file) => {
-            let opened = std::fs::File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
-            first_line(std::io::BufReader::new(opened))?
+            // A token that was found may be in a file of anybody's.
+            let text = secret_file::read_logged(file, Holds::Settings)?;
+            first_line(text.as_bytes())?
         }
         None if std::io::stdin().is_terminal() => {
             Zeroizing::new(rpassword::prompt_password(format!("{what} (not shown): ")).context("no answer")?)
