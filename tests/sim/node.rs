@@ -6,7 +6,7 @@ use std::time::Duration;
 use keyward_admin::{App, AppOptions, Metrics, PeerOptions, listen_to};
 use keyward_replica::AnyClock;
 use keyward_runtime::shutdown;
-use keyward_sync::bearer;
+use keyward_sync::Authorization;
 use keyward_token::{Keyring, TokenFormat};
 use keyward_validator::{Places, Role, Upstream};
 
@@ -53,7 +53,7 @@ pub(crate) async fn validator(world: Arc<World>, index: usize) -> turmoil::Resul
     let admins = (0..ADMINS).map(|admin| format!("http://admin-{admin}:{PORT}").parse());
     let upstream = Upstream::Remote {
         admins: admins.collect::<Result<_, _>>()?,
-        authorization: bearer(&credential).ok_or("no header can hold the credential")?,
+        authorization: Authorization::fixed(&credential)?,
         connector: connector(),
     };
     let clock = AnyClock::Told(Arc::clone(&world.validator_clocks[index]) as _);

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod app;
+mod database_url;
 mod files;
 mod first_start;
 mod grpc;
@@ -12,7 +13,9 @@ mod setup;
 mod sync;
 
 pub use app::{App, AppOptions};
+pub use database_url::follow_database_url;
 pub use first_start::{FirstStart, prepare_data_dir};
+pub use keyward_store::check_exposure as check_database_exposure;
 pub use metrics::Metrics;
 pub use sdks::{BadUrl, PublicUrl};
 pub use server::{listen, listen_in_process, listen_to, ops};

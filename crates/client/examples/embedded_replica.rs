@@ -23,8 +23,9 @@ async fn main() -> anyhow::Result<()> {
     let admin = arguments.next().unwrap_or_else(|| "http://127.0.0.1:8510".to_owned());
     let listen = arguments.next().unwrap_or_else(|| "127.0.0.1:8092".to_owned());
 
-    let credential = std::fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
-    let keyward = Client::embedded(&Admins::at([admin], &credential))?;
+    // Read again before each session, so that a credential is rotated without a restart.
+    let admins = Admins::reading([admin], move || std::fs::read_to_string(&file));
+    let keyward = Client::embedded(&admins)?;
     // Until the replica is complete, requests would be answered 503.
     let ready = tokio::time::timeout(Duration::from_secs(30), keyward.ready()).await;
     ready.context("no lease in 30 s: is that the address of an admin, and the credential of a validator?")?;

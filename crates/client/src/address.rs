@@ -1,8 +1,10 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use keyward_domain::{AddressError, Exposed, Remote};
-use keyward_sync::{Connector, Upstream, bearer, is_validator_id};
+use keyward_sync::{Authorization, Connector, ReadCredential, Upstream, is_validator_id};
 use tonic::transport::Endpoint;
+use zeroize::Zeroizing;
 
 /// How long a question may take unless told otherwise: as long as the gateways under `deploy/` wait.
 const TIMEOUT: Duration = Duration::from_millis(250);
@@ -30,6 +32,9 @@ pub enum ConfigError {
     /// Not a credential. What was given instead is not repeated here.
     #[error("the credential cannot be one: a member's is what `keyward members create --role validator` prints")]
     Credential,
+    /// The credential could not be read, or what was read is not one. Says why, and nothing of what was read.
+    #[error("{0}")]
+    CredentialSource(String),
     /// The name of the process breaks its rule.
     #[error("{0}: the name of a process is 1 to 64 letters, digits and hyphens")]
     Name(String),
@@ -53,9 +58,18 @@ pub struct Validators {
 #[derive(Clone)]
 pub struct Admins {
     addresses: Vec<String>,
-    credential: String,
+    credential: Credential,
     name: Option<String>,
     insecure_plaintext: bool,
+}
+
+/// Where the credential of an embedded replica comes from.
+#[derive(Clone)]
+enum Credential {
+    /// It was given, and is one or is not.
+    Given(Result<Authorization, ConfigError>),
+    /// It is read whenever it may have changed.
+    Read(Arc<ReadCredential>),
 }
 
 // === impl Validators ===
@@ -124,8 +138,31 @@ impl Admins {
     /// The gRPC listeners of one or more admins, as `http://127.0.0.1:8510`, and the credential of a member with role
     /// validator, as `keyward members create NAME --role validator` prints it.
     pub fn at<A: Into<String>>(addresses: impl IntoIterator<Item = A>, credential: &str) -> Self {
+        let given = Authorization::fixed(credential.trim()).map_err(|_| ConfigError::Credential);
+        Self::new(addresses, Credential::Given(given))
+    }
+
+    /// The same with a credential that is rotated while the service runs: `read` reads it where it is kept, such as in a file;
+    /// at first, before each new session, and after a refusal. An error, or a text that is not a credential, leaves the known
+    /// credential in use, and is logged. `read` may block; one line break may follow the credential. No error may hold the
+    /// credential.
+    ///
+    /// ```no_run
+    /// # use keyward_client::Admins;
+    /// let admins = Admins::reading(["http://127.0.0.1:8510"], || std::fs::read_to_string("my_service.credential"));
+    /// ```
+    pub fn reading<A: Into<String>, E: std::fmt::Display>(
+        addresses: impl IntoIterator<Item = A>,
+        read: impl Fn() -> Result<String, E> + Send + Sync + 'static,
+    ) -> Self {
+        let read =
+            move || read().map(Zeroizing::new).map_err(|error| format!("the credential cannot be read: {error}"));
+        Self::new(addresses, Credential::Read(Arc::new(read)))
+    }
+
+    fn new<A: Into<String>>(addresses: impl IntoIterator<Item = A>, credential: Credential) -> Self {
         let addresses = addresses.into_iter().map(Into::into).collect();
-        Self { addresses, credential: credential.trim().to_owned(), name: None, insecure_plaintext: false }
+        Self { addresses, credential, name: None, insecure_plaintext: false }
     }
 
     /// What this process is called in logs of admins; unique to it: 1 to 64 letters, digits and hyphens. Default: a random id.
@@ -148,7 +185,13 @@ impl Admins {
         }
         let admins = self.addresses.iter().map(|address| checked(address, self.insecure_plaintext));
         let admins = admins.collect::<Result<_, _>>()?;
-        let authorization = bearer(&self.credential).ok_or(ConfigError::Credential)?;
+        let authorization = match &self.credential {
+            Credential::Given(given) => given.clone()?,
+            Credential::Read(read) => {
+                let read = Arc::clone(read);
+                Authorization::read_by("the credential", move || read()).map_err(ConfigError::CredentialSource)?
+            }
+        };
         if let Some(name) = self.name.as_deref().filter(|name| !is_validator_id(name)) {
             return Err(ConfigError::Name(name.to_owned()));
         }
@@ -171,6 +214,11 @@ fn checked(address: &str, insecure_plaintext: bool) -> Result<Remote, ConfigErro
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
+
+    /// A well-formed one, put together here so that nothing in the source looks like a live one.
+    fn credential() -> String {
+        format!("kwm_{}{}", "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg", "02yAN1")
+    }
 
     fn exposed(address: &str) -> Exposed {
         let remote: Remote = address.parse().unwrap();
@@ -201,7 +249,7 @@ mod tests {
         assert_eq!(fault(away), exposed);
         assert!(Validators::at([away]).insecure_plaintext().endpoints().is_ok());
         assert_eq!(Validators::at(Vec::<String>::new()).endpoints().err(), Some(ConfigError::NoAddress));
-        let admins = Admins::at([away], "kwm_x");
+        let admins = Admins::at([away], &credential());
         assert_eq!(admins.upstream().err(), exposed);
         let admins = admins.insecure_plaintext();
         assert!(admins.upstream().is_ok());
@@ -213,6 +261,13 @@ mod tests {
     fn a_credential_is_repeated_nowhere() {
         let admins = Admins::at(["http://127.0.0.1:8510"], "hunter2\n3");
         assert_eq!(admins.upstream().err(), Some(ConfigError::Credential));
+        for bad in ["", "hello", "\u{feff}kwm_", "kwm_hunter2"] {
+            let admins = Admins::at(["http://127.0.0.1:8510"], bad);
+            assert_eq!(admins.upstream().err(), Some(ConfigError::Credential), "{bad}");
+            let admins = Admins::reading(["http://127.0.0.1:8510"], || Ok::<_, std::io::Error>(bad.to_owned()));
+            let fault = admins.upstream().err().map(|fault| format!("{fault} {fault:?}")).unwrap_or_default();
+            assert!(fault.starts_with("the credential ") && !fault.contains("hunter"), "{bad}: {fault}");
+        }
         assert!(!format!("{admins:?} {}", ConfigError::Credential).contains("hunter"));
     }
 }

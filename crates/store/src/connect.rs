@@ -1,4 +1,5 @@
 use std::fs::{File, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -14,6 +15,8 @@ use sea_orm_migration::MigratorTrait;
 use crate::connection::{Carrier, Connection};
 use crate::error::{fault, from_driver};
 use crate::migration::{Migrator, SIGNED_SINCE};
+use crate::private::make_private;
+use crate::renew::Remote;
 use crate::seen::Seen;
 use crate::sql::head::Head;
 use crate::sql::sign_head::sign_head;
@@ -61,6 +64,14 @@ pub enum OpenError {
     #[error("cannot lock {path}: {source}")]
     Lock {
         /// The lock file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file of the SQLite database could not be made readable by its owner only.
+    #[error("cannot make {path}: {source}")]
+    Private {
+        /// The file.
         path: PathBuf,
         /// Why.
         source: std::io::Error,
@@ -116,7 +127,7 @@ impl From<sea_orm::sqlx::Error> for OpenError {
 pub struct Store {
     connections: Arc<RwLock<Connections>>,
     /// How to connect anew; `None`: there is no network in between.
-    remote: Option<Arc<Remote>>,
+    pub(crate) remote: Option<Arc<Remote>>,
     /// Who takes every call there; `None`: nobody needs to.
     carrier: Option<Arc<dyn Carrier>>,
     /// SQLite: what is known of the connection that writes.
@@ -128,17 +139,8 @@ pub struct Store {
     _lock: Option<Arc<File>>,
 }
 
-/// Its URL holds a password.
-struct Remote(ConnectOptions);
-
-impl std::fmt::Debug for Remote {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Remote(…)")
-    }
-}
-
 #[derive(Clone, Debug)]
-struct Connections {
+pub(crate) struct Connections {
     /// SQLite: one connection, so that writers queue here and not on a busy database. PostgreSQL: a pool apart from
     /// `reader`, for writers wait for each other at the counter, and readers must not wait behind them.
     writer: DatabaseConnection,
@@ -199,6 +201,7 @@ impl Store {
         // A link to a file that is in use is in use too.
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let lock = lock(&path)?;
+        make_private(&path)?;
         let watch = Arc::new(WriterWatch::default());
         let writer = Database::connect(writer_options(&path, &watch)).await?;
         let mut readers = sqlite_options(&path, 4);
@@ -225,18 +228,12 @@ impl Store {
     }
 
     async fn open_postgres(url: &str, chain_key: DigestKey) -> Result<Self, OpenError> {
-        // sea-orm would quote a URL that it cannot parse, password and all; sqlx says what is wrong with it.
+        let options = postgres_options(url)?;
         suitable::check(&url.parse::<PgConnectOptions>()?).await?;
-        let mut options = ConnectOptions::new(url);
-        options.acquire_timeout(Duration::from_secs(5)).sqlx_logging(false);
-        options.map_sqlx_postgres_pool_opts(|pool| {
-            outside_transactions(pool)
-                .after_connect(|connection, _| Box::pin(async { connection.execute(SESSION).await.map(drop) }))
-        });
         let connections = Connections::to(&options).await?;
-        connections.writer.ping().await?;
+        connections.check().await?;
         let mut store = Self::over(connections, chain_key);
-        (store.remote, store.shared) = (Some(Arc::new(Remote(options))), true);
+        (store.remote, store.shared) = (Some(Arc::new(Remote::new(options))), true);
         Ok(store)
     }
 
@@ -248,9 +245,14 @@ impl Store {
     /// `STORE_UNAVAILABLE`.
     pub async fn reconnect(&self) -> Result<(), Error> {
         let Some(remote) = &self.remote else { return Ok(()) };
-        let connections = Connections::to(&remote.0).await.map_err(|e| from_driver(&e))?;
-        *self.connections.write().unwrap_or_else(PoisonError::into_inner) = connections;
+        let connections = Connections::to(&remote.options()).await.map_err(|e| from_driver(&e))?;
+        self.replace(connections);
         Ok(())
+    }
+
+    /// Uses these connections from now on. What is under way ends on those that it has.
+    pub(crate) fn replace(&self, connections: Connections) {
+        *self.connections.write().unwrap_or_else(PoisonError::into_inner) = connections;
     }
 
     fn connections(&self) -> Connections {
@@ -343,8 +345,13 @@ impl Store {
 }
 
 impl Connections {
+    /// Connects once, to find out whether that works.
+    pub(crate) async fn check(&self) -> Result<(), DbErr> {
+        self.writer.ping().await
+    }
+
     /// To a server; made when they are needed.
-    async fn to(options: &ConnectOptions) -> Result<Self, DbErr> {
+    pub(crate) async fn to(options: &ConnectOptions) -> Result<Self, DbErr> {
         let pool = |connections| {
             let mut options = options.clone();
             options.max_connections(connections).connect_lazy(true);
@@ -361,6 +368,19 @@ fn writer_options(path: &Path, watch: &Arc<WriterWatch>) -> ConnectOptions {
     let watch = Arc::clone(watch);
     options.map_sqlx_sqlite_pool_opts(move |pool| watch.over(pool));
     options
+}
+
+/// How to connect to a PostgreSQL server.
+pub(crate) fn postgres_options(url: &str) -> Result<ConnectOptions, OpenError> {
+    // sea-orm would quote a URL that it cannot parse, password and all; sqlx says what is wrong with it.
+    url.parse::<PgConnectOptions>()?;
+    let mut options = ConnectOptions::new(url);
+    options.acquire_timeout(Duration::from_secs(5)).sqlx_logging(false);
+    options.map_sqlx_postgres_pool_opts(|pool| {
+        outside_transactions(pool)
+            .after_connect(|connection, _| Box::pin(async { connection.execute(SESSION).await.map(drop) }))
+    });
+    Ok(options)
 }
 
 fn sqlite_options(path: &Path, connections: u32) -> ConnectOptions {
@@ -388,7 +408,7 @@ fn sqlite_options(path: &Path, connections: u32) -> ConnectOptions {
 fn lock(database: &Path) -> Result<File, OpenError> {
     let path = database.with_extension("lock");
     let failed = |source| OpenError::Lock { path: path.clone(), source };
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(database.to_owned())),

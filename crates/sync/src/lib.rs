@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+mod authorization;
 mod backoff;
-mod bearer;
 mod connector;
 mod decode;
 mod link;
@@ -11,8 +11,8 @@ mod upstream;
 mod validator_id;
 pub mod wire;
 
+pub use authorization::{Authorization, ReadCredential};
 pub use backoff::{Backoff, start_anywhere};
-pub use bearer::bearer;
 pub use connector::{Connecting, Connector, Io};
 pub use stop::{Stop, StopTrigger};
 pub use subscriber::Subscriber;

@@ -73,7 +73,7 @@ impl Link {
         let (outgoing, requests) = mpsc::channel(OUTGOING);
         outgoing.try_send(SyncRequest { message: Some(hello) })?;
         let mut request = Request::new(ReceiverStream::new(requests));
-        if let Some(authorization) = upstream.authorization() {
+        if let Some(authorization) = upstream.authorization().await {
             request.metadata_mut().insert("authorization", authorization);
         }
         let mut client = ReplicaServiceClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT);

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint, Uri};
 
+use crate::authorization::Authorization;
 use crate::connector::Connector;
 
 /// How much the in-process channel holds.
@@ -20,8 +21,8 @@ pub enum Upstream {
     Remote {
         /// Their addresses; at least one.
         admins: Vec<Remote>,
-        /// `Bearer …`, marked sensitive.
-        authorization: MetadataValue<Ascii>,
+        /// What to present to them.
+        authorization: Authorization,
         /// How to get there.
         connector: Connector,
     },
@@ -65,12 +66,11 @@ impl Upstream {
         }
     }
 
-    /// What to present, where something has to be.
-    pub(super) fn authorization(&self) -> Option<MetadataValue<Ascii>> {
-        match self {
-            Self::Remote { authorization, .. } => Some(authorization.clone()),
-            Self::InProcess(_) => None,
-        }
+    /// What to present, where something has to be; read again, because this is for a new connection.
+    pub(super) async fn authorization(&self) -> Option<MetadataValue<Ascii>> {
+        let Self::Remote { authorization, .. } = self else { return None };
+        authorization.read_again().await;
+        Some(authorization.current())
     }
 }
 

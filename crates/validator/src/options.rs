@@ -5,9 +5,9 @@ use clap::Args;
 use keyward_domain::{Places, Remote};
 use keyward_runtime::config::{Faults, Listen, Span, read_file, remote};
 use keyward_runtime::merge;
-use keyward_sync::{Connector, Upstream, bearer};
+use keyward_runtime::secret_file::rereader;
+use keyward_sync::{Authorization, Connector, Upstream};
 use serde::Deserialize;
-use tonic::metadata::{Ascii, MetadataValue};
 
 /// Longer than a gateway's health check takes to notice: those in deploy/ look once a second.
 const DRAIN_DELAY: Duration = Duration::from_secs(3);
@@ -112,8 +112,11 @@ impl Options {
         }
         let admins = admins(&self.admin.unwrap_or_default(), insecure, &mut faults);
         let authorization = authorization(self.credential_file.as_deref(), &mut faults);
-        let upstream = Upstream::Remote { admins, authorization, connector: Connector::default() };
-        faults.into_result(Config { upstream, listen, hook_listen, ops_listen, places, drain_delay })
+        let config = authorization.map(|authorization| {
+            let upstream = Upstream::Remote { admins, authorization, connector: Connector::default() };
+            Config { upstream, listen, hook_listen, ops_listen, places, drain_delay }
+        });
+        faults.into_result(config)?.ok_or_else(|| anyhow::anyhow!("the configuration is incomplete"))
     }
 }
 
@@ -140,22 +143,12 @@ fn admins(addresses: &[String], insecure: bool, faults: &mut Faults) -> Vec<Remo
     admins
 }
 
-/// The metadata value for the credential in the file; a placeholder once a fault is noted.
-fn authorization(file: Option<&Path>, faults: &mut Faults) -> MetadataValue<Ascii> {
-    let mut placeholder = MetadataValue::from_static("");
-    placeholder.set_sensitive(true);
+/// The credential in the file; `None` once a fault is noted.
+fn authorization(file: Option<&Path>, faults: &mut Faults) -> Option<Authorization> {
     let Some(file) = file else {
         faults.add("no credential: say --credential-file; `keyward members create` makes one");
-        return placeholder;
+        return None;
     };
-    match std::fs::read_to_string(file) {
-        Ok(text) => bearer(text.trim()).unwrap_or_else(|| {
-            faults.add(format!("{} does not hold a credential", file.display()));
-            placeholder
-        }),
-        Err(error) => {
-            faults.add(format!("cannot read {}: {error}", file.display()));
-            placeholder
-        }
-    }
+    let read = Authorization::read_by(&file.display().to_string(), rereader(file));
+    read.map_err(|fault| faults.add(fault)).ok()
 }

@@ -2,6 +2,7 @@
 //! while everybody is well. Nothing but speed rests on it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,12 +11,12 @@ use keyward_proto::replica::peer_service_client::PeerServiceClient;
 use keyward_proto::replica::{BarrierRequest, HintRequest};
 use keyward_replica::Cleared;
 use keyward_runtime::config::{Listen, check_remote, remote};
+use keyward_runtime::secret_file::rereader;
 use keyward_store::Head;
-use keyward_sync::{Connector, bearer, lazy_channel};
+use keyward_sync::{Authorization, Connector, lazy_channel};
 use tokio::task::JoinSet;
-use tonic::Request;
-use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
 
 /// How long to wait before asking again one that could not be reached.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
@@ -31,8 +32,8 @@ const HINT: Duration = Duration::from_secs(1);
 pub struct PeerOptions {
     /// URL at which others reach this one.
     advertise: Remote,
-    /// `Bearer …` of a member with role admin_node, marked sensitive.
-    authorization: MetadataValue<Ascii>,
+    /// The credential of a member with role admin_node.
+    authorization: Authorization,
     /// Whether it may be sent beyond this machine in plaintext.
     insecure_plaintext: bool,
     /// How to get there.
@@ -41,15 +42,28 @@ pub struct PeerOptions {
 
 impl PeerOptions {
     /// `advertise`: URL at which the others reach this one, as `http://10.0.0.1:8510`; port 0 stands for the one that it
-    /// listens on. `credential`: of a member with role admin_node. `insecure_plaintext`: whether that may be sent beyond this
-    /// machine in plaintext.
+    /// listens on. `credential`: of a member with role admin_node. `insecure_plaintext`: allows to send that beyond this machine
+    /// in plaintext.
     ///
     /// # Errors
     /// The rule that is broken.
     pub fn new(advertise: &str, credential: &str, insecure_plaintext: bool) -> Result<Self, String> {
+        let authorization = Authorization::fixed(credential).map_err(|fault| format!("the peer credential {fault}"))?;
+        Self::with(advertise, authorization, insecure_plaintext)
+    }
+
+    /// The same with the credential in a file, which is read again when another admin refuses the credential.
+    ///
+    /// # Errors
+    /// The rule that is broken.
+    pub fn with_credential_file(advertise: &str, file: &Path, insecure_plaintext: bool) -> Result<Self, String> {
+        let authorization = Authorization::read_by(&file.display().to_string(), rereader(file))?;
+        Self::with(advertise, authorization, insecure_plaintext)
+    }
+
+    fn with(advertise: &str, authorization: Authorization, insecure_plaintext: bool) -> Result<Self, String> {
         let advertise = Remote::advertised(advertise).map_err(|fault| format!("--advertise: {fault}"))?;
         check_remote(&advertise, insecure_plaintext).map_err(|fault| format!("--advertise: {fault}"))?;
-        let authorization = bearer(credential).ok_or("the peer credential file does not hold a credential")?;
         Ok(Self { advertise, authorization, insecure_plaintext, connector: Connector::default() })
     }
 
@@ -117,10 +131,13 @@ impl Peers {
     pub(super) fn hint(&self, others: &[AdminNode], revision: Revision) {
         for node in others {
             let Some(mut client) = self.client(node) else { continue };
-            let request = self.request(HintRequest { revision: revision.0 });
+            let authorization = self.options.authorization.clone();
             tokio::spawn(async move {
-                // Whoever does not hear it finds out with its next heartbeat.
-                let _ = tokio::time::timeout(HINT, client.hint(request)).await;
+                let request = authorized(HintRequest { revision: revision.0 }, &authorization);
+                // An admin that does not hear it finds out with its next heartbeat.
+                if let Ok(Err(status)) = tokio::time::timeout(HINT, client.hint(request)).await {
+                    after_refusal(&status, &authorization).await;
+                }
             });
         }
     }
@@ -128,10 +145,6 @@ impl Peers {
     /// Lets go of connections to lives that are listed no more.
     pub(super) fn retain(&self, listed: &[AdminNode]) {
         self.channels().retain(|life, _| listed.iter().any(|node| node.incarnation == *life));
-    }
-
-    fn request<T>(&self, message: T) -> Request<T> {
-        authorized(message, &self.options.authorization)
     }
 
     /// `None`: it does not say where it is, or is where the credential must not go.
@@ -182,7 +195,7 @@ impl Asking {
 /// Asks until there is an answer. `None`: it will not have one.
 async fn barrier(
     mut client: PeerServiceClient<Channel>,
-    authorization: &MetadataValue<Ascii>,
+    authorization: &Authorization,
     question: BarrierRequest,
 ) -> Option<Cleared> {
     loop {
@@ -194,15 +207,25 @@ async fn barrier(
                 let (acked, lapsed) = (answer.validators_acked as usize, answer.validators_lapsed as usize);
                 return answer.cleared.then_some(Cleared { acked, lapsed });
             }
-            Ok(Err(status)) => tracing::debug!(code = ?status.code(), "another admin does not answer"),
+            Ok(Err(status)) => {
+                tracing::debug!(code = ?status.code(), "another admin does not answer");
+                after_refusal(&status, authorization).await;
+            }
             Err(_) => tracing::debug!("another admin does not answer in time"),
         }
         tokio::time::sleep(ASK_AGAIN).await;
     }
 }
 
-fn authorized<T>(message: T, authorization: &MetadataValue<Ascii>) -> Request<T> {
+/// Reads the credential again if another admin does not know it: it may have been rotated.
+async fn after_refusal(status: &Status, authorization: &Authorization) {
+    if status.code() == Code::Unauthenticated {
+        authorization.read_again().await;
+    }
+}
+
+fn authorized<T>(message: T, authorization: &Authorization) -> Request<T> {
     let mut request = Request::new(message);
-    request.metadata_mut().insert("authorization", authorization.clone());
+    request.metadata_mut().insert("authorization", authorization.current());
     request
 }

@@ -7,7 +7,7 @@ pub(crate) use options::Options;
 use std::sync::Arc;
 use std::time::Instant;
 
-use keyward_admin::{App, AppOptions, Metrics, open_deployment};
+use keyward_admin::{App, AppOptions, Metrics, follow_database_url, open_deployment};
 use keyward_runtime::listener::bind;
 use keyward_runtime::shutdown::{self, signalled};
 use keyward_token::TokenFormat;
@@ -49,12 +49,21 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         let app = Arc::clone(&app);
         async move { app.publish().await }
     });
+    let follower = tokio::spawn({
+        let (store, url, insecure) = (store.clone(), config.database_url, config.insecure_plaintext);
+        async move {
+            if let Some(file) = config.database_url_file {
+                follow_database_url(&store, &file, url, insecure).await;
+            }
+        }
+    });
     let served = tokio::try_join!(
         keyward_admin::listen(Arc::clone(&app), grpc, leave.clone()),
         keyward_runtime::ops::serve(ops, keyward_admin::ops(&app, registry, &leave), leave.clone()),
         greet,
         stop,
     );
+    follower.abort();
     publisher.abort();
     // When it is gone: it would begin another life.
     let _ = publisher.await;

@@ -1,19 +1,22 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use keyward_admin::{PeerOptions, PublicUrl};
+use keyward_admin::{PeerOptions, PublicUrl, check_database_exposure};
 use keyward_runtime::config::{Faults, Listen, SecretText, read_file, secret_or_file};
 use keyward_runtime::merge;
+use keyward_runtime::secret_file::{self, Holds};
 use serde::Deserialize;
 
 /// The settings of `admin` as they may be written: flags, then environment, then the TOML file.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Options {
-    /// The database, as postgres://user:password@host:5432/keyward or sqlite:/path.
+    /// The database, as postgres://user:password@host:5432/keyward?sslmode=verify-full or sqlite:/path. Beyond this machine
+    /// the URL must have sslmode=verify-full; sslrootcert=FILE names a CA of your own.
     #[arg(long, env = "KEYWARD_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<SecretText>,
-    /// File that holds the database's URL, so that its password is in no command line and no environment.
+    /// File that holds the database's URL, so that its password is in no command line and no environment. Read again while
+    /// the admin runs, so that user and password can be changed.
     #[arg(long, env = "KEYWARD_DATABASE_URL_FILE", value_name = "FILE")]
     database_url_file: Option<PathBuf>,
     /// The keyring that `keyward init` made.
@@ -37,7 +40,7 @@ pub(crate) struct Options {
     /// --advertise.
     #[arg(long, env = "KEYWARD_PEER_CREDENTIAL_FILE", value_name = "FILE")]
     peer_credential_file: Option<PathBuf>,
-    /// Allows addresses beyond this machine without TLS. For private networks only.
+    /// Allows addresses beyond this machine without TLS, the database's included. For private networks only.
     #[arg(long, env = "KEYWARD_INSECURE_PLAINTEXT", num_args = 0..=1, default_missing_value = "true",
         value_parser = clap::builder::BoolishValueParser::new())]
     insecure_plaintext: Option<bool>,
@@ -51,6 +54,9 @@ pub(crate) struct Options {
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(super) database_url: SecretText,
+    /// Where it was read from, if it was.
+    pub(super) database_url_file: Option<PathBuf>,
+    pub(super) insecure_plaintext: bool,
     pub(super) keyring: PathBuf,
     pub(super) listen: Listen,
     pub(super) ops_listen: Listen,
@@ -65,20 +71,27 @@ impl Options {
     /// Every fault at once.
     pub(crate) fn resolve(mut self) -> anyhow::Result<Config> {
         let file: Self = read_file(self.config.as_deref())?;
+        let mut faults = Faults::default();
         let said = self.database_url.is_some() || self.database_url_file.is_some();
         merge!(
             self,
             file,
             [keyring, listen, ops_listen, public_api_url, advertise, peer_credential_file, insecure_plaintext]
         );
+        if let (false, true, Some(config)) = (said, file.database_url.is_some(), self.config.as_deref()) {
+            // Settings may be public; a password may not, wherever it is.
+            let _ = secret_file::read_logged(config, Holds::Secret).map_err(|fault| faults.add(fault.to_string()));
+        }
         if !said {
             // Together: a URL in the file must not clash with the name of one on the command line.
             (self.database_url, self.database_url_file) = (file.database_url, file.database_url_file);
         }
         let insecure = self.insecure_plaintext.unwrap_or(false);
-        let mut faults = Faults::default();
         let url_file = self.database_url_file.as_deref();
         let database_url = secret_or_file("database-url", self.database_url, url_file, &mut faults);
+        if let Some(Err(fault)) = database_url.as_ref().map(|url| check_database_exposure(url.expose(), insecure)) {
+            faults.add(fault.to_string());
+        }
         if self.keyring.is_none() {
             faults.add("no --keyring: `keyward init` makes one");
         }
@@ -90,6 +103,8 @@ impl Options {
             peers(self.advertise.as_deref(), self.peer_credential_file.as_deref(), &listen, insecure, &mut faults);
         let config = database_url.zip(self.keyring).map(|(database_url, keyring)| Config {
             database_url,
+            database_url_file: self.database_url_file,
+            insecure_plaintext: insecure,
             keyring,
             listen,
             ops_listen,
@@ -119,12 +134,5 @@ fn peers(
     if matches!(listen, Listen::Unix(_)) {
         faults.add("--advertise is of use only where --listen is an address that other admins reach");
     }
-    let credential = match std::fs::read_to_string(file) {
-        Ok(credential) => credential,
-        Err(error) => {
-            faults.add(format!("cannot read {}: {error}", file.display()));
-            return None;
-        }
-    };
-    PeerOptions::new(advertise, credential.trim(), insecure).map_err(|fault| faults.add(fault)).ok()
+    PeerOptions::with_credential_file(advertise, file, insecure).map_err(|fault| faults.add(fault)).ok()
 }

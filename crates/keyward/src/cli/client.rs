@@ -9,13 +9,15 @@ use keyward_proto::admin::member_service_client::MemberServiceClient;
 use keyward_proto::admin::project_service_client::ProjectServiceClient;
 use keyward_proto::admin::sdk_service_client::SdkServiceClient;
 use keyward_runtime::config::remote;
+use keyward_runtime::secret_file::{self, Holds};
+use keyward_token::TokenFormat;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
-use crate::cli::exit::{Refused, Usage};
+use crate::cli::exit::{NoCredential, Refused, Usage};
 use crate::cli::output::Output;
 use crate::serve::DEFAULT_DATA_DIR;
 
@@ -86,12 +88,15 @@ impl ClientOptions {
             let dir = std::env::var_os("KEYWARD_DATA_DIR").map_or_else(|| DEFAULT_DATA_DIR.into(), PathBuf::from);
             dir.join("root.credential")
         });
-        let text = std::fs::read_to_string(&file).with_context(|| {
-            format!("cannot read the credential in {}; name its file with --credential-file", file.display())
+        let text = secret_file::read_logged(&file, Holds::Secret).map_err(|error| {
+            let hint = if error.is_not_found() { "; name the file of a credential with --credential-file" } else { "" };
+            NoCredential(format!("{error}{hint}"))
         })?;
-        let text = zeroize::Zeroizing::new(format!("Bearer {}", text.trim()));
-        let mut value: MetadataValue<Ascii> =
-            text.parse().map_err(|_| anyhow::anyhow!("{} does not hold a credential", file.display()))?;
+        let format = TokenFormat::default();
+        let credential = format.member_credential(&text);
+        let credential = credential.map_err(|fault| NoCredential(format!("{} {fault}", file.display())))?;
+        let text = zeroize::Zeroizing::new(["Bearer ", credential.text()].concat());
+        let mut value: MetadataValue<Ascii> = text.parse().context("no header can hold the credential")?;
         value.set_sensitive(true);
         Ok(Credential(value))
     }

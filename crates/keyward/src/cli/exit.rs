@@ -41,6 +41,18 @@ impl Display for Refused {
 
 impl std::error::Error for Refused {}
 
+/// There is no credential that could be presented. Says why, and nothing of the credential.
+#[derive(Debug)]
+pub(crate) struct NoCredential(pub(crate) String);
+
+impl Display for NoCredential {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NoCredential {}
+
 /// The command line says something that cannot be.
 #[derive(Debug)]
 pub(crate) struct Usage(pub(crate) Cow<'static, str>);
@@ -65,6 +77,9 @@ impl std::error::Error for NotIntact {}
 pub(crate) fn code(error: &anyhow::Error) -> ExitCode {
     if error.is::<NotIntact>() {
         return ExitCode::from(8);
+    }
+    if error.is::<NoCredential>() {
+        return ExitCode::from(4);
     }
     if error.is::<Usage>() {
         return ExitCode::from(2);

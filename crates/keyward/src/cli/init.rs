@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use keyward_admin::{Setup, SetupOutcome, check_lease, set_up};
+use keyward_admin::{Setup, SetupOutcome, check_database_exposure, check_lease, set_up};
 use keyward_runtime::config::{Faults, SecretText, Span, secret_or_file};
 use keyward_token::TokenFormat;
 
@@ -10,7 +10,8 @@ use crate::cli::output::line;
 /// What `keyward init` is told.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Init {
-    /// The database, as postgres://user:password@host:5432/keyward.
+    /// The database, as postgres://user:password@host:5432/keyward?sslmode=verify-full. Beyond this machine the URL must have
+    /// sslmode=verify-full; sslrootcert=FILE names a CA of your own.
     #[arg(long, env = "KEYWARD_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<SecretText>,
     /// File that holds the database's URL, so that its password is in no command line and no environment.
@@ -30,12 +31,20 @@ pub(crate) struct Init {
     /// without an admin, and how long a deactivation may take while something is broken. Default: as it is, or 10s.
     #[arg(long, env = "KEYWARD_LEASE", value_name = "DURATION")]
     lease: Option<Span>,
+    /// Allows a database beyond this machine without a verified certificate. For private networks only.
+    #[arg(long, env = "KEYWARD_INSECURE_PLAINTEXT", num_args = 0..=1, default_missing_value = "true",
+        value_parser = clap::builder::BoolishValueParser::new())]
+    insecure_plaintext: Option<bool>,
 }
 
 impl Init {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let mut faults = Faults::default();
         let url = secret_or_file("database-url", self.database_url, self.database_url_file.as_deref(), &mut faults);
+        let insecure = self.insecure_plaintext.unwrap_or(false);
+        if let Some(Err(fault)) = url.as_ref().map(|url| check_database_exposure(url.expose(), insecure)) {
+            faults.add(fault.to_string());
+        }
         if let Some(Err(fault)) = self.lease.map(|span| check_lease(span.0)) {
             faults.add(fault);
         }

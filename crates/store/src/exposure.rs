@@ -1,0 +1,190 @@
+//! A database URL holds a password: it must not be sent to another machine in the clear, nor to a server that only says
+//! that it is the right one.
+
+use keyward_domain::is_local;
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgSslMode};
+
+/// The parameters of a PostgreSQL URL that sqlx knows. It logs an unknown one with its value, which may be a misspelt
+/// password.
+const PARAMETERS: [&str; 18] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+];
+
+/// Why a database URL must not be used. Holds the host at most.
+#[derive(Debug, thiserror::Error)]
+pub enum UrlError {
+    /// Not a URL of PostgreSQL. The text is the driver's, which repeats no part of the URL's user, host or path.
+    #[error("cannot open the database: its URL cannot be read: {0}")]
+    Malformed(String),
+    /// A parameter that the driver does not know, and would ignore.
+    #[error("the database URL has the unknown parameter {0}")]
+    Parameter(String),
+    /// The password could be read on its way, or be asked for by another server.
+    #[error(
+        "the database at {0} is beyond this machine, and its URL allows a connection without a verified certificate, to \
+         which the password and all data would be exposed: add sslmode=verify-full (with sslrootcert=FILE for a CA of your \
+         own) to the URL, or say --insecure-plaintext if the network is private"
+    )]
+    Exposed(String),
+}
+
+/// Decides whether the driver may connect by a database URL: to this machine always, elsewhere only if it verifies the
+/// server (`sslmode=verify-full`) or with `insecure_plaintext`. What counts is what the driver makes of the URL and of the
+/// environment (`PGHOST`, `PGSSLMODE` and others). A URL of SQLite, and one of neither database, passes.
+///
+/// # Errors
+/// [`UrlError`].
+pub fn check_exposure(url: &str, insecure_plaintext: bool) -> Result<(), UrlError> {
+    if !is_postgres(url) {
+        return Ok(());
+    }
+    check_parameters(url)?;
+    let options: PgConnectOptions = url.parse().map_err(|error: sea_orm::sqlx::Error| match error {
+        sea_orm::sqlx::Error::Configuration(error) => UrlError::Malformed(error.to_string()),
+        error => UrlError::Malformed(error.to_string()),
+    })?;
+    if insecure_plaintext || is_on_this_machine(&options) || matches!(options.get_ssl_mode(), PgSslMode::VerifyFull) {
+        return Ok(());
+    }
+    Err(UrlError::Exposed(options.get_host().to_owned()))
+}
+
+pub(crate) fn is_postgres(url: &str) -> bool {
+    url.starts_with("postgres://") || url.starts_with("postgresql://")
+}
+
+/// Returns `true` if the driver connects to a Unix socket or to a loopback address.
+fn is_on_this_machine(options: &PgConnectOptions) -> bool {
+    // In the driver's order: a socket wins over a host, and a host that begins with a slash is the directory of a socket.
+    options.get_socket().is_some() || options.get_host().starts_with('/') || is_local(options.get_host())
+}
+
+fn check_parameters(url: &str) -> Result<(), UrlError> {
+    let url = url.split_once('#').map_or(url, |(url, _)| url);
+    let Some((_, query)) = url.split_once('?') else { return Ok(()) };
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+        let known = PARAMETERS.contains(&name) || (name.starts_with("options[") && name.ends_with(']'));
+        if !known {
+            // No sign that the name is one: it may be a piece of a password with a question mark.
+            let plain = name.len() <= 40 && name.bytes().all(|b| b.is_ascii_alphabetic() || b"-_".contains(&b));
+            return Err(UrlError::Parameter(if plain && pair.contains('=') { name } else { "(not shown)" }.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    /// The environment of the machine that runs the tests must not decide; tests/it has the tests with another one.
+    fn environment_is_plain() -> bool {
+        std::env::vars_os().all(|(name, _)| !name.as_encoded_bytes().starts_with(b"PG"))
+    }
+
+    #[test]
+    fn a_password_leaves_this_machine_only_to_a_verified_server_or_on_request() {
+        if !environment_is_plain() {
+            return;
+        }
+        let local = [
+            "localhost",
+            "LOCALHOST",
+            "127.0.0.1",
+            "127.1.2.3:5433",
+            "[::1]",
+            "%2Fvar%2Frun%2Fpostgresql",
+            "%2ftmp:5432",
+            "",
+        ];
+        for host in local {
+            for mode in ["", "?sslmode=disable", "?sslmode=prefer", "?sslmode=verify-full"] {
+                check_exposure(&format!("postgres://u:pw@{host}/db{mode}"), false).unwrap();
+            }
+        }
+        let away = [
+            "db",
+            "10.0.0.1",
+            "db.internal:5433",
+            "[2001:db8::1]",
+            "0.0.0.0",
+            "db1,db2",
+            "localhost,db",
+            "localhost.db",
+        ];
+        for host in away {
+            for mode in ["", "disable", "allow", "prefer", "require", "verify-ca", "PREFER"] {
+                for name in ["sslmode", "ssl-mode"] {
+                    for scheme in ["postgres", "postgresql"] {
+                        let mode = if mode.is_empty() { String::new() } else { format!("?{name}={mode}") };
+                        let url = format!("{scheme}://u:pw@{host}/db{mode}");
+                        assert!(matches!(check_exposure(&url, false), Err(UrlError::Exposed(_))), "{url}");
+                        check_exposure(&url, true).unwrap();
+                    }
+                }
+            }
+            for verified in ["sslmode=verify-full", "ssl-mode=verify-full", "sslmode=VERIFY-FULL"] {
+                check_exposure(&format!("postgres://u:pw@{host}/db?{verified}"), false).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_driver_makes_of_the_query_decides() {
+        if !environment_is_plain() {
+            return;
+        }
+        for (url, exposed) in [
+            ("postgres://u:pw@localhost/db?host=db", true),
+            ("postgres://u:pw@localhost/db?hostaddr=10.0.0.1", true),
+            ("postgres:///db?user=u&password=pw&host=db", true),
+            ("postgres://u:pw@db/db?host=localhost", false),
+            ("postgres://u:pw@db/db?hostaddr=127.0.0.1", false),
+            ("postgres://u:pw@db/db?host=/var/run/postgresql", false),
+            ("postgres://u:pw@localhost/db?host=localhost&host=db", true),
+            ("postgres://u:pw@db/db?sslmode=verify-full&sslmode=prefer", true),
+            ("postgres://u:pw@db/db?sslmode=prefer&sslmode=verify-full", false),
+            ("postgres://u:pw@db/db?%73slmode=verify-full", true),
+            ("postgres://u:pw@db/db#?sslmode=verify-full", true),
+        ] {
+            let refused = check_exposure(url, false).is_err();
+            assert_eq!(refused, exposed, "{url}");
+        }
+    }
+
+    #[test]
+    fn no_error_repeats_a_password_or_a_value() {
+        for url in [
+            "postgres://u:hunter2@db/db",
+            "postgres://u:hunter2@db:x/db",
+            "postgres://u:hunter2@db:99999/db",
+            "postgres://u:hun?ter=hunter2@db/db",
+            "postgres://u:hunter2@db/db?pasword=hunter2",
+            "postgres://u:hunter2@db/db?hunter2",
+            "postgres://u:hunter2@db/db?sslmode=prefer&passfile=hunter2",
+            "postgres://u:hunter2@[db/db",
+        ] {
+            let error = check_exposure(url, false).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{url}: {error}");
+        }
+    }
+}
