@@ -4,11 +4,19 @@ mod admin;
 mod cli;
 mod serve;
 
+use std::alloc::System;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use keyward_runtime::memory;
 use keyward_runtime::report::report;
 use keyward_runtime::telemetry::{self, LogFormat};
+use zeroizing_alloc::ZeroAlloc;
+
+/// Wipes memory when it is freed. Credentials and tokens pass through buffers of HTTP, TLS and protobuf that no type of ours
+/// owns: without this, what a freed buffer held stays in the heap until something is written over it.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 /// API keys that work the moment they are created and stop working the moment you say so.
 #[derive(Debug, Parser)]
@@ -55,7 +63,12 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match Box::pin(run(Keyward::parse())).await {
+    // Before the command line and the environment are read: each may hold a secret.
+    let ended = match memory::protect() {
+        Ok(()) => Box::pin(run(Keyward::parse())).await,
+        Err(error) => Err(error),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             telemetry::note(format_args!("error: {}", report(&error)));
@@ -66,20 +79,18 @@ async fn main() -> ExitCode {
 
 async fn run(keyward: Keyward) -> anyhow::Result<()> {
     let command = keyward.command.unwrap_or_else(|| Command::Serve(serve::Options::default_from_env()));
+    let _logging = match &command {
+        Command::Serve(_) | Command::Admin(_) | Command::Validator(_) => {
+            telemetry::start(&keyward.log, keyward.log_format)?
+        }
+        // Operators want results: of the log only what they should mend.
+        _ => telemetry::start("warn", Some(LogFormat::Text))?,
+    };
     match command {
-        Command::Serve(options) => {
-            let _logging = telemetry::start(&keyward.log, keyward.log_format)?;
-            Box::pin(serve::run(options.resolve()?)).await
-        }
+        Command::Serve(options) => Box::pin(serve::run(options.resolve()?)).await,
         Command::Init(init) => Box::pin(init.run()).await,
-        Command::Admin(options) => {
-            let _logging = telemetry::start(&keyward.log, keyward.log_format)?;
-            Box::pin(admin::run(options.resolve()?)).await
-        }
-        Command::Validator(options) => {
-            let _logging = telemetry::start(&keyward.log, keyward.log_format)?;
-            Box::pin(keyward_validator::run(options.resolve()?)).await
-        }
+        Command::Admin(options) => Box::pin(admin::run(options.resolve()?)).await,
+        Command::Validator(options) => Box::pin(keyward_validator::run(options.resolve()?)).await,
         Command::Projects(command) => command.run().await,
         Command::Keys(command) => command.run().await,
         Command::Members(command) => command.run().await,

@@ -1,11 +1,19 @@
 //! The validator as a binary of its own, for sidecar images: `keyward validator` without the admin and its database.
 
+use std::alloc::System;
 use std::process::ExitCode;
 
 use clap::Parser;
+use keyward_runtime::memory;
 use keyward_runtime::report::report;
 use keyward_runtime::telemetry::{self, LogFormat};
 use keyward_validator::Options;
+use zeroizing_alloc::ZeroAlloc;
+
+/// Wipes memory when it is freed. Credentials and tokens pass through buffers of HTTP, TLS and protobuf that no type of ours
+/// owns: without this, what a freed buffer held stays in the heap until something is written over it.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 /// Keyward's validator (auth sidecar).
 #[derive(Debug, Parser)]
@@ -23,7 +31,12 @@ struct Cli {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Cli::parse()).await {
+    // Before the command line and the environment are read: each may hold a secret.
+    let ended = match memory::protect() {
+        Ok(()) => run(Cli::parse()).await,
+        Err(error) => Err(error),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             telemetry::note(format_args!("error: {}", report(&error)));
