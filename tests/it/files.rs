@@ -121,6 +121,9 @@ struct Reader {
     read: &'static str,
 }
 
+/// Makes something at a path.
+type Make = fn(&Path);
+
 fn readers(dir: &Path) -> Vec<Reader> {
     let file = |name: &str, content: &str| {
         let path = dir.join(name);
@@ -184,14 +187,14 @@ fn readers(dir: &Path) -> Vec<Reader> {
         "cannot open the database",
         Box::new(move || a(&[("--keyring", &k), ("--database-url-file", &u)], &[])),
     );
-    let (r, u, k) = (root.clone(), url.clone(), spare_keyring.clone());
+    let (r, u, k) = (root, url.clone(), spare_keyring.clone());
     add(
         "database URL of init",
         &url,
         "cannot open the database",
         Box::new(move || init(&[("--keyring", &k), ("--root-credential", &r), ("--database-url-file", &u)])),
     );
-    let (a, p, k) = (admin.clone(), peer.clone(), spare_keyring.clone());
+    let (a, p, k) = (admin.clone(), peer.clone(), spare_keyring);
     add(
         "peer credential",
         &peer,
@@ -248,11 +251,11 @@ fn what_is_no_regular_file_is_refused_at_once_as_a_secret() {
         let kept = reader.file.with_extension("kept");
         fs::rename(&reader.file, &kept).unwrap();
         let listener = UnixListener::bind(dir.path().join("a.sock")).unwrap();
-        let kinds: [(&str, Box<dyn Fn(&Path)>); 4] = [
-            ("a FIFO", Box::new(|path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success()))),
-            ("a directory", Box::new(|path| fs::create_dir(path).unwrap())),
-            ("a device", Box::new(|path| symlink("/dev/zero", path).unwrap())),
-            ("a socket", Box::new(|path| symlink("a.sock", path).unwrap())),
+        let kinds: [(&str, Make); 4] = [
+            ("a FIFO", |path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success())),
+            ("a directory", |path| fs::create_dir(path).unwrap()),
+            ("a device", |path| symlink("/dev/zero", path).unwrap()),
+            ("a socket", |path| symlink("a.sock", path).unwrap()),
         ];
         for (kind, make) in kinds {
             make(&reader.file);

@@ -11,7 +11,7 @@ use keyward_proto::admin::{
     self as proto, ActivateKeyRequest, CreateKeyRequest, CreateMemberRequest, CreateProjectRequest,
     DeactivateKeyRequest, GetKeyRequest, Member, Receipt, Role, key,
 };
-use keyward_sync::bearer;
+use keyward_sync::Authorization;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -75,7 +75,7 @@ impl Desk {
         Self {
             world: Arc::clone(world),
             endpoints: (0..ADMINS).map(endpoint).collect(),
-            authorization: bearer(&world.root).unwrap(),
+            authorization: Authorization::fixed(&world.root).unwrap().current(),
             channels: Arc::new(tokio::sync::Mutex::new(vec![None; ADMINS])),
         }
     }

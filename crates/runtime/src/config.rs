@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
-use crate::secret_file::{self, Holds, SecretFileError};
+use crate::secret_file::{self, Holds};
 
 /// Where a listener listens: `host:port` (port 0: any free one, which the log names) or `unix:/path`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
@@ -137,6 +137,11 @@ impl<'de> Deserialize<'de> for SecretText {
 }
 
 impl SecretText {
+    /// The content of a file, of which the last line break does not count.
+    pub fn line(content: &str) -> Self {
+        Self(Zeroizing::new(content.trim_end_matches(['\r', '\n']).to_owned()))
+    }
+
     /// What it is.
     pub fn expose(&self) -> &str {
         &self.0
@@ -167,22 +172,13 @@ pub fn secret_or_file(
     match (said, file) {
         (Some(_), Some(_)) => faults.add(format!("say either --{name} or --{name}-file")),
         (Some(said), None) => return Some(said),
-        (None, Some(file)) => match read_secret(file) {
-            Ok(secret) => return Some(secret),
+        (None, Some(file)) => match secret_file::read_logged(file, Holds::Secret) {
+            Ok(text) => return Some(SecretText::line(&text)),
             Err(error) => faults.add(error.to_string()),
         },
         (None, None) => faults.add(format!("no --{name}, and no --{name}-file")),
     }
     None
-}
-
-/// The secret in a file, of which the last line break does not count.
-///
-/// # Errors
-/// Those of [`secret_file::read`].
-pub fn read_secret(file: &Path) -> Result<SecretText, SecretFileError> {
-    let text = secret_file::read_logged(file, Holds::Secret)?;
-    Ok(SecretText(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned())))
 }
 
 /// Everything that is wrong with a configuration, one line each.

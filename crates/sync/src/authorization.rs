@@ -58,7 +58,7 @@ impl Authorization {
             TokenFormat::default().member_credential(&content).map_err(|fault| format!("{name} {fault}"))?;
             Ok(content)
         };
-        let first = bearer(&*read()?).map_err(|fault| fault.to_string())?;
+        let first = bearer(&read()?).map_err(|fault| fault.to_string())?;
         Ok(Self::new(first, Some(Arc::new(read))))
     }
 
