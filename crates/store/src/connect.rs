@@ -69,7 +69,7 @@ pub enum OpenError {
         source: std::io::Error,
     },
     /// A file of the SQLite database could not be made readable by its owner only.
-    #[error("cannot make {path}: {source}")]
+    #[error("cannot use {path}: {source}")]
     Private {
         /// The file.
         path: PathBuf,

@@ -11,6 +11,11 @@ use crate::connect::OpenError;
 /// that an earlier version made. To be done before SQLite opens the file: SQLite gives the write-ahead log and the shared
 /// memory the mode of the database file.
 pub(crate) fn make_private(database: &Path) -> Result<(), OpenError> {
+    // The open of a FIFO waits for its other end.
+    if fs::metadata(database).is_ok_and(|metadata| !metadata.is_file()) {
+        let source = io::Error::new(ErrorKind::InvalidInput, "the database must be a regular file");
+        return Err(OpenError::Private { path: database.to_owned(), source });
+    }
     let made = File::options().create(true).append(true).mode(0o600).open(database);
     made.map_err(|source| OpenError::Private { path: database.to_owned(), source })?;
     let beside = |suffix: &str| {

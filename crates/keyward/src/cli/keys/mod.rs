@@ -154,7 +154,7 @@ impl Keys {
                 change::expire(&scope.connect().await?, scope.name(&key), when.time()).await
             }
             Self::Reveal(key) => read::reveal(&key.connect().await?, key.name()).await,
-            Self::Lookup { token_file, client } => read::lookup(&client.connect().await?, token_file.as_deref()).await,
+            Self::Lookup { token_file, client } => read::lookup(&client, token_file.as_deref()).await,
             Self::Activate(key) => change::activate(&key.connect().await?, key.name()).await,
             Self::Deactivate(key) => change::deactivate(&key.connect().await?, key.name()).await,
         }

@@ -6,7 +6,7 @@ use keyward_proto::admin::{GetKeyRequest, Key, ListKeysRequest, LookupKeyRequest
 use keyward_runtime::telemetry::note;
 
 use super::state;
-use crate::cli::client::Session;
+use crate::cli::client::{ClientOptions, Session};
 use crate::cli::output::{instant, last_part, line};
 use crate::cli::prompt;
 
@@ -65,8 +65,9 @@ pub(super) async fn reveal(session: &Session, name: String) -> anyhow::Result<()
     session.output.answer(&shown, |shown| line(&shown.token))
 }
 
-pub(super) async fn lookup(session: &Session, token_file: Option<&Path>) -> anyhow::Result<()> {
+pub(super) async fn lookup(client: &ClientOptions, token_file: Option<&Path>) -> anyhow::Result<()> {
     let mut secret = prompt::secret("the token that was found", token_file)?;
+    let session = client.connect().await?;
     let token = std::mem::take(&mut *secret);
     let key = session.call(session.keys().lookup_key(LookupKeyRequest { token })).await?.key.unwrap_or_default();
     session.output.answer(&key, |key| {
