@@ -123,9 +123,9 @@ pub(crate) const CODE_MUTANTS: &[CodeMutant] = &[
         "takes_silence_for_an_answer",
         &[Edit {
             file: PEERS,
-            from: "            Ok(Err(status)) => tracing::debug!",
+            from: "            Ok(Err(status)) => {",
             to: "            Ok(Err(_)) if MUTANT => return Some(Cleared::default()),
-            Ok(Err(status)) => tracing::debug!",
+            Ok(Err(status)) => {",
         }],
     ),
     // What this admin has applied already counts as enforced: a retry does not wait.
