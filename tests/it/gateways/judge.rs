@@ -28,10 +28,10 @@ pub(super) fn judge(request: &Recorded, kind: Kind, caller: Caller, row: &Row, t
     let protected = readings.iter().find(|path| below(path, "/only-6666"));
     match (caller, protected) {
         (Caller::Nobody, _) if !public => {
-            faults.push(format!("without a token: {} reads as {readings:?}", request.line))
+            faults.push(format!("without a token: {} reads as {readings:?}", request.line));
         }
         (Caller::Foreign, Some(path)) => {
-            faults.push(format!("with another project's token: {} is {path}", request.line))
+            faults.push(format!("with another project's token: {} is {path}", request.line));
         }
         _ => {}
     }
