@@ -56,3 +56,22 @@ fn lines_end_without_spaces() {
         faults(|line| line.ends_with([' ', '\t'])).into_iter().filter(|f| !f.contains("LICENSE:")).collect();
     assert!(found.is_empty(), "{found:#?}");
 }
+
+/// `println!` and its kin panic when nothing takes what they print: a full disk or a closed pipe would end the process.
+/// `telemetry::note` and `output::line` do not.
+#[test]
+fn nothing_that_ships_prints_by_a_macro_that_panics() {
+    let mut found = Vec::new();
+    let sources = files().into_iter().filter(|(path, _)| {
+        let path = path.strip_prefix(workspace()).unwrap().to_string_lossy().into_owned();
+        path.starts_with("crates/") && path.contains("/src/") && path.ends_with(".rs")
+    });
+    for (path, text) in sources {
+        let shipped = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let macros = ["print!(", "println!(", "eprint!(", "eprintln!(", "dbg!("];
+        for line in shipped.lines().filter(|line| macros.iter().any(|word| line.contains(word))) {
+            found.push(format!("{}: {line}", path.display()));
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}

@@ -21,8 +21,6 @@ pub fn report(error: &anyhow::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use anyhow::Context;
-
     use super::*;
 
     #[test]
@@ -32,7 +30,7 @@ mod tests {
         let expected =
             "init: cannot start: the database did not answer; retry with the same request_id: relation missing";
         assert_eq!(report(&error), expected);
-        let plain = Err::<(), _>(anyhow::anyhow!("no such file")).context("keyring").unwrap_err();
+        let plain = anyhow::anyhow!("no such file").context("keyring");
         assert_eq!(report(&plain), "keyring: no such file");
     }
 }

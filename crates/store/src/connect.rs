@@ -161,7 +161,7 @@ impl Store {
         let store = if let Some(path) = url.strip_prefix("sqlite:") {
             Self::open_sqlite(Path::new(path), chain_key).await?
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            Self::open_postgres(url, chain_key).await?
+            Box::pin(Self::open_postgres(url, chain_key)).await?
         } else {
             return Err(OpenError::Scheme);
         };
@@ -357,8 +357,9 @@ impl Connections {
             options.max_connections(connections).connect_lazy(true);
             options
         };
-        let [writer, reader, pulse] = POOLS.map(|connections| Database::connect(pool(connections)));
-        Ok(Self { writer: writer.await?, reader: reader.await?, pulse: pulse.await? })
+        let [writer, reader, pulse] = POOLS.map(pool);
+        let (writer, reader) = (Database::connect(writer).await?, Database::connect(reader).await?);
+        Ok(Self { writer, reader, pulse: Database::connect(pulse).await? })
     }
 }
 

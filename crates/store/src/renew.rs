@@ -1,9 +1,9 @@
 //! A password that is changed while an admin runs.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock};
 
+use sea_orm::ConnectOptions;
 use sea_orm::sqlx::postgres::PgConnectOptions;
-use sea_orm::{ConnectOptions, DbErr, RuntimeErr};
 
 use crate::connect::{Connections, OpenError, Store, postgres_options};
 use crate::exposure::{UrlError, check_exposure};
@@ -68,5 +68,5 @@ impl Store {
 }
 
 fn parsed(url: &str) -> Result<PgConnectOptions, OpenError> {
-    url.parse().map_err(|e| OpenError::Driver(DbErr::Conn(RuntimeErr::SqlxError(Arc::new(e)))))
+    Ok(url.parse()?)
 }
