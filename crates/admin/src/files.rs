@@ -16,7 +16,7 @@ pub(crate) fn lock_file(path: &Path) -> anyhow::Result<File> {
     let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(path).with_context(failed)?;
     match file.try_lock() {
         Ok(()) => {
-            // Whoever can open the file can hold its lock, and keep this process from starting.
+            // A process that can open the file can hold its lock, and so keep this process from starting.
             let mode = file.metadata().with_context(failed)?.mode() & 0o7777;
             if mode & 0o077 != 0 {
                 file.set_permissions(Permissions::from_mode(0o600)).with_context(failed)?;

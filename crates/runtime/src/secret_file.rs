@@ -18,7 +18,7 @@ const LARGEST: usize = 1 << 20;
 /// What a file holds, which decides who else may read and write it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Holds {
-    /// The keyring: whoever reads it can forge the audit log, and unseal tokens of a stolen database. Refused if others have
+    /// The keyring: a reader of it can forge the audit log, and unseal tokens of a stolen database. Refused if others have
     /// any access, if its group has any access, or if it belongs to another user. One exception: a file of root's that its
     /// group may read is accepted with a warning, because that is how container platforms mount secrets for a user.
     Keyring,

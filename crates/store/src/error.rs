@@ -61,7 +61,7 @@ pub(crate) fn fault(error: &DbErr) -> Option<Fault> {
     if matches!(error, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) {
         // The pool tries on while the server has no room (SQLSTATE 53300), and keeps the cause to itself.
         return passing(
-            "no connection to the database was to be had in time: it does not answer, or takes no more of them",
+            "no connection to the database became free in time: the database does not answer, or accepts no more connections",
         );
     }
     let source = database_error(error)?;
@@ -111,7 +111,7 @@ fn of_postgresql(sqlstate: &str) -> Option<Fault> {
         "25006" => passes("the database is read-only: is it a standby?"),
         "53100" => passes("the database's disk is full"),
         "53200" => passes("the database is out of memory"),
-        "53300" => passes("the database takes no more connections of this role"),
+        "53300" => passes("the database accepts no more connections for this role"),
         "57014" => passes("the database's operator or a timeout has cancelled the statement"),
         _ => match sqlstate.get(..2)? {
             "42" => lasts("the database's schema is not the one that this version of Keyward makes"),

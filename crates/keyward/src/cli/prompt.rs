@@ -14,7 +14,7 @@ const LONGEST_LINE: u64 = 1_024;
 pub(super) fn secret(what: &str, file: Option<&Path>) -> anyhow::Result<Zeroizing<String>> {
     let line = match file {
         Some(file) => {
-            // A token that was found may be in a file of anybody's.
+            // A token that was found may be in a file with any owner and mode.
             let text = secret_file::read_logged(file, Holds::Settings)?;
             first_line(text.as_bytes())?
         }
