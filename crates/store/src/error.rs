@@ -40,6 +40,9 @@ pub(crate) fn corrupt(what: impl std::fmt::Display) -> Error {
 
 /// What a caller learns of a failure of the database: what is wrong, and whether a retry can help.
 pub(crate) fn from_driver(error: &DbErr) -> Error {
+    if is_unreadable(error) {
+        return corrupt(error);
+    }
     let detail = error.to_string();
     match fault(error) {
         Some(Fault { what, lasting: true }) => Error::store_refused(&what, detail),
@@ -76,6 +79,15 @@ pub(crate) fn fault(error: &DbErr) -> Option<Fault> {
 /// The error code that the database gave: of PostgreSQL the SQLSTATE, of SQLite the extended result code.
 fn code(error: &DbErr) -> Option<String> {
     database_error(error)?.code().map(Cow::into_owned)
+}
+
+/// Returns `true` if the database answered, with a value that its column cannot have.
+fn is_unreadable(error: &DbErr) -> bool {
+    match error {
+        DbErr::Type(_) | DbErr::Json(_) => true,
+        DbErr::Query(RuntimeErr::SqlxError(source)) => matches!(**source, sqlx::Error::ColumnDecode { .. }),
+        _ => false,
+    }
 }
 
 fn database_error(error: &DbErr) -> Option<&dyn sqlx::error::DatabaseError> {
@@ -152,6 +164,14 @@ mod tests {
             Some(Fault { what, lasting: true }) => Error::store_refused(&what, "").reason().kind(),
             Some(Fault { what, lasting: false }) => Error::store_unable(&what, "").reason().kind(),
             None => Error::store_unavailable("").reason().kind(),
+        }
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_read_is_not_taken_for_a_database_that_does_not_answer() {
+        let source = sqlx::Error::ColumnDecode { index: "epoch".to_owned(), source: "not a UUID".into() };
+        for error in [DbErr::Type("x".to_owned()), DbErr::Query(RuntimeErr::SqlxError(std::sync::Arc::new(source)))] {
+            assert_eq!(from_driver(&error).reason().kind(), Kind::Internal, "{error}");
         }
     }
 
