@@ -5,7 +5,7 @@ use keyward_proto::validate::Verdict;
 use keyward_tests::client::{Admin, on_project, request_id};
 use tonic::Status;
 
-/// The methods that change something, but for AcceptEpoch, which needs a fork of the history.
+/// The methods that change something. AcceptEpoch has a test of its own: it needs a fork of the history.
 pub(crate) const METHODS: [&str; 13] = [
     "CreateProject",
     "CreateKey",

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use keyward_proto::admin::{GrantRoleRequest, Role, VerifyLogRequest};
+use keyward_proto::admin::{AcceptEpochRequest, GrantRoleRequest, Role, VerifyLogRequest};
 use keyward_proto::validate::Verdict;
 use keyward_tests::client::{Admin, Asker, on_platform, reason};
 use keyward_tests::disk::{Disk, EIO, ENOSPC};
 use keyward_tests::keyward::Serve;
 use keyward_tests::report;
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::changes::{Change, Effect, METHODS, PROJECT};
 use crate::durable::Committed;
@@ -111,6 +113,46 @@ async fn a_change_is_durable_once_acknowledged_wherever_in_it_the_disk_fails() {
     }
     report::line(&format!("faults at {all} write positions: {refused} calls refused, 0 acknowledged changes lost"));
     world.check_after_crash(&acknowledged).await;
+}
+
+/// AcceptEpoch needs a fork of the history, which is put into the database past Keyward; so the log is not verified after
+/// it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_accepted_epoch_is_durable_once_acknowledged_wherever_in_the_call_the_disk_fails() {
+    let disk = Disk::under("/data/keyward.db");
+    let mut world = World::over(&disk).await;
+    let mut past_keyward = SqliteConnectOptions::new().filename(world.serve.data_dir().join("keyward.db"));
+    past_keyward = past_keyward.busy_timeout(Duration::from_secs(5));
+    let mut past_keyward = past_keyward.connect().await.unwrap();
+    let fork = "INSERT INTO history_fork (epoch, former, lost, time) SELECT epoch, zeroblob(16), zeroblob(16), 1 FROM rev_counter";
+    sqlx::query(fork).execute(&mut past_keyward).await.unwrap();
+    let epoch: String =
+        sqlx::query_scalar("SELECT hex(epoch) FROM rev_counter").fetch_one(&mut past_keyward).await.unwrap();
+    let request = AcceptEpochRequest { epoch };
+    let accepted = "SELECT count(*) FROM history_fork WHERE accept_time IS NOT NULL";
+    for fault in &FAULTS {
+        let mut positions = 0;
+        for n in 1.. {
+            let what = format!("AcceptEpoch, {}, write {n}", fault.name);
+            sqlx::query("UPDATE history_fork SET accept_time = NULL").execute(&mut past_keyward).await.unwrap();
+            let before = world.committed.revision().await;
+            disk.fail(n, fault.writes, fault.error);
+            let first = world.admin.audit.clone().accept_epoch(request.clone()).await;
+            let failed = disk.work();
+            if let Err(status) = first {
+                assert_eq!(reason(&status), "STORE_UNAVAILABLE", "{what}: {status:?}");
+                world.admin.audit.clone().accept_epoch(request.clone()).await.expect(&what);
+            }
+            let found: i64 = sqlx::query_scalar(accepted).fetch_one(&mut past_keyward).await.unwrap();
+            assert_eq!((found, world.committed.resources_after(before).await.len()), (1, 1), "{what}");
+            if failed == 0 {
+                break;
+            }
+            positions += 1;
+        }
+        report::line(&format!("{:18} {:20} {positions:3} write positions", "AcceptEpoch", fault.name));
+        assert!(positions > 3, "AcceptEpoch does not write to the disk");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
