@@ -12,7 +12,7 @@ use keyward_tests::keyward::{Serve, command, last_event, write_secret};
 use keyward_tests::process::{Process, said};
 use keyward_token::{Keyring, Token, TokenFormat, TokenKind};
 
-/// `nobody`, on every Debian.
+/// The uid of Debian's unprivileged user `nobody`.
 const NOBODY: u32 = 65534;
 /// A user that has no name.
 const ANOTHER: u32 = 12_345;

@@ -132,7 +132,7 @@ async fn admins_take_up_a_rotated_peer_credential_without_a_restart() {
         admin.create_key("6666", key).await.unwrap();
         admin.deactivate("6666", key).await.unwrap().receipt.unwrap().enforced_by()
     };
-    // Until each has heard of the other.
+    // Until each admin has listed the other in a heartbeat.
     let begun = Instant::now();
     let mut number = 0;
     while by(&format!("before{number}")).await != EnforcedBy::Acks {

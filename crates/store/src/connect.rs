@@ -16,7 +16,7 @@ use crate::connection::{Carrier, Connection};
 use crate::error::{fault, from_driver};
 use crate::migration::{Migrator, SIGNED_SINCE};
 use crate::private::make_private;
-use crate::renew::Remote;
+use crate::renew::ServerOptions;
 use crate::seen::Seen;
 use crate::sql::head::Head;
 use crate::sql::sign_head::sign_head;
@@ -127,7 +127,7 @@ impl From<sea_orm::sqlx::Error> for OpenError {
 pub struct Store {
     connections: Arc<RwLock<Connections>>,
     /// How to connect anew; `None`: there is no network in between.
-    pub(crate) remote: Option<Arc<Remote>>,
+    pub(crate) remote: Option<Arc<ServerOptions>>,
     /// Who takes every call there; `None`: nobody needs to.
     carrier: Option<Arc<dyn Carrier>>,
     /// SQLite: what is known of the connection that writes.
@@ -233,7 +233,7 @@ impl Store {
         let connections = Connections::to(&options).await?;
         connections.check().await?;
         let mut store = Self::over(connections, chain_key);
-        (store.remote, store.shared) = (Some(Arc::new(Remote::new(options))), true);
+        (store.remote, store.shared) = (Some(Arc::new(ServerOptions::new(options))), true);
         Ok(store)
     }
 

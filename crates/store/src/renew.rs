@@ -9,7 +9,7 @@ use crate::connect::{Connections, OpenError, Store, postgres_options};
 use crate::exposure::{UrlError, check_exposure};
 
 /// How to connect anew. The URL in the options holds a password.
-pub(crate) struct Remote(RwLock<ConnectOptions>);
+pub(crate) struct ServerOptions(RwLock<ConnectOptions>);
 
 /// Why another URL was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +25,7 @@ pub enum RenewError {
     Open(#[from] OpenError),
 }
 
-impl Remote {
+impl ServerOptions {
     pub(crate) const fn new(options: ConnectOptions) -> Self {
         Self(RwLock::new(options))
     }
@@ -35,9 +35,9 @@ impl Remote {
     }
 }
 
-impl std::fmt::Debug for Remote {
+impl std::fmt::Debug for ServerOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Remote(…)")
+        f.write_str("ServerOptions(…)")
     }
 }
 

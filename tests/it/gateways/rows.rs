@@ -35,9 +35,9 @@ pub(super) enum Message {
     Http2(Http2),
 }
 
-/// Refused by the gateway itself, whoever asks.
+/// Refused by the gateway itself, with any token and with none.
 const ODD: Cell = [400; 3];
-/// On a public route: let through as nobody.
+/// On a public route: let through without an identity.
 const PUBLIC: Cell = [200; 3];
 /// On a route of project 6666.
 const ONLY_6666: Cell = [401, 403, 200];
