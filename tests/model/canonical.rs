@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use keyward_domain::{AdminNode, Revision, Uid};
+use keyward_domain::{AdminLife, AdminNode, Revision};
 use keyward_replica::{Holder, HolderSession, Instant, Listing, Policy, SessionId, Sessions, Settled, Watch};
 
 use crate::search::ONE;
@@ -243,7 +243,7 @@ impl Known {
         let (mut plain, mut canonical) = (Vec::new(), Vec::new());
         for (n, (beat, seen)) in (0_u8..).zip(&mut self.beats).filter(|(n, _)| listed & (1 << n) != 0) {
             let node = |heartbeat| AdminNode {
-                incarnation: Uid::from_bytes([n; 16]),
+                life: AdminLife::from_bytes([n; 16]),
                 lease: self.policy.lease,
                 heartbeat,
                 address: None,
@@ -253,7 +253,7 @@ impl Known {
         }
         let plain = Listing { asked: before(self.now, late), nodes: plain };
         let canonical = Listing { asked: before(at(0), late), nodes: canonical };
-        let silent = |silent: Vec<AdminNode>| silent.into_iter().map(|node| node.incarnation).collect::<Vec<_>>();
+        let silent = |silent: Vec<AdminNode>| silent.into_iter().map(|node| node.life).collect::<Vec<_>>();
         let said = silent(self.watch[0].silent(&plain, &self.policy, self.now));
         assert_eq!(said, silent(self.watch[1].silent(&canonical, &self.policy, at(0))));
         self.settled[0].listed(&plain, &self.policy, self.now);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use keyward_domain::{AdminNode, Revision, Uid};
+use keyward_domain::{AdminLife, AdminNode, Revision};
 use keyward_replica::{Barrier, Basis, Enforcement, Instant, Listing, Policy, Standing, Watch};
 
 use crate::mutants::Mutant;
@@ -11,10 +11,10 @@ use crate::state::{BEFORE, Call, DEACTIVATION, State, at, ticks};
 use crate::world::World;
 
 /// This life of the admin; and those before it, which began and ended for the others in the same way.
-const OWN: Uid = Uid::from_bytes([1; 16]);
-const FORMER: Uid = Uid::from_bytes([2; 16]);
+const OWN: AdminLife = AdminLife::from_bytes([1; 16]);
+const FORMER: AdminLife = AdminLife::from_bytes([2; 16]);
 /// An admin of which nothing else is modelled.
-const ELSEWHERE: Uid = Uid::from_bytes([3; 16]);
+const ELSEWHERE: AdminLife = AdminLife::from_bytes([3; 16]);
 
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub(crate) struct Shared {
@@ -146,7 +146,7 @@ impl Shared {
 }
 
 fn listing(asked: Instant, former: bool, policy: &Policy) -> Listing {
-    let node = |incarnation| AdminNode { incarnation, lease: policy.lease, heartbeat: 0, address: None };
+    let node = |life| AdminNode { life, lease: policy.lease, heartbeat: 0, address: None };
     Listing { asked, nodes: former.then_some(FORMER).into_iter().map(node).collect() }
 }
 
@@ -159,7 +159,7 @@ impl World {
             Step::DeactivateElsewhere => {
                 // There this admin is listed, and no early end of the wait is known of.
                 let mut barrier = Barrier::new(at(0));
-                let nodes = vec![AdminNode { incarnation: OWN, lease: policy.lease, heartbeat: 0, address: None }];
+                let nodes = vec![AdminNode { life: OWN, lease: policy.lease, heartbeat: 0, address: None }];
                 barrier.listed(ELSEWHERE, &Listing { asked: at(0), nodes }, &policy);
                 (shared.barrier, shared.elsewhere) = (Some(barrier), true);
                 state.call = Call::Waiting;

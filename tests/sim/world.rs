@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use keyward_admin::set_up_in_memory;
-use keyward_domain::Uid;
+use keyward_domain::AdminLife;
 use keyward_runtime::shutdown::ShutdownTrigger;
 use keyward_store::Store;
 use keyward_token::{Keyring, Token, TokenFormat, TokenKind};
@@ -125,7 +125,7 @@ impl World {
     pub(crate) fn strike_off_everybody(&self) {
         let store = self.store.clone();
         self.database.answer(async move {
-            let undertaker = Uid::generate();
+            let undertaker = AdminLife::generate();
             store.register_admin(undertaker, LEASE, None).await.unwrap();
             let pulse = store.heartbeat(undertaker).await.unwrap().unwrap();
             for node in &pulse.nodes {

@@ -1,13 +1,13 @@
 use std::time::Duration;
 
-use crate::id::Uid;
+use crate::log::AdminLife;
 
 /// One life of one admin process, as the others that share its database see it. Each start is a life of its own: what a
 /// process granted in a former one, it no longer knows.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AdminNode {
     /// Never reused.
-    pub incarnation: Uid,
+    pub life: AdminLife,
     /// D of the leases that it grants.
     pub lease: Duration,
     /// How many heartbeats it has committed.

@@ -2,8 +2,9 @@ use keyward_token::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::filter::TextMatch;
-use crate::id::{KeyName, MemberId, ProjectId, Revision, Uid};
+use crate::id::{KeyName, MemberId, ProjectId, Uid};
 use crate::key::{Key, KeyState, Platform};
+use crate::log::{Epoch, Revision};
 use crate::member::{Member, RoleBinding};
 use crate::project::Project;
 use crate::time::Timestamp;
@@ -205,18 +206,18 @@ pub enum Change {
     /// The database was found to have lost changes that somebody had seen, and its history got an epoch of its own.
     HistoryForked {
         /// The epoch that it had.
-        former: Uid,
+        former: Epoch,
         /// The epoch whose changes are lost; mostly the same.
-        lost: Uid,
+        lost: Epoch,
         /// How far the one who had seen them had come.
         known: Revision,
         /// The new epoch.
-        epoch: Uid,
+        epoch: Epoch,
     },
     /// Tokens that a former history refused, and this one does not, are refused until the epoch is accepted.
     TokensWithheld {
         /// The epoch.
-        epoch: Uid,
+        epoch: Epoch,
         /// Whose they are.
         keys: Vec<KeyName>,
         /// The tokens.
@@ -225,12 +226,12 @@ pub enum Change {
     /// The database was accepted as it is: no token is refused any more for what a former history said.
     EpochAccepted {
         /// The epoch.
-        epoch: Uid,
+        epoch: Epoch,
     },
 }
 
 /// The resource name of an epoch.
-fn epoch_name(epoch: &Uid) -> String {
+fn epoch_name(epoch: &Epoch) -> String {
     format!("epochs/{epoch}")
 }
 

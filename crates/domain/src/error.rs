@@ -3,7 +3,8 @@ use std::fmt::{Display, Formatter};
 use std::time::Duration;
 
 use crate::credential::CredentialName;
-use crate::id::{KeyId, KeyName, MemberId, ProjectId, Revision, Uid};
+use crate::id::{KeyId, KeyName, MemberId, ProjectId};
+use crate::log::{Epoch, Revision};
 
 /// The small closed set of ways to fail that every transport can render: the standard gRPC codes in use.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -375,7 +376,7 @@ impl Error {
     }
 
     /// The database's history is another one.
-    pub fn epoch_mismatch(current: &Uid) -> Self {
+    pub fn epoch_mismatch(current: &Epoch) -> Self {
         let message = format!("the database's epoch is {current} now; look at its keys, and accept that one");
         Self::new(Reason::EpochMismatch, message).with("epoch", current.to_string())
     }

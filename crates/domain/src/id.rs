@@ -6,25 +6,6 @@ use uuid::Uuid;
 
 use crate::error::Error;
 
-/// Position in the change log: from 1, gapless, in commit order. 0 is the empty log.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Revision(pub i64);
-
-impl Revision {
-    /// The revision right after this one.
-    #[must_use]
-    pub const fn next(self) -> Self {
-        Self(self.0 + 1)
-    }
-}
-
-impl Display for Revision {
-    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 /// UUIDv7 of a project, key or member; never reused. Ordered by creation time.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(transparent)]

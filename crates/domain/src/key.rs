@@ -5,7 +5,8 @@ use keyward_token::TokenKind;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::id::{KeyId, KeyName, MemberId, Revision, Uid};
+use crate::id::{KeyId, KeyName, MemberId, Uid};
+use crate::log::Revision;
 use crate::text::{breaks_a_line, check_text};
 use crate::time::Timestamp;
 

@@ -3,7 +3,8 @@ use std::fmt::{Display, Formatter};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::id::{MemberId, ProjectId, Revision, Uid};
+use crate::id::{MemberId, ProjectId, Uid};
+use crate::log::Revision;
 use crate::text::check_text;
 use crate::time::Timestamp;
 

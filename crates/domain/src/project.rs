@@ -1,7 +1,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::id::{MemberId, ProjectId, Revision, Uid};
+use crate::id::{MemberId, ProjectId, Uid};
+use crate::log::Revision;
 use crate::text::check_text;
 use crate::time::Timestamp;
 

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use keyward_domain::{AdminNode, Revision, Uid};
+use keyward_domain::{AdminLife, AdminNode, Revision};
 
 use crate::clock::Instant;
 use crate::policy::Policy;
@@ -34,7 +34,7 @@ pub struct Barrier {
     /// Other lives that may have leases in use, once known.
     others: Option<Others>,
     /// What other lives said of their own validators.
-    cleared: BTreeMap<Uid, Cleared>,
+    cleared: BTreeMap<AdminLife, Cleared>,
 }
 
 /// How an admin found that none of its validators answers from before a change any more, nor ever will.
@@ -48,7 +48,7 @@ pub struct Cleared {
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 struct Others {
-    waited_for: BTreeSet<Uid>,
+    waited_for: BTreeSet<AdminLife>,
     /// D' by the longest of all leases.
     wait_out: Duration,
 }
@@ -73,22 +73,22 @@ impl Barrier {
     }
 
     /// Takes a listing by `own`, the life that waits; one that was asked for before the commit says nothing.
-    pub fn listed(&mut self, own: Uid, listing: &Listing, policy: &Policy) {
+    pub fn listed(&mut self, own: AdminLife, listing: &Listing, policy: &Policy) {
         if listing.asked < self.committed {
             return;
         }
-        let nodes = || listing.nodes.iter().filter(|node| node.incarnation != own);
+        let nodes = || listing.nodes.iter().filter(|node| node.life != own);
         let others = self.others.get_or_insert_with(|| Others {
-            waited_for: nodes().map(|node| node.incarnation).collect(),
+            waited_for: nodes().map(|node| node.life).collect(),
             wait_out: listing.longest_wait(policy),
         });
         // Those that began later read the log after the commit.
-        others.waited_for.retain(|uid| nodes().any(|node| node.incarnation == *uid));
+        others.waited_for.retain(|uid| nodes().any(|node| node.life == *uid));
     }
 
     /// Takes what a life said of its own validators. It may be asked before it was listed; it says so for good, because what
     /// it feeds a validator before the next grant has the change in it.
-    pub fn cleared(&mut self, life: Uid, cleared: Cleared) {
+    pub fn cleared(&mut self, life: AdminLife, cleared: Cleared) {
         self.cleared.insert(life, cleared);
     }
 
@@ -183,20 +183,16 @@ mod tests {
 
     const EXACT: Policy =
         Policy { lease: Duration::from_secs(10), clock_rate_error_ppm: 0, clock_margin: Duration::from_secs(1) };
-    const OWN: Uid = Uid::from_bytes([0; 16]);
+    const OWN: AdminLife = AdminLife::from_bytes([0; 16]);
 
     const fn at(seconds: i64) -> Instant {
         Instant::from_nanos(seconds * 1_000_000_000)
     }
 
     fn listing(asked: i64, others: &[(u8, u64)]) -> Listing {
-        let node = |uid, seconds| AdminNode {
-            incarnation: uid,
-            lease: Duration::from_secs(seconds),
-            heartbeat: 1,
-            address: None,
-        };
-        let others = others.iter().map(|(uid, seconds)| node(Uid::from_bytes([*uid; 16]), *seconds));
+        let node =
+            |uid, seconds| AdminNode { life: uid, lease: Duration::from_secs(seconds), heartbeat: 1, address: None };
+        let others = others.iter().map(|(uid, seconds)| node(AdminLife::from_bytes([*uid; 16]), *seconds));
         Listing { asked: at(asked), nodes: others.chain([node(OWN, 10)]).collect() }
     }
 
@@ -227,7 +223,7 @@ mod tests {
 
     #[test]
     fn others_that_have_said_so_are_waited_for_no_longer() {
-        let other = |uid| Uid::from_bytes([uid; 16]);
+        let other = |uid| AdminLife::from_bytes([uid; 16]);
         let mut barrier = Barrier::new(at(0));
         // Asked at once, by an older listing.
         barrier.cleared(other(1), Cleared { acked: 2, lapsed: 0 });

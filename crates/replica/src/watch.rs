@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use keyward_domain::{AdminNode, Uid};
+use keyward_domain::{AdminLife, AdminNode};
 
 use crate::barrier::Listing;
 use crate::clock::Instant;
@@ -10,18 +10,18 @@ use crate::policy::Policy;
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Watch {
     /// Each life's newest heartbeat, and when this admin first saw it.
-    seen: BTreeMap<Uid, (i64, Instant)>,
+    seen: BTreeMap<AdminLife, (i64, Instant)>,
 }
 
 impl Watch {
     /// Takes a listing that arrived at `now`, and returns the lives whose rows may be deleted, on the condition that their
     /// heartbeats are still the same: every lease that is chained to them has run out.
     pub fn silent(&mut self, listing: &Listing, policy: &Policy, now: Instant) -> Vec<AdminNode> {
-        let listed = |uid: &Uid| listing.nodes.iter().any(|node| node.incarnation == *uid);
+        let listed = |uid: &AdminLife| listing.nodes.iter().any(|node| node.life == *uid);
         self.seen.retain(|uid, _| listed(uid));
         let mut silent = Vec::new();
         for node in &listing.nodes {
-            let seen = self.seen.entry(node.incarnation).or_insert((node.heartbeat, now));
+            let seen = self.seen.entry(node.life).or_insert((node.heartbeat, now));
             if seen.0 != node.heartbeat {
                 *seen = (node.heartbeat, now);
             }
@@ -56,7 +56,7 @@ mod tests {
 
     fn listing(asked: i64, heartbeat: i64) -> Listing {
         let lease = Duration::from_secs(10);
-        let node = AdminNode { incarnation: Uid::from_bytes([1; 16]), lease, heartbeat, address: None };
+        let node = AdminNode { life: AdminLife::from_bytes([1; 16]), lease, heartbeat, address: None };
         Listing { asked: at(asked), nodes: vec![node] }
     }
 

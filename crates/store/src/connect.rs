@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use keyward_domain::Error;
+use keyward_domain::{Error, Position};
 use keyward_token::DigestKey;
 use sea_orm::sqlx::Executor;
 use sea_orm::sqlx::postgres::PgConnectOptions;
@@ -18,7 +18,6 @@ use crate::migration::{Migrator, SIGNED_SINCE};
 use crate::private::make_private;
 use crate::renew::ServerOptions;
 use crate::seen::Seen;
-use crate::sql::head::Head;
 use crate::sql::sign_head::sign_head;
 use crate::suitable;
 use crate::write::begin;
@@ -260,26 +259,26 @@ impl Store {
     }
 
     /// Says what validators were told last. Nothing is written from then on in a history that lacks it.
-    pub fn has_told(&self, head: Head) {
+    pub fn has_told(&self, head: Position) {
         self.seen().tell(head);
     }
 
     /// Says that a place is in the log, whether or not validators were told of it. The same holds for it.
-    pub fn has_seen(&self, head: Head) {
+    pub fn has_seen(&self, head: Position) {
         self.seen().see(head);
     }
 
-    pub(crate) fn told(&self) -> Option<Head> {
+    pub(crate) fn told(&self) -> Option<Position> {
         self.seen().told()
     }
 
     /// The newest place that this process knows to be in the log.
-    pub fn newest_seen(&self) -> Option<Head> {
+    pub fn newest_seen(&self) -> Option<Position> {
         self.seen().newest()
     }
 
     /// The place that the log was seen to have at the revision of `head`, and of which nobody was told yet, if it is another.
-    pub fn seen_otherwise(&self, head: &Head) -> Option<Head> {
+    pub fn seen_otherwise(&self, head: &Position) -> Option<Position> {
         self.seen().otherwise(head)
     }
 

@@ -28,7 +28,6 @@ pub use sql::create_key::CreatedKey;
 pub use sql::create_member::CreatedMember;
 pub use sql::create_project::CreatedProject;
 pub use sql::events::Events;
-pub use sql::head::Head;
 pub use sql::hints::Hints;
 pub use sql::image::History;
 pub use sql::initialize::RootDraft;

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use crate::sql::head::Head;
+use keyward_domain::Position;
 
 /// Places that are kept beyond the newest that validators were told of. More come together only in a process that tells
 /// nobody, and the newest are what counts.
@@ -10,20 +10,20 @@ const MOST: usize = 4_096;
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     /// The newest that validators were told of.
-    told: Option<Head>,
+    told: Option<Position>,
     /// Those beyond: what this process has committed, and what its heartbeats have found.
-    ahead: BTreeMap<i64, Head>,
+    ahead: BTreeMap<i64, Position>,
 }
 
 impl Seen {
     /// Validators were told of everything up to that place.
-    pub(crate) fn tell(&mut self, head: Head) {
+    pub(crate) fn tell(&mut self, head: Position) {
         self.told = Some(head);
         self.ahead.retain(|revision, _| *revision > head.revision.0);
     }
 
     /// That place is in the log. One that contradicts what was seen before is not taken down: the other one shows it.
-    pub(crate) fn see(&mut self, head: Head) {
+    pub(crate) fn see(&mut self, head: Position) {
         if self.told.is_none_or(|told| head.revision > told.revision) {
             self.ahead.entry(head.revision.0).or_insert(head);
         }
@@ -33,35 +33,34 @@ impl Seen {
     }
 
     /// The newest that validators were told of.
-    pub(crate) const fn told(&self) -> Option<Head> {
+    pub(crate) const fn told(&self) -> Option<Position> {
         self.told
     }
 
     /// The newest of all.
-    pub(crate) fn newest(&self) -> Option<Head> {
+    pub(crate) fn newest(&self) -> Option<Position> {
         self.ahead.values().next_back().copied().or(self.told)
     }
 
     /// The place that the log was seen to have at the revision of `head`, and beyond what was told, if it is another one.
-    pub(crate) fn otherwise(&self, head: &Head) -> Option<Head> {
+    pub(crate) fn otherwise(&self, head: &Position) -> Option<Position> {
         self.ahead.get(&head.revision.0).copied().filter(|seen| seen.chain != head.chain)
     }
 
     /// Lets go of what lies beyond what was told and has been looked for, in a log that ended there.
-    pub(crate) fn looked_for(&mut self, end: &Head) {
+    pub(crate) fn looked_for(&mut self, end: &Position) {
         self.ahead.retain(|_, seen| seen.epoch == end.epoch && seen.revision > end.revision);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use keyward_domain::Revision;
-    use uuid::Uuid;
+    use keyward_domain::{Epoch, Revision};
 
     use super::*;
 
-    fn head(revision: i64, chain: u8) -> Head {
-        Head { epoch: Uuid::nil(), revision: Revision(revision), chain: [chain; 32] }
+    fn head(revision: i64, chain: u8) -> Position {
+        Position { epoch: Epoch::from_bytes([0; 16]), revision: Revision(revision), chain: [chain; 32] }
     }
 
     #[test]
@@ -92,7 +91,7 @@ mod tests {
         seen.see(head(12, 2));
         seen.looked_for(&head(11, 1));
         assert_eq!(seen.newest(), Some(head(12, 2)));
-        seen.looked_for(&Head { epoch: Uuid::max(), ..head(11, 1) });
+        seen.looked_for(&Position { epoch: Epoch::from_bytes([255; 16]), ..head(11, 1) });
         assert_eq!(seen.newest(), None);
     }
 

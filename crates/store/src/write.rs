@@ -5,21 +5,22 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use keyward_domain::{Change, Error, MemberId, Permission, ProjectId, RequestId, Revision, Timestamp, Uid, allows};
+use keyward_domain::{
+    Change, Epoch, Error, MemberId, Permission, Position, ProjectId, RequestId, Revision, Timestamp, Uid, allows,
+};
 use keyward_token::{Digest, DigestKey};
 use sea_orm::ActiveValue::Set;
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseBackend, DbErr, EntityTrait, QueryFilter, QuerySelect,
     SqliteTransactionMode, Statement, TransactionOptions,
 };
-use uuid::Uuid;
 
 use crate::connect::Store;
 use crate::connection::{Connection, Transaction};
 use crate::convert::{to_chain, to_change, to_role};
 use crate::entity::{change, counter, credential, request, role_binding};
 use crate::error::{TxError, corrupt};
-use crate::sql::head::{Head, read_head};
+use crate::sql::head::read_head;
 use crate::sql::hints::announce;
 
 /// How long a request id protects a retry.
@@ -100,7 +101,7 @@ pub(crate) struct Place {
     /// Read under the lock, so that times are in the order of revisions.
     pub(crate) time: Timestamp,
     previous_chain: [u8; 32],
-    pub(crate) epoch: Uuid,
+    pub(crate) epoch: Epoch,
 }
 
 impl Place {
@@ -250,7 +251,7 @@ impl Write<'_> {
         self.store.check_history(&self.tx, &head).await?;
         self.authorize().await?;
         let time = now(&self.tx).await?;
-        let Head { epoch, revision, chain: previous_chain } = head;
+        let Position { epoch, revision, chain: previous_chain } = head;
         Ok(Place { revision: revision.next(), time, previous_chain, epoch })
     }
 
@@ -275,7 +276,7 @@ impl Write<'_> {
         entry.insert(&self.tx, chain).await?;
         self.remember(&resource, &place, sealed).await?;
         announce(&self.tx).await?;
-        let head = Head { epoch: place.epoch, revision: place.revision, chain };
+        let head = Position { epoch: place.epoch, revision: place.revision, chain };
         move_counter(&self.tx, &self.store.chain_key, &head).await?;
         self.tx.commit().await?;
         self.store.has_seen(head);
@@ -303,10 +304,10 @@ impl Write<'_> {
 }
 
 /// Locks the counter row, and returns the head.
-pub(crate) async fn lock_head(tx: &Transaction, key: &DigestKey) -> Result<Head, TxError> {
+pub(crate) async fn lock_head(tx: &Transaction, key: &DigestKey) -> Result<Position, TxError> {
     let row = counter::Entity::find_by_id(1).lock_exclusive().one(tx).await?;
     let row = row.ok_or_else(|| corrupt("no revision counter"))?;
-    let head = Head { epoch: row.epoch, revision: Revision(row.revision), chain: to_chain(&row.chain)? };
+    let head = Position { epoch: row.epoch.into(), revision: Revision(row.revision), chain: to_chain(&row.chain)? };
     // Nothing is built on a head that somebody else has made: it would be covered up for good.
     if row.mac.is_none_or(|found| found != mac(key, &head)) {
         return Err(corrupt("the head of the change log was changed past Keyward").into());
@@ -370,7 +371,7 @@ pub(crate) fn chain_of(row: &change::Model, key: &DigestKey, previous: &[u8; 32]
 
 /// What shows that a head was made by whoever has the keyring. Nothing else in the database tells what an earlier one
 /// was, so whoever cuts the log's end off cannot take the head back with it; and nothing is written on another head.
-pub(crate) fn mac(key: &DigestKey, head: &Head) -> [u8; 32] {
+pub(crate) fn mac(key: &DigestKey, head: &Position) -> [u8; 32] {
     // Shorter than any entry, so it can be taken for none.
     let mut hasher = blake3::Hasher::new_keyed(key.expose());
     hasher.update(head.epoch.as_bytes()).update(&head.revision.0.to_be_bytes()).update(&head.chain);
@@ -378,12 +379,12 @@ pub(crate) fn mac(key: &DigestKey, head: &Head) -> [u8; 32] {
 }
 
 /// Moves the head of the log.
-pub(crate) async fn move_counter(tx: &Transaction, key: &DigestKey, head: &Head) -> Result<(), TxError> {
+pub(crate) async fn move_counter(tx: &Transaction, key: &DigestKey, head: &Position) -> Result<(), TxError> {
     let row = counter::ActiveModel {
         id: Set(1),
         revision: Set(head.revision.0),
         chain: Set(head.chain.to_vec()),
-        epoch: Set(head.epoch),
+        epoch: Set(head.epoch.into()),
         mac: Set(Some(mac(key, head).to_vec())),
     };
     row.update(tx).await?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use keyward_domain::{AdminNode, Reason, Revision, Uid};
+use keyward_domain::{AdminLife, AdminNode, Reason, Revision};
 use keyward_store::{Hints, Pulse, Store};
 use tokio::time::{sleep, timeout};
 
@@ -33,25 +33,25 @@ const LEASE: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_secs(2);
 
 /// A new life.
-async fn born(store: &Store) -> Uid {
-    let incarnation = Uid::generate();
-    store.register_admin(incarnation, LEASE, None).await.unwrap();
-    incarnation
+async fn born(store: &Store) -> AdminLife {
+    let life = AdminLife::generate();
+    store.register_admin(life, LEASE, None).await.unwrap();
+    life
 }
 
 /// A heartbeat of a life that nobody has struck off.
-async fn beat(store: &Store, incarnation: Uid) -> Pulse {
-    store.heartbeat(incarnation).await.unwrap().expect("nobody has struck it off")
+async fn beat(store: &Store, life: AdminLife) -> Pulse {
+    store.heartbeat(life).await.unwrap().expect("nobody has struck it off")
 }
 
 /// How a heartbeat lists a life of [`born`].
-fn listed(incarnation: Uid, heartbeat: i64) -> AdminNode {
-    AdminNode { incarnation, lease: LEASE, heartbeat, address: None }
+fn listed(life: AdminLife, heartbeat: i64) -> AdminNode {
+    AdminNode { life, lease: LEASE, heartbeat, address: None }
 }
 
 /// Lives in an order of their own; the databases list them in theirs.
 fn sorted(mut nodes: Vec<AdminNode>) -> Vec<AdminNode> {
-    nodes.sort_by_key(|node| node.incarnation);
+    nodes.sort_by_key(|node| node.life);
     nodes
 }
 
@@ -60,7 +60,7 @@ async fn a_heartbeat_counts_up_and_finds_head_lives_and_time(db: &Database) {
     let [one, other] = db.admins(&store).await;
     let first = born(&one).await;
     assert_eq!(beat(&one, first).await.nodes, [listed(first, 1)]);
-    let (second, lease) = (Uid::generate(), Duration::from_millis(1_234));
+    let (second, lease) = (AdminLife::generate(), Duration::from_millis(1_234));
     let address = Some("http://10.0.0.2:8510".to_owned());
     other.register_admin(second, lease, address.as_deref()).await.unwrap();
     for n in 0..3 {
@@ -71,10 +71,10 @@ async fn a_heartbeat_counts_up_and_finds_head_lives_and_time(db: &Database) {
         assert_eq!(pulse.head, store.head().await.unwrap());
         assert_eq!(pulse.head.revision, Revision(START.0 + n + 1));
         assert!(before <= pulse.time && pulse.time <= after, "{before:?} {:?} {after:?}", pulse.time);
-        let silent = AdminNode { incarnation: second, lease, heartbeat: 0, address: address.clone() };
+        let silent = AdminNode { life: second, lease, heartbeat: 0, address: address.clone() };
         assert_eq!(sorted(pulse.nodes), sorted(vec![listed(first, n + 2), silent]));
     }
-    let beating = AdminNode { incarnation: second, lease, heartbeat: 1, address };
+    let beating = AdminNode { life: second, lease, heartbeat: 1, address };
     assert_eq!(sorted(beat(&other, second).await.nodes), sorted(vec![listed(first, 4), beating]));
 }
 
@@ -96,7 +96,7 @@ async fn a_heartbeat_of_no_life_finds_nothing_and_leaves_no_transaction_open(db:
     assert!(one.strike_off_admin(&listed(struck, 0)).await.unwrap());
     // More often than an admin has connections.
     for _ in 0..10 {
-        for never_or_no_more in [Uid::generate(), struck] {
+        for never_or_no_more in [AdminLife::generate(), struck] {
             assert!(other.heartbeat(never_or_no_more).await.unwrap().is_none());
         }
         watch.no_transaction_is_open().await;
@@ -108,12 +108,12 @@ async fn a_life_is_struck_off_only_while_it_stays_silent(db: &Database) {
     let [one, other] = db.admins(&db.started().await).await;
     let (striker, suspect) = (born(&one).await, born(&other).await);
     beat(&other, suspect).await;
-    let before = beat(&one, striker).await.nodes.into_iter().find(|node| node.incarnation == suspect).unwrap();
+    let before = beat(&one, striker).await.nodes.into_iter().find(|node| node.life == suspect).unwrap();
     assert_eq!(before, listed(suspect, 1));
     beat(&other, suspect).await;
     assert!(!one.strike_off_admin(&before).await.unwrap(), "it had a heartbeat since");
     let pulse = beat(&one, striker).await;
-    let since = pulse.nodes.into_iter().find(|node| node.incarnation == suspect).expect("it is still there");
+    let since = pulse.nodes.into_iter().find(|node| node.life == suspect).expect("it is still there");
     assert!(one.strike_off_admin(&since).await.unwrap());
     assert!(!one.strike_off_admin(&since).await.unwrap(), "it was gone already");
     assert!(other.heartbeat(suspect).await.unwrap().is_none());
@@ -159,7 +159,7 @@ async fn a_heartbeat_finds_all_that_was_committed_before_it_was_sent(db: &Databa
                 let found = pulse.head.revision;
                 assert!(found.0 >= sent, "{sent} was committed, the heartbeat found {found}");
                 heads.push(pulse.head);
-                let own = pulse.nodes.iter().find(|node| node.incarnation == life);
+                let own = pulse.nodes.iter().find(|node| node.life == life);
                 assert_eq!(own, Some(&listed(life, heads.len() as i64)), "each counts");
                 if sent == end {
                     break heads;

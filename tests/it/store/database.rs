@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use keyward_domain::Uid;
+use keyward_domain::AdminLife;
 use keyward_store::{OpenError, RootDraft, Store};
 use keyward_tests::postgres::Postgres;
 use keyward_token::DigestKey;
@@ -164,7 +164,7 @@ impl Watch {
                         sleep(Duration::from_millis(1)).await;
                     }
                 }
-                Self::Within(store) => assert!(store.heartbeat(Uid::generate()).await.unwrap().is_none()),
+                Self::Within(store) => assert!(store.heartbeat(AdminLife::generate()).await.unwrap().is_none()),
             }
         };
         timeout(Duration::from_secs(3), settled).await.expect("a transaction stays open");

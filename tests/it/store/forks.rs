@@ -1,7 +1,9 @@
 //! Histories that have lost changes: one new epoch, whoever notices first, and what was refused stays refused.
 
-use keyward_domain::{Change, KeyState, Permission, Reason, Revision, Role, Timestamp, Uid, WithheldToken};
-use keyward_store::{Bearing, Call, Head, Mended, Store};
+use keyward_domain::{
+    Change, Epoch, KeyState, Permission, Position, Reason, Revision, Role, Timestamp, Uid, WithheldToken,
+};
+use keyward_store::{Bearing, Call, Mended, Store};
 
 use super::database::Database;
 use super::{
@@ -22,9 +24,9 @@ on_all! {
 }
 
 /// A place in a history that the database never had.
-async fn lost_place(store: &Store) -> Head {
+async fn lost_place(store: &Store) -> Position {
     let head = store.head().await.unwrap();
-    Head { revision: Revision(head.revision.0 + 5), chain: [7; 32], ..head }
+    Position { revision: Revision(head.revision.0 + 5), chain: [7; 32], ..head }
 }
 
 /// The token of a key, refused from an instant on; `uid`: the key's.
@@ -36,19 +38,19 @@ async fn uid_of(store: &Store, key: &str) -> Uid {
     store.key(&key_name(key)).await.unwrap().unwrap().uid
 }
 
-async fn mend(store: &Store, own: &Head, refused: &[WithheldToken]) -> Mended {
+async fn mend(store: &Store, own: &Position, refused: &[WithheldToken]) -> Mended {
     store.mend_history(&[], own, refused).await.unwrap()
 }
 
 /// Has the history fork, with these keys' tokens refused in the lost one; returns the new epoch.
-pub(super) async fn fork(store: &Store, keys: &[&str]) -> Uid {
+pub(super) async fn fork(store: &Store, keys: &[&str]) -> Epoch {
     let mut refused = Vec::new();
     for key in keys {
         refused.push(token_of(key, uid_of(store, key).await, 1));
     }
     let mended = mend(store, &lost_place(store).await, &refused).await;
     assert!(mended.minted && mended.own_is_gone);
-    mended.head.epoch.into()
+    mended.head.epoch
 }
 
 fn to_accept() -> Call {
@@ -106,13 +108,13 @@ async fn each_history_that_was_lost_makes_one_fork(db: &Database) {
     let store = db.started().await;
     let place = store.head().await.unwrap();
     // An epoch that the database does not even know the name of.
-    let other = Head { epoch: Uid::from_bytes([5; 16]).into(), ..place };
+    let other = Position { epoch: Epoch::from_bytes([5; 16]), ..place };
     assert_eq!(store.bearing(&other).await.unwrap().0, Bearing::Lost);
     assert!(store.mend_history(&[other], &place, &[]).await.unwrap().minted);
     assert_eq!(store.bearing(&other).await.unwrap().0, Bearing::Continues, "its place is here");
     assert!(!store.mend_history(&[other], &place, &[]).await.unwrap().minted);
     // The same revision with another past.
-    let parted = Head { chain: [7; 32], ..store.head().await.unwrap() };
+    let parted = Position { chain: [7; 32], ..store.head().await.unwrap() };
     assert!(mend(&store, &parted, &[]).await.minted);
     assert!(!mend(&store, &parted, &[]).await.minted);
     assert_eq!(forks(&store).await, ["history_forked"; 2]);
@@ -169,7 +171,7 @@ async fn an_epoch_is_accepted_by_its_name_once(db: &Database) {
     let again = store.accept_epoch(&to_accept(), epoch).await.unwrap();
     assert_eq!((again.revision, again.released), (accepted.revision, 0));
     // Who comes late has nothing to say any more.
-    let late = Head { epoch: initial, revision: Revision(99), chain: [1; 32] };
+    let late = Position { epoch: initial, revision: Revision(99), chain: [1; 32] };
     let mended = mend(&store, &late, &[token_of("a", key.uid, 1)]).await;
     assert_eq!((mended.minted, mended.own_is_gone, mended.withheld), (false, true, 0));
     assert_eq!(forks(&store).await, ["history_forked", "tokens_withheld", "epoch_accepted"]);
@@ -189,11 +191,11 @@ async fn nothing_is_changed_in_a_history_that_lacks_what_was_told(db: &Database)
     // Nor is a retry told that it is done: its fence would be another history's.
     assert_eq!(refused(store.deactivate_key(&deactivate, &key_name("a"), "").await), Reason::StoreUnavailable);
     assert_eq!(refused(store.head_of_told_history().await), Reason::StoreUnavailable);
-    store.has_told(Head { epoch: Uid::from_bytes([5; 16]).into(), ..end });
+    store.has_told(Position { epoch: Epoch::from_bytes([5; 16]), ..end });
     assert_eq!(refused(store.deactivate_key(&deactivate, &key_name("a"), "").await), Reason::StoreUnavailable);
     assert_eq!(store.head().await.unwrap(), end);
     // Nor does it help that the end itself was seen meanwhile.
-    store.has_told(Head { revision: Revision(1), chain: [7; 32], ..end });
+    store.has_told(Position { revision: Revision(1), chain: [7; 32], ..end });
     store.has_seen(end);
     assert_eq!(store.newest_seen(), Some(end));
     assert_eq!(refused(store.deactivate_key(&deactivate, &key_name("a"), "").await), Reason::StoreUnavailable);
@@ -213,7 +215,7 @@ async fn a_log_is_followed_from_a_place_that_it_has_only(db: &Database) {
     }
     let all = all_changes(&store).await;
     assert_eq!(store.changes_following(&place, 3).await.unwrap().unwrap(), all[2..5]);
-    for wrong in [Head { chain: [7; 32], ..place }, Head { revision: Revision(99), ..place }] {
+    for wrong in [Position { chain: [7; 32], ..place }, Position { revision: Revision(99), ..place }] {
         assert_eq!(store.changes_following(&wrong, 3).await.unwrap(), None);
     }
 }
@@ -225,10 +227,10 @@ async fn nothing_is_changed_in_a_history_that_lacks_what_was_committed(db: &Data
     assert_eq!(store.newest_seen(), Some(before), "what this process has committed");
     store.has_told(before);
     // Committed, and lost before anybody was told of it; another change may get its number.
-    let lost = Head { revision: before.revision.next(), chain: [7; 32], ..before };
+    let lost = Position { revision: before.revision.next(), chain: [7; 32], ..before };
     store.has_seen(lost);
     assert_eq!(store.newest_seen(), Some(lost));
-    assert_eq!(store.seen_otherwise(&Head { chain: [8; 32], ..lost }), Some(lost));
+    assert_eq!(store.seen_otherwise(&Position { chain: [8; 32], ..lost }), Some(lost));
     assert_eq!(store.seen_otherwise(&lost), None);
     assert_eq!(refused(store.head_of_told_history().await), Reason::StoreUnavailable);
     let deactivate = to_deactivate_key("root", "6666");
@@ -244,9 +246,9 @@ async fn nothing_is_changed_in_a_history_that_lacks_what_was_committed(db: &Data
 async fn a_place_that_nobody_was_told_proves_nothing(db: &Database) {
     let store = db.started().await;
     let place = store.head().await.unwrap();
-    let (epoch, proven) = (Uid::from(place.epoch).to_string(), store.prove(&place));
+    let (epoch, proven) = (place.epoch.to_string(), store.prove(&place));
     assert_eq!(store.proven(&epoch, place.revision, &proven), Some(place));
-    let other_epoch = Uid::generate().to_string();
+    let other_epoch = Epoch::generate().to_string();
     assert_eq!(store.proven(&other_epoch, place.revision, &proven), None);
     assert_eq!(store.proven(&epoch, place.revision.next(), &proven), None);
     assert_eq!(store.proven(&epoch, place.revision, &place.chain), None);

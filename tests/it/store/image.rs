@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keyward_domain::{KeyDraft, KeyEntry, LoggedChange, Revision, Uid};
-use keyward_store::{Head, Store};
+use keyward_domain::{KeyDraft, KeyEntry, LoggedChange, Position, Revision, Uid};
+use keyward_store::Store;
 
 use super::database::Database;
 use super::{all_changes, create_key, create_project, deactivate_key, key_name, key_name_in, mint, on_all};
@@ -19,7 +19,7 @@ on_all! {
 /// Keys by uid.
 type Image = BTreeMap<Uid, KeyEntry>;
 
-async fn image(store: &Store) -> (Head, Image) {
+async fn image(store: &Store) -> (Position, Image) {
     let mut image = Image::new();
     let head = store
         .load_image(|entry| {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use keyward_domain::{AdminNode, Uid};
+use keyward_domain::{AdminLife, AdminNode};
 use keyward_replica::{Listing, Policy};
 
 use crate::mutants::Mutant;
@@ -40,9 +40,9 @@ impl Admin {
     }
 }
 
-fn listing(asked: keyward_replica::Instant, nodes: &[(Uid, i64)], policy: &Policy) -> Listing {
-    let node = |(incarnation, heartbeat): &(Uid, i64)| AdminNode {
-        incarnation: *incarnation,
+fn listing(asked: keyward_replica::Instant, nodes: &[(AdminLife, i64)], policy: &Policy) -> Listing {
+    let node = |(life, heartbeat): &(AdminLife, i64)| AdminNode {
+        life: *life,
         lease: policy.lease,
         heartbeat: *heartbeat,
         address: None,
@@ -99,7 +99,7 @@ impl World {
     }
 
     /// Takes what a heartbeat has found of others, and strikes off those that have fallen silent.
-    fn listed(&self, state: &mut State, n: usize, sent: Sent, others: &[(Uid, i64)]) {
+    fn listed(&self, state: &mut State, n: usize, sent: Sent, others: &[(AdminLife, i64)]) {
         let policy = self.policy();
         let admin = &mut state.admins[n];
         let asked = if self.is(Mutant::ListedBeforeCommit) { at(0) } else { sent.asked() };
@@ -115,7 +115,7 @@ impl World {
         admin.seen = others.to_vec();
         let silent = admin.watch.silent(&listing, &policy, at(0));
         let silent = if self.is(Mutant::StruckOffEarly) { listing.nodes } else { silent };
-        let is_silent = |row: &Row| silent.iter().any(|s| s.incarnation == row.life && s.heartbeat == row.beats[n]);
+        let is_silent = |row: &Row| silent.iter().any(|s| s.life == row.life && s.heartbeat == row.beats[n]);
         state.rows.retain(|row| !is_silent(row));
     }
 

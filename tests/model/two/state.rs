@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use keyward_domain::{Revision, Uid};
+use keyward_domain::{AdminLife, Revision};
 use keyward_replica::{
     Barrier, Basis, Cleared, Enforcement, Holder, HolderSession, Instant, SessionId, Sessions, Settled, Standing, Watch,
 };
@@ -21,7 +21,7 @@ pub(crate) struct State {
     pub(crate) lives: u8,
     pub(crate) call: Call,
     /// What the other admin has answered to the one that waits, on its way.
-    pub(crate) answer: Option<(Uid, Cleared)>,
+    pub(crate) answer: Option<(AdminLife, Cleared)>,
     pub(crate) validator: Validator,
     /// The validator could answer DEACTIVATED while Deactivate ran; told only where a world asks for it.
     pub(crate) rejected: bool,
@@ -40,7 +40,7 @@ pub(crate) enum Call {
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Row {
-    pub(crate) life: Uid,
+    pub(crate) life: AdminLife,
     /// Whose life it is, or was.
     pub(crate) admin: usize,
     /// How many heartbeats, as each admin counts them.
@@ -50,7 +50,7 @@ pub(crate) struct Row {
 /// One admin's process.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Admin {
-    pub(crate) life: Uid,
+    pub(crate) life: AdminLife,
     pub(crate) sessions: Sessions,
     /// It has come as far as the deactivation.
     pub(crate) applied: bool,
@@ -62,7 +62,7 @@ pub(crate) struct Admin {
     /// A heartbeat that has no answer yet.
     pub(crate) beat: Option<Beat>,
     /// Heartbeats that `watch` has seen.
-    pub(crate) seen: Vec<(Uid, i64)>,
+    pub(crate) seen: Vec<(AdminLife, i64)>,
 }
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -72,7 +72,7 @@ pub(crate) enum Beat {
     Committed {
         sent: Sent,
         newest: Revision,
-        others: Vec<(Uid, i64)>,
+        others: Vec<(AdminLife, i64)>,
     },
     /// The row was gone.
     Refused,
@@ -115,8 +115,8 @@ pub(crate) struct Stream {
 /// The only session that an admin has with the validator, as far as it has a stream.
 pub(crate) const SESSION: SessionId = SessionId(0);
 
-pub(crate) const fn life(number: u8) -> Uid {
-    Uid::from_bytes([number; 16])
+pub(crate) const fn life(number: u8) -> AdminLife {
+    AdminLife::from_bytes([number; 16])
 }
 
 pub(crate) fn ago(duration: Duration) -> Instant {
@@ -162,7 +162,7 @@ impl Validator {
 
 impl Admin {
     /// A process that has just begun, over what the database has.
-    pub(crate) fn fresh(life: Uid, applied: bool, world: &World) -> Self {
+    pub(crate) fn fresh(life: AdminLife, applied: bool, world: &World) -> Self {
         let mut settled = Settled::default();
         if applied {
             settled.applied(DEACTIVATION, at(0));

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use keyward_domain::{Revision, Uid};
+use keyward_domain::{AdminLife, Revision};
 use keyward_replica::Cleared;
 
 use crate::mutants::Mutant;
@@ -30,11 +30,11 @@ pub(crate) enum Action {
     /// An admin appends the deactivation to every queue.
     Append(usize),
     /// The admin that waits has asked for that life, and the other process answers.
-    AskPeer(Uid),
+    AskPeer(AdminLife),
     /// The answer arrives.
     HearPeer,
     /// A mutant takes a connection that breaks for an answer.
-    LosePeer(Uid),
+    LosePeer(AdminLife),
     /// Deactivate returns ENFORCED.
     Return,
     /// An admin crashes, and its next process reads the database.
@@ -151,7 +151,7 @@ impl World {
     }
 
     /// The other process answers if it is that life, and none of its validators answers from before the deactivation.
-    fn ask_peer(&self, state: &mut State, asked: Uid) -> Option<()> {
+    fn ask_peer(&self, state: &mut State, asked: AdminLife) -> Option<()> {
         let peer = &state.admins[1 - state.waiting()?];
         let is_it = asked == peer.life || self.is(Mutant::AnswersForAnotherLife);
         let has_applied = peer.applied || self.is(Mutant::AnswersBeforeApplied);
@@ -279,7 +279,7 @@ fn retry(state: &mut State) {
     state.call = Call::Waiting(1 - n);
 }
 
-fn hear_peer(state: &mut State, life: Uid, cleared: Cleared) {
+fn hear_peer(state: &mut State, life: AdminLife, cleared: Cleared) {
     if let Some(barrier) = state.waiting().and_then(|n| state.admins[n].barrier.as_mut()) {
         barrier.cleared(life, cleared);
     }

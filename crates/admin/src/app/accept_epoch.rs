@@ -1,11 +1,11 @@
-use keyward_domain::{Error, Permission, Uid};
+use keyward_domain::{Epoch, Error, Permission};
 
 use crate::app::{App, Caller, Receipt, visible};
 
 impl App {
     /// Takes the database as it is after a fork: nothing is refused any more for what a former history said. Returns how
     /// many tokens that frees.
-    pub(crate) async fn accept_epoch(&self, caller: &Caller, epoch: Uid) -> Result<(Receipt, u64), Error> {
+    pub(crate) async fn accept_epoch(&self, caller: &Caller, epoch: Epoch) -> Result<(Receipt, u64), Error> {
         visible::on_platform(caller, Permission::EpochAccept)?;
         let accepted = self.store.accept_epoch(&caller.to(Permission::EpochAccept, None), epoch).await?;
         let (revision, released) = (accepted.revision, accepted.released);

@@ -1,11 +1,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward_domain::{Error, Revision, Uid};
+use keyward_domain::{AdminLife, Epoch, Error, Position, Revision};
 use keyward_proto::replica::peer_service_server::PeerService;
 use keyward_proto::replica::{BarrierRequest, BarrierResponse, HintRequest, HintResponse};
 use keyward_runtime::{deadline, status};
-use keyward_store::Head;
 use tonic::{Request, Response, Status};
 
 use crate::app::App;
@@ -41,16 +40,16 @@ async fn barrier(app: &App, request: &BarrierRequest, patience: Option<Duration>
     }))
 }
 
-fn life(request: &BarrierRequest) -> Result<Uid, Error> {
+fn life(request: &BarrierRequest) -> Result<AdminLife, Error> {
     let life: Result<[u8; 16], _> = request.incarnation.as_slice().try_into();
-    life.map(Uid::from_bytes).map_err(|_| Error::field("incarnation", "16 bytes"))
+    life.map(AdminLife::from_bytes).map_err(|_| Error::field("incarnation", "16 bytes"))
 }
 
-fn place(request: &BarrierRequest) -> Result<Head, Error> {
-    let epoch = Uid::from_text(&request.epoch).ok_or_else(|| Error::field("epoch", "a UUID"))?;
+fn place(request: &BarrierRequest) -> Result<Position, Error> {
+    let epoch = Epoch::from_text(&request.epoch).ok_or_else(|| Error::field("epoch", "a UUID"))?;
     if request.revision < 1 {
         return Err(Error::field("revision", "1 or more"));
     }
     let chain = request.chain.as_slice().try_into().map_err(|_| Error::field("chain", "32 bytes"))?;
-    Ok(Head { epoch: epoch.into(), revision: Revision(request.revision), chain })
+    Ok(Position { epoch, revision: Revision(request.revision), chain })
 }

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use keyward_domain::{Error, Revision, Uid};
+use keyward_domain::{AdminLife, Error, Position, Revision};
 use keyward_replica::{Barrier, Cleared, Clock, Standing};
-use keyward_store::Head;
 
 use crate::sync::peers::Asking;
 use crate::sync::publisher::Publisher;
@@ -106,8 +105,8 @@ impl Publisher {
     /// `NOT_YET_ENFORCED`: not in time.
     pub(crate) async fn clear_for(
         &self,
-        life: Uid,
-        place: &Head,
+        life: AdminLife,
+        place: &Position,
         patience: Option<Duration>,
     ) -> Result<Option<Cleared>, Error> {
         let begun = tokio::time::Instant::now();
@@ -138,9 +137,9 @@ impl Publisher {
     }
 
     /// How far the validators of that life have come, if this is it and the place may be in its history.
-    fn look_for(&self, life: Uid, place: &Head) -> Option<(FenceOutcome, Duration)> {
+    fn look_for(&self, life: AdminLife, place: &Position) -> Option<(FenceOutcome, Duration)> {
         let state = self.lock();
-        let lives = !state.in_doubt && state.shared.as_ref().is_some_and(|shared| shared.incarnation == life);
+        let lives = !state.in_doubt && state.shared.as_ref().is_some_and(|shared| shared.life == life);
         let follows = if state.revision < place.revision {
             state.known().epoch == place.epoch
         } else {

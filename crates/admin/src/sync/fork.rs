@@ -7,9 +7,9 @@
 
 use std::time::Duration;
 
-use keyward_domain::{Error, Revision, WithheldToken};
+use keyward_domain::{Error, Position, Revision, WithheldToken};
 use keyward_replica::{Basis, Clock, Settled};
-use keyward_store::{Bearing, Head, History};
+use keyward_store::{Bearing, History};
 use tonic::Status;
 
 use crate::sync::image::Image;
@@ -33,7 +33,7 @@ impl Publisher {
     ///
     /// # Errors
     /// UNAVAILABLE: this admin is behind, or must find out first whether the database has lost changes.
-    pub(super) async fn place_of(&self, place: &Head) -> Result<bool, Status> {
+    pub(super) async fn place_of(&self, place: &Position) -> Result<bool, Status> {
         if self.lock().is_of_epoch(place) {
             // It comes from an admin that was quicker; what it knows is soon known here too.
             self.reach(place.revision, REACH).await;
@@ -59,7 +59,7 @@ impl Publisher {
     }
 
     /// Has a place looked for that somebody knows and the database seems not to.
-    fn suspect(&self, place: Head) {
+    fn suspect(&self, place: Position) {
         self.lock().suspicion = Some(place);
         self.hint();
     }
@@ -158,12 +158,12 @@ impl Publisher {
 
 impl State {
     /// Whether a place is of the epoch that this admin is in.
-    fn is_of_epoch(&self, place: &Head) -> bool {
+    fn is_of_epoch(&self, place: &Position) -> bool {
         place.epoch == self.known().epoch
     }
 
     /// Whether a place is known to be in this history without asking the database.
-    fn contains(&self, place: &Head) -> bool {
+    fn contains(&self, place: &Position) -> bool {
         self.is_of_epoch(place) && self.missed_since(place.revision, &place.chain).is_some()
     }
 
@@ -178,7 +178,7 @@ impl State {
     }
 
     /// The log goes on in a new epoch, with nothing lost that this admin knows.
-    pub(super) fn enter(&mut self, epoch: keyward_domain::Uid, wait_out: Duration) {
+    pub(super) fn enter(&mut self, epoch: keyward_domain::Epoch, wait_out: Duration) {
         tracing::error!(%epoch, "the database was found to have lost changes; its history has a new epoch");
         (self.epoch, self.accepted) = (epoch, false);
         self.doubts += 1;
@@ -195,7 +195,7 @@ impl State {
         self.unknown = if accepted { Vec::new() } else { refused };
         self.unknown.retain(|token| !self.image.has(token));
         self.recent.clear();
-        (self.epoch, self.revision, self.chain) = (head.epoch.into(), head.revision, head.chain);
+        (self.epoch, self.revision, self.chain) = (head.epoch, head.revision, head.chain);
         self.withheld = Withheld::default();
         self.withheld.extend(withheld);
         (self.accepted, self.in_doubt) = (accepted, false);

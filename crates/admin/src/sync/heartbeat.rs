@@ -4,9 +4,9 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use keyward_domain::{AdminNode, Error, Revision, Uid};
+use keyward_domain::{AdminLife, AdminNode, Epoch, Error, Position, Revision};
 use keyward_replica::{Barrier, Basis, Clock, Instant, Listing, Policy, Settled, Watch};
-use keyward_store::{Head, Pulse, Store};
+use keyward_store::{Pulse, Store};
 
 use crate::sync::publisher::Publisher;
 
@@ -17,7 +17,7 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Shared {
     /// This life's number. A new one when others have struck this one off.
-    pub(super) incarnation: Uid,
+    pub(super) life: AdminLife,
     /// Where the others reach this one.
     address: Option<String>,
     pub(super) basis: Basis,
@@ -29,10 +29,10 @@ pub(super) struct Shared {
 impl Shared {
     /// Begins a life: from here on others wait for it.
     pub(super) async fn register(store: &Store, policy: &Policy, address: Option<String>) -> Result<Self, Error> {
-        let incarnation = Uid::generate();
-        store.register_admin(incarnation, policy.lease, address.as_deref()).await?;
+        let life = AdminLife::generate();
+        store.register_admin(life, policy.lease, address.as_deref()).await?;
         Ok(Self {
-            incarnation,
+            life,
             address,
             basis: Basis::default(),
             listing: Listing::default(),
@@ -43,7 +43,7 @@ impl Shared {
 
     /// Lives of other admins that may have leases in use.
     pub(super) fn others(&self) -> impl Iterator<Item = &AdminNode> {
-        self.listing.nodes.iter().filter(|node| node.incarnation != self.incarnation)
+        self.listing.nodes.iter().filter(|node| node.life != self.life)
     }
 
     /// D' by the longest of all leases that are known to be in use.
@@ -53,7 +53,7 @@ impl Shared {
 
     /// Tells a fence which others there are.
     pub(super) fn tell(&self, barrier: &mut Barrier, policy: &Policy) {
-        barrier.listed(self.incarnation, &self.listing, policy);
+        barrier.listed(self.life, &self.listing, policy);
     }
 
     /// Whether a revision is known to be enforced, and if so whether by acks.
@@ -71,7 +71,7 @@ impl Shared {
 }
 
 /// Whether a head, as it was read afterwards, is of a history that lacks that place.
-fn contradicts(head: &Head, known: &Head) -> bool {
+fn contradicts(head: &Position, known: &Position) -> bool {
     let lost = head.revision < known.revision || (head.revision == known.revision && head.chain != known.chain);
     // Another epoch with more in it may go on from here; the log tells.
     lost || (head.epoch != known.epoch && head.revision == known.revision)
@@ -88,20 +88,20 @@ impl Publisher {
     /// its database to itself.
     pub(super) async fn beat(&self) {
         let policy = self.policy();
-        let Some(mut incarnation) = self.with_shared(|shared| shared.incarnation) else { return };
+        let Some(mut life) = self.with_shared(|shared| shared.life) else { return };
         // The next life, should this one be struck off: tried again, it must not become two.
-        let mut next = Uid::generate();
+        let mut next = AdminLife::generate();
         loop {
             let (epoch, known) = self.newest_known();
             let sent = self.clock().now();
-            match self.answered(self.store().heartbeat(incarnation)).await {
+            match self.answered(self.store().heartbeat(life)).await {
                 Ok(Some(pulse)) => {
                     let silent = self.beaten(sent, epoch, &known, pulse, &policy);
                     self.strike_off(&silent).await;
                 }
                 Ok(None) => {
-                    if self.live_again(incarnation, next, &policy).await {
-                        incarnation = std::mem::replace(&mut next, Uid::generate());
+                    if self.live_again(life, next, &policy).await {
+                        life = std::mem::replace(&mut next, AdminLife::generate());
                     }
                 }
                 Err(error) => {
@@ -131,7 +131,7 @@ impl Publisher {
 
     /// The epoch that is followed, and the newest place that is known to be in the log: the end of what is published, or
     /// what has been committed here since.
-    fn newest_known(&self) -> (Uid, Head) {
+    fn newest_known(&self) -> (Epoch, Position) {
         let state = self.lock();
         let seen = self.store().newest_seen().filter(|seen| seen.revision > state.revision);
         (state.epoch, seen.unwrap_or_else(|| state.known()))
@@ -139,7 +139,7 @@ impl Publisher {
 
     /// Takes what a heartbeat found; returns who has fallen silent. `epoch`, `known`: [`Self::newest_known`] when it was sent,
     /// which must be in the database's history.
-    fn beaten(&self, sent: Instant, epoch: Uid, known: &Head, pulse: Pulse, policy: &Policy) -> Vec<AdminNode> {
+    fn beaten(&self, sent: Instant, epoch: Epoch, known: &Position, pulse: Pulse, policy: &Policy) -> Vec<AdminNode> {
         let now = self.clock().now();
         let mut state = self.lock();
         if state.epoch != epoch {
@@ -172,7 +172,7 @@ impl Publisher {
             peers.retain(&shared.listing.nodes);
         }
         let mut silent = shared.watch.silent(&shared.listing, policy, now);
-        silent.retain(|node| node.incarnation != shared.incarnation);
+        silent.retain(|node| node.life != shared.life);
         drop(state);
         if behind {
             self.hint();
@@ -184,7 +184,7 @@ impl Publisher {
     async fn strike_off(&self, silent: &[AdminNode]) {
         for node in silent {
             match self.answered(self.store().strike_off_admin(node)).await {
-                Ok(true) => tracing::info!(incarnation = %node.incarnation, "an admin has fallen silent; struck off"),
+                Ok(true) => tracing::info!(life = %node.life, "an admin has fallen silent; struck off"),
                 Ok(false) => {}
                 Err(error) => tracing::warn!(%error, "cannot strike off an admin that has fallen silent"),
             }
@@ -193,12 +193,12 @@ impl Publisher {
 
     /// Others have struck this life off: they wait for its leases no longer, so there must be none. Begins another, if
     /// the database lets it.
-    async fn live_again(&self, before: Uid, next: Uid, policy: &Policy) -> bool {
+    async fn live_again(&self, before: AdminLife, next: AdminLife, policy: &Policy) -> bool {
         self.with_shared(|shared| shared.basis.lose());
-        tracing::warn!(incarnation = %before, "struck off by another admin, after a long silence; beginning anew");
+        tracing::warn!(life = %before, "struck off by another admin, after a long silence; beginning anew");
         let address = self.with_shared(|shared| shared.address.clone()).flatten();
         match self.answered(self.store().register_admin(next, policy.lease, address.as_deref())).await {
-            Ok(()) => self.with_shared(|shared| shared.incarnation = next).is_some(),
+            Ok(()) => self.with_shared(|shared| shared.life = next).is_some(),
             Err(error) => {
                 tracing::warn!(%error, "cannot begin anew");
                 false
@@ -208,9 +208,9 @@ impl Publisher {
 
     /// Ends this life in good order. Others need not wait for it if nothing that it granted can be in use.
     pub(crate) async fn leave(&self) {
-        let Some(incarnation) = self.with_shared(|shared| {
+        let Some(life) = self.with_shared(|shared| {
             shared.basis.lose();
-            shared.incarnation
+            shared.life
         }) else {
             return;
         };
@@ -219,7 +219,7 @@ impl Publisher {
             tracing::info!("leases of this admin are in use; others will wait for them");
             return;
         }
-        if let Err(error) = self.answered(self.store().deregister_admin(incarnation)).await {
+        if let Err(error) = self.answered(self.store().deregister_admin(life)).await {
             tracing::warn!(%error, "cannot deregister; others will wait until this admin counts as silent");
         }
     }

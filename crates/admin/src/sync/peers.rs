@@ -6,13 +6,12 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use keyward_domain::{AdminNode, Remote, Revision, Uid};
+use keyward_domain::{AdminLife, AdminNode, Position, Remote, Revision};
 use keyward_proto::replica::peer_service_client::PeerServiceClient;
 use keyward_proto::replica::{BarrierRequest, HintRequest};
 use keyward_replica::Cleared;
 use keyward_runtime::config::{Listen, check_remote, remote};
 use keyward_runtime::secret_file::rereader;
-use keyward_store::Head;
 use keyward_sync::{Authorization, Connector, lazy_channel};
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
@@ -88,14 +87,14 @@ impl PeerOptions {
 pub(super) struct Peers {
     options: PeerOptions,
     /// Connections to lives that are listed.
-    channels: Mutex<BTreeMap<Uid, Channel>>,
+    channels: Mutex<BTreeMap<AdminLife, Channel>>,
 }
 
 /// What one fence asks: each life once, until it answers.
 #[derive(Debug, Default)]
 pub(super) struct Asking {
-    asked: BTreeSet<Uid>,
-    answers: JoinSet<(Uid, Option<Cleared>)>,
+    asked: BTreeSet<AdminLife>,
+    answers: JoinSet<(AdminLife, Option<Cleared>)>,
 }
 
 impl Peers {
@@ -109,17 +108,17 @@ impl Peers {
     }
 
     /// Asks each of `others` that was not asked before, in the background.
-    pub(super) fn ask(&self, asking: &mut Asking, others: &[AdminNode], place: &Head) {
+    pub(super) fn ask(&self, asking: &mut Asking, others: &[AdminNode], place: &Position) {
         for node in others {
-            if asking.asked.contains(&node.incarnation) {
+            if asking.asked.contains(&node.life) {
                 continue;
             }
             let Some(client) = self.client(node) else { continue };
-            asking.asked.insert(node.incarnation);
-            let (life, authorization) = (node.incarnation, self.options.authorization.clone());
+            asking.asked.insert(node.life);
+            let (life, authorization) = (node.life, self.options.authorization.clone());
             let question = BarrierRequest {
                 incarnation: life.as_bytes().to_vec(),
-                epoch: Uid::from(place.epoch).to_string(),
+                epoch: place.epoch.to_string(),
                 revision: place.revision.0,
                 chain: place.chain.to_vec(),
             };
@@ -144,20 +143,20 @@ impl Peers {
 
     /// Lets go of connections to lives that are listed no more.
     pub(super) fn retain(&self, listed: &[AdminNode]) {
-        self.channels().retain(|life, _| listed.iter().any(|node| node.incarnation == *life));
+        self.channels().retain(|life, _| listed.iter().any(|node| node.life == *life));
     }
 
     /// `None`: it does not say where it is, or is where the credential must not go.
     fn client(&self, node: &AdminNode) -> Option<PeerServiceClient<Channel>> {
         let mut channels = self.channels();
-        if let Some(channel) = channels.get(&node.incarnation) {
+        if let Some(channel) = channels.get(&node.life) {
             return Some(PeerServiceClient::new(channel.clone()));
         }
         let made = remote(node.address.as_deref()?, self.options.insecure_plaintext)
             .and_then(|admin| lazy_channel(&admin, &self.options.connector).map_err(|error| error.to_string()));
         match made {
             Ok(channel) => {
-                channels.insert(node.incarnation, channel.clone());
+                channels.insert(node.life, channel.clone());
                 Some(PeerServiceClient::new(channel))
             }
             Err(fault) => {
@@ -167,7 +166,7 @@ impl Peers {
         }
     }
 
-    fn channels(&self) -> std::sync::MutexGuard<'_, BTreeMap<Uid, Channel>> {
+    fn channels(&self) -> std::sync::MutexGuard<'_, BTreeMap<AdminLife, Channel>> {
         // A connection more or less does no harm.
         self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -175,7 +174,7 @@ impl Peers {
 
 impl Asking {
     /// The next answer; never, if nobody has been asked. Cancel safe.
-    pub(super) async fn next(&mut self) -> (Uid, Option<Cleared>) {
+    pub(super) async fn next(&mut self) -> (AdminLife, Option<Cleared>) {
         loop {
             match self.answers.join_next().await {
                 Some(Ok(answer)) => return answer,

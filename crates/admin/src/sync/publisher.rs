@@ -2,11 +2,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use keyward_domain::{AdminNode, Change, Error, LoggedChange, Revision, Uid};
+use keyward_domain::{AdminNode, Change, Epoch, Error, LoggedChange, Position, Revision};
 use keyward_proto::replica::sync_response::Message;
 use keyward_proto::replica::{Grant, SyncResponse};
 use keyward_replica::{AnyClock, Clock, Policy, SessionId, Sessions};
-use keyward_store::{Head, Store};
+use keyward_store::Store;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::metrics::Metrics;
@@ -56,7 +56,7 @@ pub(super) struct Joined {
     pub(super) id: SessionId,
     /// What the validator lacks, if it must take a snapshot; else the queue begins with the deltas that it lacks.
     pub(super) snapshot: Option<Snapshot>,
-    pub(super) epoch: Uid,
+    pub(super) epoch: Epoch,
     /// See [`State::accepted`].
     pub(super) accepted: bool,
     pub(super) queue: mpsc::Receiver<SyncResponse>,
@@ -94,7 +94,7 @@ impl Publisher {
         };
         let mut image = Image::default();
         let history = store.load_history(|entry| image.put(entry)).await?;
-        let Head { epoch, revision, chain } = history.head;
+        let Position { epoch, revision, chain } = history.head;
         let asked_at = clock.now();
         let wall = (store.now().await?, asked_at);
         // Leases of the former history may be in use, of admins that this one knows nothing of.
@@ -262,7 +262,7 @@ impl Publisher {
         let mut state = self.lock();
         let (mut sound, mut entered) = (true, false);
         for change in changes {
-            let place = Head { revision: change.revision, chain: change.chain, ..state.known() };
+            let place = Position { revision: change.revision, chain: change.chain, ..state.known() };
             if let Some(seen) = self.store.seen_otherwise(&place) {
                 state.suspicion = Some(seen);
                 state.doubt();
@@ -274,7 +274,7 @@ impl Publisher {
                 state.enter(*epoch, wait_out);
                 entered = true;
             }
-            let proven = self.store.prove(&Head { epoch: state.epoch.into(), ..place });
+            let proven = self.store.prove(&Position { epoch: state.epoch, ..place });
             state.publish(change, proven);
         }
         if sound {
@@ -365,7 +365,7 @@ impl Publisher {
     }
 
     /// Begins a session for a validator that stands at `place`, if it does not want a snapshot anyway. `None`: not now.
-    pub(super) fn join(&self, place: Option<&Head>, principal: Option<Principal>) -> Option<Joined> {
+    pub(super) fn join(&self, place: Option<&Position>, principal: Option<Principal>) -> Option<Joined> {
         let mut state = self.lock();
         if state.in_doubt {
             return None;

@@ -2,7 +2,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward_domain::{Error, Revision};
+use keyward_domain::{Error, Position, Revision};
 use keyward_proto::replica::replica_service_server::ReplicaService;
 use keyward_proto::replica::sync_request::Message as Said;
 use keyward_proto::replica::sync_response::Message;
@@ -10,7 +10,6 @@ use keyward_proto::replica::{DigestKey, Goodbye, Hello, Policy, SnapshotChunk, S
 use keyward_replica::SessionId;
 use keyward_runtime::shutdown::Shutdown;
 use keyward_runtime::status;
-use keyward_store::Head;
 use keyward_sync::is_validator_id;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -96,7 +95,7 @@ impl ReplicaApi {
 
     /// Where a validator says that it stands, if it has come anywhere. What no admin has told it is nowhere: nobody can have
     /// a history taken for lost by making a place up.
-    fn place(&self, hello: &Hello) -> Option<Head> {
+    fn place(&self, hello: &Hello) -> Option<Position> {
         if hello.epoch.is_empty() {
             return None;
         }

@@ -1,10 +1,11 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use keyward_domain::{Change, LoggedChange, MemberId, Permission, Revision, Timestamp, Uid, WithheldToken, allows};
+use keyward_domain::{
+    Change, Epoch, LoggedChange, MemberId, Permission, Position, Revision, Timestamp, Uid, WithheldToken, allows,
+};
 use keyward_proto::replica::sync_response::Message;
 use keyward_proto::replica::{Delta, KeyEntry, SyncResponse};
 use keyward_replica::{AnyClock, Clock, Instant, SessionId, Sessions};
-use keyward_store::Head;
 use keyward_token::Digest;
 use tokio::sync::{mpsc, oneshot};
 
@@ -27,7 +28,7 @@ pub(super) struct State {
     pub(super) clock: AnyClock,
     pub(super) image: Image,
     /// Random id of the history that is followed.
-    pub(super) epoch: Uid,
+    pub(super) epoch: Epoch,
     pub(super) revision: Revision,
     pub(super) chain: [u8; 32],
     /// What a former history refused, and validators are told is refused.
@@ -41,7 +42,7 @@ pub(super) struct State {
     /// How often there was doubt about the history: what was waited for before may not be what it was.
     pub(super) doubts: u64,
     /// A place that somebody knows and the database seems not to.
-    pub(super) suspicion: Option<Head>,
+    pub(super) suspicion: Option<Position>,
     pub(super) recent: VecDeque<Delta>,
     pub(super) sessions: Sessions,
     /// Set when other admins may use the same database.
@@ -100,8 +101,8 @@ impl State {
     }
 
     /// The end of what is published.
-    pub(super) fn known(&self) -> Head {
-        Head { epoch: self.epoch.into(), revision: self.revision, chain: self.chain }
+    pub(super) fn known(&self) -> Position {
+        Position { epoch: self.epoch, revision: self.revision, chain: self.chain }
     }
 
     /// Notes what is applied, for grants and for what is enforced.
@@ -197,13 +198,13 @@ impl State {
     }
 
     /// The place in this history that has a revision, if it is at hand.
-    pub(super) fn place_at(&self, revision: Revision) -> Option<Head> {
+    pub(super) fn place_at(&self, revision: Revision) -> Option<Position> {
         if revision == self.revision {
             return Some(self.known());
         }
         let at = self.recent.binary_search_by_key(&revision.0, |delta| delta.revision).ok()?;
         let (chain, _) = self.recent.get(at)?.chain.split_first_chunk::<32>()?;
-        Some(Head { revision, chain: *chain, ..self.known() })
+        Some(Position { revision, chain: *chain, ..self.known() })
     }
 
     /// The deltas after `revision`, if that is a place in this history and all of them are at hand.

@@ -1,4 +1,4 @@
-use keyward_domain::{Change, Error, Revision, Uid};
+use keyward_domain::{Change, Epoch, Error, Revision};
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ActiveModelTrait, EntityTrait};
 
@@ -22,14 +22,14 @@ impl Store {
     ///
     /// # Errors
     /// `PERMISSION_DENIED`, `EPOCH_MISMATCH`, `STORE_UNAVAILABLE`.
-    pub async fn accept_epoch(&self, call: &Call, epoch: Uid) -> Result<AcceptedEpoch, Error> {
+    pub async fn accept_epoch(&self, call: &Call, epoch: Epoch) -> Result<AcceptedEpoch, Error> {
         retry!(self.accept_epoch_once(call, epoch))
     }
 
-    async fn accept_epoch_once(&self, call: &Call, epoch: Uid) -> Result<AcceptedEpoch, TxError> {
+    async fn accept_epoch_once(&self, call: &Call, epoch: Epoch) -> Result<AcceptedEpoch, TxError> {
         let write = self.begin(call).await?;
         let place = write.take_place().await?;
-        let current = Uid::from(place.epoch);
+        let current = place.epoch;
         if epoch != current {
             return Err(Error::epoch_mismatch(&current).into());
         }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use keyward_domain::{AdminNode, Error, Timestamp, Uid};
+use keyward_domain::{AdminLife, AdminNode, Error, Position, Timestamp};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{ColumnTrait, EntityTrait, ExprTrait, QueryFilter};
@@ -9,14 +9,14 @@ use uuid::Uuid;
 use crate::connect::Store;
 use crate::entity::admin_node::{ActiveModel, Column, Entity, Model};
 use crate::error::{TxError, corrupt, from_driver};
-use crate::sql::head::{Head, read_head};
+use crate::sql::head::read_head;
 use crate::write::{begin, now};
 
 /// What a heartbeat found.
 #[derive(Clone, Debug)]
 pub struct Pulse {
     /// The end of the log: everything that had been committed when the heartbeat was sent is at or before it.
-    pub head: Head,
+    pub head: Position,
     /// Every life that may have leases in use, the asker's own included.
     pub nodes: Vec<AdminNode>,
     /// The database's wall clock.
@@ -30,10 +30,10 @@ impl Store {
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`.
-    pub async fn register_admin(&self, incarnation: Uid, lease: Duration, address: Option<&str>) -> Result<(), Error> {
+    pub async fn register_admin(&self, life: AdminLife, lease: Duration, address: Option<&str>) -> Result<(), Error> {
         let lease_ms = i64::try_from(lease.as_millis()).map_err(corrupt)?;
         let row = ActiveModel {
-            incarnation: Set(incarnation.into()),
+            incarnation: Set(life.into()),
             lease_ms: Set(lease_ms),
             heartbeat: Set(0),
             address: Set(address.map(str::to_owned)),
@@ -48,19 +48,19 @@ impl Store {
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`: it is not known whether it was written.
-    pub async fn heartbeat(&self, incarnation: Uid) -> Result<Option<Pulse>, Error> {
-        self.heartbeat_once(incarnation).await.map_err(|error| match error {
+    pub async fn heartbeat(&self, life: AdminLife) -> Result<Option<Pulse>, Error> {
+        self.heartbeat_once(life).await.map_err(|error| match error {
             TxError::Answer(error) => error,
             TxError::Conflict(error) => from_driver(&error),
         })
     }
 
     /// A write, because a database that was replaced by another and does not know it would go on to answer reads.
-    async fn heartbeat_once(&self, incarnation: Uid) -> Result<Option<Pulse>, TxError> {
+    async fn heartbeat_once(&self, life: AdminLife) -> Result<Option<Pulse>, TxError> {
         let tx = begin(&self.pulse()).await?;
         let beaten = Entity::update_many()
             .col_expr(Column::Heartbeat, Expr::col(Column::Heartbeat).add(1))
-            .filter(Column::Incarnation.eq(Uuid::from(incarnation)))
+            .filter(Column::Incarnation.eq(Uuid::from(life)))
             .exec(&tx)
             .await?;
         if beaten.rows_affected == 0 {
@@ -79,7 +79,7 @@ impl Store {
     /// `STORE_UNAVAILABLE`.
     pub async fn strike_off_admin(&self, node: &AdminNode) -> Result<bool, Error> {
         let same = Column::Heartbeat.eq(node.heartbeat);
-        let delete = Entity::delete_many().filter(Column::Incarnation.eq(Uuid::from(node.incarnation))).filter(same);
+        let delete = Entity::delete_many().filter(Column::Incarnation.eq(Uuid::from(node.life))).filter(same);
         let deleted = delete.exec(&self.pulse()).await.map_err(|e| from_driver(&e))?;
         Ok(deleted.rows_affected > 0)
     }
@@ -88,13 +88,13 @@ impl Store {
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`.
-    pub async fn deregister_admin(&self, incarnation: Uid) -> Result<(), Error> {
-        let deleted = Entity::delete_by_id(Uuid::from(incarnation)).exec(&self.pulse()).await;
+    pub async fn deregister_admin(&self, life: AdminLife) -> Result<(), Error> {
+        let deleted = Entity::delete_by_id(Uuid::from(life)).exec(&self.pulse()).await;
         deleted.map(|_| ()).map_err(|e| from_driver(&e))
     }
 }
 
 fn to_node(row: &Model) -> Result<AdminNode, Error> {
     let lease = Duration::from_millis(u64::try_from(row.lease_ms).map_err(corrupt)?);
-    Ok(AdminNode { incarnation: row.incarnation.into(), lease, heartbeat: row.heartbeat, address: row.address.clone() })
+    Ok(AdminNode { life: row.incarnation.into(), lease, heartbeat: row.heartbeat, address: row.address.clone() })
 }

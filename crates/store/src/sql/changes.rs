@@ -1,11 +1,10 @@
-use keyward_domain::{Error, LoggedChange, Revision};
+use keyward_domain::{Error, LoggedChange, Position, Revision};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::connect::Store;
 use crate::convert::to_change;
 use crate::entity::change;
 use crate::error::{corrupt, from_driver};
-use crate::sql::head::Head;
 use crate::sql::rows;
 
 impl Store {
@@ -28,7 +27,7 @@ impl Store {
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`; `INTERNAL` when the log has a gap.
-    pub async fn changes_following(&self, place: &Head, limit: u64) -> Result<Option<Vec<LoggedChange>>, Error> {
+    pub async fn changes_following(&self, place: &Position, limit: u64) -> Result<Option<Vec<LoggedChange>>, Error> {
         let mut rows = change::Entity::find()
             .filter(change::Column::Revision.gte(place.revision.0))
             .order_by_asc(change::Column::Revision)

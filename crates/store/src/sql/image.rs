@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use keyward_domain::{Error, KeyEntry, Timestamp, TokenEntry, WithheldToken};
+use keyward_domain::{Error, KeyEntry, Position, Timestamp, TokenEntry, WithheldToken};
 use sea_orm::{
     AccessMode, ColumnTrait, Condition, DbErr, EntityTrait, IsolationLevel, QueryFilter, QueryOrder, QuerySelect,
     TransactionOptions,
@@ -12,7 +12,7 @@ use crate::connection::Transaction;
 use crate::convert::{to_entry, to_token, to_withheld};
 use crate::entity::{history_fork, key, key_token, withheld_token};
 use crate::error::from_driver;
-use crate::sql::head::{Head, read_head};
+use crate::sql::head::read_head;
 
 /// Keys read at once.
 const PAGE: u64 = 2_000;
@@ -21,7 +21,7 @@ const PAGE: u64 = 2_000;
 #[derive(Clone, Debug)]
 pub struct History {
     /// Where the log ends.
-    pub head: Head,
+    pub head: Position,
     /// Tokens that are refused for what a former history said of them.
     pub withheld: Vec<WithheldToken>,
     /// When the epoch began in which the log is now; `None`: it never forked.
@@ -35,7 +35,7 @@ impl Store {
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`, `INTERNAL`.
-    pub async fn load_image(&self, sink: impl FnMut(KeyEntry) + Send) -> Result<Head, Error> {
+    pub async fn load_image(&self, sink: impl FnMut(KeyEntry) + Send) -> Result<Position, Error> {
         Ok(self.load_history(sink).await?.head)
     }
 
@@ -60,7 +60,8 @@ impl Store {
         }
         let withheld = withheld_token::Entity::find().all(&tx).await.map_err(|e| from_driver(&e))?;
         let withheld = withheld.iter().map(to_withheld).collect::<Result<_, _>>()?;
-        let fork = history_fork::Entity::find_by_id(head.epoch).one(&tx).await.map_err(|e| from_driver(&e))?;
+        let fork =
+            history_fork::Entity::find_by_id(Uuid::from(head.epoch)).one(&tx).await.map_err(|e| from_driver(&e))?;
         tx.commit().await.map_err(|e| from_driver(&e))?;
         let accepted = fork.as_ref().is_none_or(|fork| fork.accept_time.is_some());
         Ok(History { head, withheld, forked: fork.map(|fork| Timestamp::from_micros(fork.time)), accepted })

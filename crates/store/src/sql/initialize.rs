@@ -1,4 +1,4 @@
-use keyward_domain::{Error, MemberDraft, MemberId, Revision, Role, RoleBinding};
+use keyward_domain::{Error, MemberDraft, MemberId, Position, Revision, Role, RoleBinding};
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ActiveModelTrait, EntityTrait};
 use uuid::Uuid;
@@ -7,7 +7,6 @@ use crate::connect::{OpenError, Store};
 use crate::entity::{counter, setting};
 use crate::error::{TxError, from_driver};
 use crate::sql::create_member::{creation, insert_member, new_member};
-use crate::sql::head::Head;
 use crate::write::{Entry, Mint, begin, move_counter, now, retry};
 
 /// The setting that says which keyring the database was made with.
@@ -67,7 +66,7 @@ impl Store {
             Entry { revision: Revision(1), time, actor: &actor, resource: &resource, project: None, change: &text };
         let chain = entry.chain(&self.chain_key, &zero);
         entry.insert(&tx, chain).await?;
-        let head = Head { epoch, revision: Revision(1), chain };
+        let head = Position { epoch: epoch.into(), revision: Revision(1), chain };
         move_counter(&tx, &self.chain_key, &head).await?;
         tx.commit().await?;
         Ok(true)

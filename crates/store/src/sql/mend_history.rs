@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use keyward_domain::{Change, Error, KeyName, MemberId, Timestamp, Uid, WithheldToken};
+use keyward_domain::{Change, Epoch, Error, KeyName, MemberId, Position, Timestamp, Uid, WithheldToken};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, QueryFilter};
@@ -14,7 +14,7 @@ use crate::connection::Transaction;
 use crate::convert::{from_withheld, to_entry, to_key, to_token, to_withheld};
 use crate::entity::{change, history_fork, key, key_token, withheld_token};
 use crate::error::{TxError, corrupt, from_driver};
-use crate::sql::head::{Head, read_head};
+use crate::sql::head::read_head;
 use crate::sql::hints::announce;
 use crate::write::{Entry, begin, lock_head, move_counter, now, retry};
 
@@ -36,7 +36,7 @@ pub enum Bearing {
 #[derive(Clone, Copy, Debug)]
 pub struct Mended {
     /// The end of the log now.
-    pub head: Head,
+    pub head: Position,
     /// Whether this call gave the history a new epoch.
     pub minted: bool,
     /// Whether the log lacks the place of whoever called.
@@ -50,7 +50,7 @@ impl Store {
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`.
-    pub async fn bearing(&self, place: &Head) -> Result<(Bearing, Head), Error> {
+    pub async fn bearing(&self, place: &Position) -> Result<(Bearing, Position), Error> {
         let reader = self.reader();
         let head = read_head(&reader).await?;
         Ok((bearing(&reader, &head, place).await.map_err(|e| from_driver(&e))?, head))
@@ -65,13 +65,23 @@ impl Store {
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`; `INTERNAL` when the log's end was made by somebody else.
-    pub async fn mend_history(&self, seen: &[Head], own: &Head, refused: &[WithheldToken]) -> Result<Mended, Error> {
+    pub async fn mend_history(
+        &self,
+        seen: &[Position],
+        own: &Position,
+        refused: &[WithheldToken],
+    ) -> Result<Mended, Error> {
         let mended = retry!(self.mend_history_once(seen, own, refused))?;
         self.seen().looked_for(&mended.head);
         Ok(mended)
     }
 
-    async fn mend_history_once(&self, seen: &[Head], own: &Head, refused: &[WithheldToken]) -> Result<Mended, TxError> {
+    async fn mend_history_once(
+        &self,
+        seen: &[Position],
+        own: &Position,
+        refused: &[WithheldToken],
+    ) -> Result<Mended, TxError> {
         let tx = begin(&self.writer()).await?;
         let head = lock_head(&tx, &self.chain_key).await?;
         let own_is_gone = bearing(&tx, &head, own).await? != Bearing::Continues;
@@ -95,7 +105,7 @@ impl Store {
 
     /// Refuses a history that lacks what this process knows to be in the log: what is done in it would be waited for in
     /// the other one, and so in vain.
-    pub(crate) async fn check_history(&self, db: &impl ConnectionTrait, head: &Head) -> Result<(), TxError> {
+    pub(crate) async fn check_history(&self, db: &impl ConnectionTrait, head: &Position) -> Result<(), TxError> {
         // Both: what was seen since may be of another history than what was told.
         for place in self.told().into_iter().chain(self.newest_seen()) {
             // Mostly it is the end itself, which costs no question.
@@ -111,7 +121,7 @@ impl Store {
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`: it is such a history.
-    pub async fn head_of_told_history(&self) -> Result<Head, Error> {
+    pub async fn head_of_told_history(&self) -> Result<Position, Error> {
         let reader = self.reader();
         let head = read_head(&reader).await?;
         match self.check_history(&reader, &head).await {
@@ -123,20 +133,20 @@ impl Store {
 }
 
 /// Whether an owner has accepted the epoch.
-async fn is_accepted(tx: &Transaction, epoch: Uuid) -> Result<bool, DbErr> {
-    let fork = history_fork::Entity::find_by_id(epoch).one(tx).await?;
+async fn is_accepted(tx: &Transaction, epoch: Epoch) -> Result<bool, DbErr> {
+    let fork = history_fork::Entity::find_by_id(Uuid::from(epoch)).one(tx).await?;
     Ok(fork.is_none_or(|fork| fork.accept_time.is_some()))
 }
 
-async fn is_in_log(db: &impl ConnectionTrait, place: &Head) -> Result<bool, DbErr> {
+async fn is_in_log(db: &impl ConnectionTrait, place: &Position) -> Result<bool, DbErr> {
     let row = change::Entity::find_by_id(place.revision.0).one(db).await?;
     Ok(row.is_some_and(|row| row.chain == place.chain))
 }
 
-async fn bearing(db: &impl ConnectionTrait, head: &Head, place: &Head) -> Result<Bearing, DbErr> {
+async fn bearing(db: &impl ConnectionTrait, head: &Position, place: &Position) -> Result<Bearing, DbErr> {
     let current = place.epoch == head.epoch;
     let known = current || {
-        let of = |column: history_fork::Column| column.eq(place.epoch);
+        let of = |column: history_fork::Column| column.eq(Uuid::from(place.epoch));
         let any = Condition::any()
             .add(of(history_fork::Column::Epoch))
             .add(of(history_fork::Column::Former))
@@ -155,7 +165,7 @@ async fn bearing(db: &impl ConnectionTrait, head: &Head, place: &Head) -> Result
 struct Pen<'a> {
     store: &'a Store,
     tx: &'a Transaction,
-    head: Head,
+    head: Position,
     time: Timestamp,
 }
 
@@ -168,23 +178,22 @@ impl Pen<'_> {
             Entry { revision, time: self.time, actor: &actor, resource: &resource, project: None, change: &text };
         let chain = entry.chain(&self.store.chain_key, &self.head.chain);
         entry.insert(self.tx, chain).await?;
-        self.head = Head { revision, chain, ..self.head };
+        self.head = Position { revision, chain, ..self.head };
         Ok(())
     }
 
-    async fn mint(&mut self, lost: &Head) -> Result<(), TxError> {
-        let (former, epoch) = (self.head.epoch, Uuid::new_v4());
+    async fn mint(&mut self, lost: &Position) -> Result<(), TxError> {
+        let (former, epoch) = (self.head.epoch, Epoch::generate());
         let row = history_fork::ActiveModel {
-            epoch: Set(epoch),
-            former: Set(former),
-            lost: Set(lost.epoch),
+            epoch: Set(epoch.into()),
+            former: Set(former.into()),
+            lost: Set(lost.epoch.into()),
             time: Set(self.time.as_micros()),
             accept_time: Set(None),
         };
         row.insert(self.tx).await?;
         self.head.epoch = epoch;
-        let (former, lost_epoch, epoch) = (former.into(), lost.epoch.into(), epoch.into());
-        self.write(&Change::HistoryForked { former, lost: lost_epoch, known: lost.revision, epoch }).await
+        self.write(&Change::HistoryForked { former, lost: lost.epoch, known: lost.revision, epoch }).await
     }
 
     /// Withholds those of `refused` that the rows let pass for longer.
@@ -201,7 +210,7 @@ impl Pen<'_> {
                 .to_owned();
             let rows = tokens.iter().map(from_withheld);
             withheld_token::Entity::insert_many(rows).on_conflict(stricter).exec_without_returning(self.tx).await?;
-            let epoch = self.head.epoch.into();
+            let epoch = self.head.epoch;
             self.write(&Change::TokensWithheld { epoch, keys: keys.into_iter().collect(), tokens }).await?;
         }
         Ok(count)

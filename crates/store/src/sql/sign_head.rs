@@ -1,12 +1,11 @@
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ActiveModelTrait, DatabaseTransaction, DbErr, EntityTrait, QueryOrder, QuerySelect};
 
-use keyward_domain::Revision;
+use keyward_domain::{Position, Revision};
 use keyward_token::DigestKey;
 
 use crate::convert::to_chain;
 use crate::entity::{change, counter};
-use crate::sql::head::Head;
 use crate::write::{chain_of, mac};
 
 /// Gives the head of a database of before 2026-11-24 its keyed hash, in the transaction that makes room for it: at no
@@ -20,7 +19,7 @@ pub(crate) async fn sign_head(tx: &DatabaseTransaction, key: &DigestKey) -> Resu
     if last.is_none_or(|entry| chain_of(entry, key, &previous) != chain) {
         return Err(wrong("the end of the change log does not fit this keyring"));
     }
-    let head = Head { epoch: row.epoch, revision: Revision(row.revision), chain };
+    let head = Position { epoch: row.epoch.into(), revision: Revision(row.revision), chain };
     let mut row: counter::ActiveModel = row.into();
     row.mac = Set(Some(mac(key, &head).to_vec()));
     row.update(tx).await?;

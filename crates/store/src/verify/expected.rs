@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use keyward_domain::{
-    Change, CredentialId, CredentialName, Key, KeyRecord, Member, MemberId, Project, RoleBinding, Timestamp,
+    Change, CredentialId, CredentialName, Epoch, Key, KeyRecord, Member, MemberId, Project, RoleBinding, Timestamp,
     TokenEntry, TokenRecord, Uid, WithheldToken,
 };
 use keyward_token::Digest;
@@ -21,10 +21,10 @@ pub(super) struct Expected {
     default_tokens: HashMap<Uid, Vec<TokenRecord>>,
     members: HashMap<String, Member>,
     credentials: HashMap<Digest, Credential>,
-    forks: HashMap<Uid, Fork>,
+    forks: HashMap<Epoch, Fork>,
     withheld: HashMap<Digest, WithheldToken>,
     /// The newest epoch; `None`: the first, which no entry names.
-    epoch: Option<Uid>,
+    epoch: Option<Epoch>,
 }
 
 #[derive(Debug)]
@@ -48,8 +48,8 @@ pub(super) struct Credential {
 /// A fork of the history, as the log and its row tell of it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Fork {
-    pub(super) former: Uid,
-    pub(super) lost: Uid,
+    pub(super) former: Epoch,
+    pub(super) lost: Epoch,
     pub(super) time: Timestamp,
     pub(super) accept_time: Option<Timestamp>,
 }
@@ -196,7 +196,7 @@ impl Expected {
     }
 
     /// The same for a fork of the history.
-    pub(super) fn take_fork(&mut self, epoch: &Uid, fork: &Fork) -> bool {
+    pub(super) fn take_fork(&mut self, epoch: &Epoch, fork: &Fork) -> bool {
         self.forks.remove(epoch).as_ref() == Some(fork)
     }
 
@@ -206,7 +206,7 @@ impl Expected {
     }
 
     /// Whether the log's end may be of that epoch.
-    pub(super) fn ends_in(&self, epoch: Uid) -> bool {
+    pub(super) fn ends_in(&self, epoch: Epoch) -> bool {
         self.epoch.is_none_or(|current| current == epoch)
     }
 

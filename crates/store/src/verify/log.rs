@@ -1,4 +1,4 @@
-use keyward_domain::{Change, ProjectId, Revision, Timestamp};
+use keyward_domain::{Change, Position, ProjectId, Revision, Timestamp};
 use keyward_token::DigestKey;
 use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
@@ -6,7 +6,6 @@ use crate::connection::Transaction;
 use crate::convert::to_chain;
 use crate::entity::{change, counter};
 use crate::error::{TxError, corrupt};
-use crate::sql::head::Head;
 use crate::verify::expected::Expected;
 use crate::verify::{Findings, LogHead};
 use crate::write::{chain_of, mac};
@@ -43,7 +42,7 @@ pub(super) async fn check(
 ) -> Result<Log, TxError> {
     let row = counter::Entity::find_by_id(1).one(tx).await?.ok_or_else(|| corrupt("no revision counter"))?;
     let head = LogHead { revision: Revision(row.revision), chain: to_chain(&row.chain).unwrap_or_default() };
-    let made = mac(chain_key, &Head { epoch: row.epoch, revision: head.revision, chain: head.chain });
+    let made = mac(chain_key, &Position { epoch: row.epoch.into(), revision: head.revision, chain: head.chain });
     if row.mac.is_none_or(|mac| mac != made) {
         findings.add(format!("revision {}", head.revision), "the head was changed, or is of before 2026-11-24");
     }

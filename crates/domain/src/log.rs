@@ -1,0 +1,108 @@
+//! The change log's coordinates: [`Revision`], [`Epoch`], [`Position`], and the [`AdminLife`] of a process that follows it.
+
+use std::fmt::{Display, Formatter};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Number of an entry in the change log: from 1, gapless, in commit order. 0 is the empty log.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Revision(pub i64);
+
+impl Revision {
+    /// The revision right after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl Display for Revision {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Gives a newtype over a UUID (RFC 9562) its constructors and conversions.
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// The id with these 16 bytes, in the order of RFC 9562.
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
+
+            /// Its 16 bytes, in the order of RFC 9562.
+            pub const fn as_bytes(&self) -> &[u8; 16] {
+                self.0.as_bytes()
+            }
+
+            /// Parses a UUID in text form; `None` if `text` is not one.
+            pub fn from_text(text: &str) -> Option<Self> {
+                Uuid::try_parse(text).ok().map(Self)
+            }
+        }
+
+        impl From<Uuid> for $name {
+            fn from(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+        }
+
+        impl From<$name> for Uuid {
+            fn from(id: $name) -> Self {
+                id.0
+            }
+        }
+
+        impl Display for $name {
+            fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+uuid_id!(
+    /// One history of the database: a random UUID (version 4). A database that lost changes, such as after a restore or a
+    /// failover to a server without the last commits, continues in a new epoch.
+    Epoch
+);
+
+uuid_id!(
+    /// One start of one admin process: a UUID (version 7) that is never reused, and the key of its row in `admin_node`. Leases
+    /// belong to a life: a process that starts again does not know the leases of the process before it.
+    AdminLife
+);
+
+impl Epoch {
+    /// A new random epoch.
+    pub fn generate() -> Self {
+        Self(Uuid::new_v4())
+    }
+}
+
+impl AdminLife {
+    /// The id of a life that begins now.
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+/// A position in the change log. Two logs that agree on a position agree on every entry up to it, because the chain value
+/// covers them all.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Position {
+    /// The history that the log belongs to.
+    pub epoch: Epoch,
+    /// The newest entry that the position covers.
+    pub revision: Revision,
+    /// The hash chain's value at that entry.
+    pub chain: [u8; 32],
+}
