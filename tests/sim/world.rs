@@ -129,7 +129,7 @@ impl World {
             store.register_admin(undertaker, LEASE, None).await.unwrap();
             let pulse = store.heartbeat(undertaker).await.unwrap().unwrap();
             for node in &pulse.nodes {
-                store.strike_off_admin(node).await.unwrap();
+                store.evict_admin(node).await.unwrap();
             }
         });
     }

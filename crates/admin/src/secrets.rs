@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use keyward_domain::{Error, Uid};
-use keyward_store::{Mint, SealedSecret};
+use keyward_store::{SealedSecret, SecretRecord};
 use keyward_token::{DigestKey, Keyring, SealError, Token, TokenFormat, TokenKind, context};
 
 /// Everything that is made from the keyring: each purpose has a key of its own.
@@ -63,22 +63,22 @@ impl Secrets {
     }
 
     /// A new token for a key or a member, with everything that is stored of it.
-    pub(crate) fn mint(&self, kind: TokenKind) -> Result<(Token, Mint), Error> {
+    pub(crate) fn mint(&self, kind: TokenKind) -> Result<(Token, SecretRecord), Error> {
         self.mint_for(kind, Uid::generate())
     }
 
     /// The same for a key that there is already.
-    pub(crate) fn mint_for(&self, kind: TokenKind, uid: Uid) -> Result<(Token, Mint), Error> {
+    pub(crate) fn mint_for(&self, kind: TokenKind, uid: Uid) -> Result<(Token, SecretRecord), Error> {
         let token = Token::generate(&self.format, kind).map_err(|e| Error::internal(e.to_string()))?;
         let mint = self.trace(&token, uid)?;
         Ok((token, mint))
     }
 
     /// What is stored of a token for the key or member of that uid.
-    pub(crate) fn trace(&self, token: &Token, uid: Uid) -> Result<Mint, Error> {
+    pub(crate) fn trace(&self, token: &Token, uid: Uid) -> Result<SecretRecord, Error> {
         let keys = if token.kind() == TokenKind::Member { &self.credential_keys } else { &self.token_keys };
         let key = keys.last().ok_or_else(|| Error::internal("the keyring has no digest key"))?;
-        Ok(Mint {
+        Ok(SecretRecord {
             uid,
             digest: key.digest(token.parsed()),
             digest_key_id: key.id(),

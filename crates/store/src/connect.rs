@@ -259,12 +259,12 @@ impl Store {
     }
 
     /// Says what validators were told last. Nothing is written from then on in a history that lacks it.
-    pub fn has_told(&self, head: Position) {
+    pub fn record_published(&self, head: Position) {
         self.seen().tell(head);
     }
 
     /// Says that a place is in the log, whether or not validators were told of it. The same holds for it.
-    pub fn has_seen(&self, head: Position) {
+    pub fn record_seen(&self, head: Position) {
         self.seen().see(head);
     }
 
@@ -278,7 +278,7 @@ impl Store {
     }
 
     /// The place that the log was seen to have at the revision of `head`, and of which nobody was told yet, if it is another.
-    pub fn seen_otherwise(&self, head: &Position) -> Option<Position> {
+    pub fn conflicting_position(&self, head: &Position) -> Option<Position> {
         self.seen().otherwise(head)
     }
 

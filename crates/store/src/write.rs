@@ -66,7 +66,7 @@ pub struct SealedSecret {
 
 /// A new token's traces: everything that is stored of it.
 #[derive(Clone, Debug)]
-pub struct Mint {
+pub struct SecretRecord {
     /// The uid of the key or member that it is for; bound into `sealed`.
     pub uid: Uid,
     /// What it is looked up by.
@@ -279,7 +279,7 @@ impl Write<'_> {
         let head = Position { epoch: place.epoch, revision: place.revision, chain };
         move_counter(&self.tx, &self.store.chain_key, &head).await?;
         self.tx.commit().await?;
-        self.store.has_seen(head);
+        self.store.record_seen(head);
         Ok(())
     }
 

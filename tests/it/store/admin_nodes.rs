@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use keyward_domain::{AdminLife, AdminNode, Reason, Revision};
-use keyward_store::{Hints, Pulse, Store};
+use keyward_store::{Heartbeat, LogNotifications, Store};
 use tokio::time::{sleep, timeout};
 
 use super::database::{Database, Plain};
@@ -40,7 +40,7 @@ async fn born(store: &Store) -> AdminLife {
 }
 
 /// A heartbeat of a life that nobody has struck off.
-async fn beat(store: &Store, life: AdminLife) -> Pulse {
+async fn beat(store: &Store, life: AdminLife) -> Heartbeat {
     store.heartbeat(life).await.unwrap().expect("nobody has struck it off")
 }
 
@@ -93,7 +93,7 @@ async fn a_heartbeat_of_no_life_finds_nothing_and_leaves_no_transaction_open(db:
     let mut watch = db.watch(&store).await;
     let [one, other] = db.admins(&store).await;
     let (beating, struck) = (born(&one).await, born(&other).await);
-    assert!(one.strike_off_admin(&listed(struck, 0)).await.unwrap());
+    assert!(one.evict_admin(&listed(struck, 0)).await.unwrap());
     // More often than an admin has connections.
     for _ in 0..10 {
         for never_or_no_more in [AdminLife::generate(), struck] {
@@ -111,11 +111,11 @@ async fn a_life_is_struck_off_only_while_it_stays_silent(db: &Database) {
     let before = beat(&one, striker).await.nodes.into_iter().find(|node| node.life == suspect).unwrap();
     assert_eq!(before, listed(suspect, 1));
     beat(&other, suspect).await;
-    assert!(!one.strike_off_admin(&before).await.unwrap(), "it had a heartbeat since");
+    assert!(!one.evict_admin(&before).await.unwrap(), "it had a heartbeat since");
     let pulse = beat(&one, striker).await;
     let since = pulse.nodes.into_iter().find(|node| node.life == suspect).expect("it is still there");
-    assert!(one.strike_off_admin(&since).await.unwrap());
-    assert!(!one.strike_off_admin(&since).await.unwrap(), "it was gone already");
+    assert!(one.evict_admin(&since).await.unwrap());
+    assert!(!one.evict_admin(&since).await.unwrap(), "it was gone already");
     assert!(other.heartbeat(suspect).await.unwrap().is_none());
     assert_eq!(beat(&one, striker).await.nodes, [listed(striker, 3)], "nobody else is struck off");
 }
@@ -193,7 +193,7 @@ async fn lives_outlive_the_handle(db: &Database) {
     let now = born(&store).await;
     let expected = sorted(vec![listed(before, 2), listed(silent, 0), listed(now, 1)]);
     assert_eq!(sorted(beat(&store, now).await.nodes), expected);
-    assert!(store.strike_off_admin(&listed(before, 2)).await.unwrap());
+    assert!(store.evict_admin(&listed(before, 2)).await.unwrap());
 }
 
 /// Waits until at least so many other sessions wait for a lock.
@@ -214,8 +214,8 @@ async fn lives_go_on(store: &Store) {
     for _ in 0..3 {
         beat(store, life).await;
     }
-    assert!(store.strike_off_admin(&listed(other, 0)).await.unwrap());
-    store.hints().await.unwrap();
+    assert!(store.evict_admin(&listed(other, 0)).await.unwrap());
+    store.notifications().await.unwrap();
     store.deregister_admin(life).await.unwrap();
 }
 
@@ -263,10 +263,10 @@ async fn heartbeats_in_postgres_do_not_wait_for_long_reads() {
     }
 }
 
-// === Hints ===
+// === LogNotifications ===
 
 /// Waits for a hint that must come.
-async fn hinted(hints: &mut Hints) {
+async fn hinted(hints: &mut LogNotifications) {
     timeout(SOON, hints.next()).await.expect("no hint").unwrap();
 }
 
@@ -275,7 +275,7 @@ async fn hinted(hints: &mut Hints) {
 async fn postgres_hints_at_a_change_by_another_admin_once_it_is_committed() {
     let db = Database::postgres();
     let [one, other] = db.admins(&db.started().await).await;
-    let mut hints = one.hints().await.unwrap();
+    let mut hints = one.notifications().await.unwrap();
     for n in 1..=50 {
         create_key(&other, &key_name(&format!("key_{n}"))).await;
         hinted(&mut hints).await;
@@ -299,7 +299,7 @@ async fn postgres_gives_no_hint_before_the_commit_and_none_without_one() {
     let [one, other] = db.admins(&db.started().await).await;
     let (mut holder, mut plain) = (db.plain().await, db.plain().await);
     holder.run(HOLD).await;
-    let mut hints = one.hints().await.unwrap();
+    let mut hints = one.notifications().await.unwrap();
     holder.run("SELECT pg_advisory_lock(1)").await;
     let writer = tokio::spawn(async move { create_key(&other, &key_name("held")).await });
     sessions_wait(&mut plain, 1).await;
@@ -326,12 +326,12 @@ async fn break_listeners(plain: &mut Plain) {
 }
 
 /// A listener that hears again after its connection broke: the same, unless it said that a new one is needed.
-async fn listening_again(store: &Store, mut hints: Hints) -> Hints {
+async fn listening_again(store: &Store, mut hints: LogNotifications) -> LogNotifications {
     match timeout(SOON, hints.next()).await.expect("nobody was told that the connection broke") {
         Ok(()) => hints,
         Err(error) => {
             assert_eq!(error.reason(), Reason::StoreUnavailable);
-            store.hints().await.unwrap()
+            store.notifications().await.unwrap()
         }
     }
 }
@@ -342,7 +342,7 @@ async fn postgres_hints_again_after_the_listening_connection_broke() {
     let db = Database::postgres();
     let [one, other] = db.admins(&db.started().await).await;
     let (mut plain, life) = (db.plain().await, born(&one).await);
-    let mut hints = one.hints().await.unwrap();
+    let mut hints = one.notifications().await.unwrap();
     // More often than there are connections for heartbeats and listening together.
     for n in 0..5 {
         break_listeners(&mut plain).await;
@@ -357,7 +357,7 @@ async fn postgres_hints_again_after_the_listening_connection_broke() {
 /// Its only admin knows what it has changed itself.
 async fn hints_never_come(db: &Database) {
     let store = db.started().await;
-    let mut hints = store.hints().await.unwrap();
+    let mut hints = store.notifications().await.unwrap();
     let changes = async {
         for n in 0..10 {
             create_key(&store, &key_name(&format!("key_{n}"))).await;

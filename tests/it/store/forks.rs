@@ -3,7 +3,7 @@
 use keyward_domain::{
     Change, Epoch, KeyState, Permission, Position, Reason, Revision, Role, Timestamp, Uid, WithheldToken,
 };
-use keyward_store::{Bearing, Call, Mended, Store};
+use keyward_store::{Call, HistoryRepair, PositionStatus, Store};
 
 use super::database::Database;
 use super::{
@@ -38,8 +38,8 @@ async fn uid_of(store: &Store, key: &str) -> Uid {
     store.key(&key_name(key)).await.unwrap().unwrap().uid
 }
 
-async fn mend(store: &Store, own: &Position, refused: &[WithheldToken]) -> Mended {
-    store.mend_history(&[], own, refused).await.unwrap()
+async fn mend(store: &Store, own: &Position, refused: &[WithheldToken]) -> HistoryRepair {
+    store.repair_history(&[], own, refused).await.unwrap()
 }
 
 /// Has the history fork, with these keys' tokens refused in the lost one; returns the new epoch.
@@ -49,7 +49,7 @@ pub(super) async fn fork(store: &Store, keys: &[&str]) -> Epoch {
         refused.push(token_of(key, uid_of(store, key).await, 1));
     }
     let mended = mend(store, &lost_place(store).await, &refused).await;
-    assert!(mended.minted && mended.own_is_gone);
+    assert!(mended.new_epoch && mended.own_lost);
     mended.head.epoch
 }
 
@@ -74,9 +74,9 @@ async fn a_place_in_the_log_is_no_fork_and_nothing_is_withheld_for_it(db: &Datab
     let store = db.started().await;
     let before = store.head().await.unwrap();
     let key = create_key(&store, &key_name("a")).await;
-    assert_eq!(store.bearing(&before).await.unwrap().0, Bearing::Continues);
+    assert_eq!(store.position_status(&before).await.unwrap().0, PositionStatus::InLog);
     let mended = mend(&store, &before, &[token_of("a", key.uid, 1)]).await;
-    assert_eq!((mended.minted, mended.own_is_gone, mended.withheld), (false, false, 0));
+    assert_eq!((mended.new_epoch, mended.own_lost, mended.withheld), (false, false, 0));
     assert_eq!(mended.head, store.head().await.unwrap());
     let history = store.load_history(drop).await.unwrap();
     assert!(history.accepted && history.forked.is_none() && history.withheld.is_empty());
@@ -90,16 +90,16 @@ async fn of_admins_that_notice_a_fork_one_mints_an_epoch_and_all_say_what_they_k
     let before = store.head().await.unwrap();
     let (of_a, of_b) = ([token_of("a", a.uid, 1)], [token_of("b", b.uid, 1)]);
     let (one, other) = tokio::join!(mend(&first, &lost, &of_a), mend(&second, &lost, &of_b));
-    assert!(one.minted != other.minted, "one of them");
+    assert!(one.new_epoch != other.new_epoch, "one of them");
     assert_eq!((one.head.epoch, one.withheld, other.withheld), (other.head.epoch, 1, 1));
     assert_ne!(one.head.epoch, before.epoch);
     assert_eq!(forks(&store).await, ["history_forked", "tokens_withheld", "tokens_withheld"]);
     assert_eq!(withheld(&store).await.len(), 2);
     // A third one, which has seen no more than the database has, takes it as it is; and so does one that comes again.
     let third = mend(&store, &before, &[token_of("a", a.uid, 1)]).await;
-    assert_eq!((third.minted, third.own_is_gone, third.withheld), (false, false, 0));
-    assert_eq!(store.bearing(&before).await.unwrap().0, Bearing::Continues);
-    assert_eq!(store.bearing(&lost).await.unwrap().0, Bearing::Parted);
+    assert_eq!((third.new_epoch, third.own_lost, third.withheld), (false, false, 0));
+    assert_eq!(store.position_status(&before).await.unwrap().0, PositionStatus::InLog);
+    assert_eq!(store.position_status(&lost).await.unwrap().0, PositionStatus::KnownLost);
     assert_eq!(mend(&store, &lost, &of_a).await.withheld, 0);
     assert_eq!(store.verify_log(None).await.unwrap().findings, []);
 }
@@ -109,14 +109,14 @@ async fn each_history_that_was_lost_makes_one_fork(db: &Database) {
     let place = store.head().await.unwrap();
     // An epoch that the database does not even know the name of.
     let other = Position { epoch: Epoch::from_bytes([5; 16]), ..place };
-    assert_eq!(store.bearing(&other).await.unwrap().0, Bearing::Lost);
-    assert!(store.mend_history(&[other], &place, &[]).await.unwrap().minted);
-    assert_eq!(store.bearing(&other).await.unwrap().0, Bearing::Continues, "its place is here");
-    assert!(!store.mend_history(&[other], &place, &[]).await.unwrap().minted);
+    assert_eq!(store.position_status(&other).await.unwrap().0, PositionStatus::NewlyLost);
+    assert!(store.repair_history(&[other], &place, &[]).await.unwrap().new_epoch);
+    assert_eq!(store.position_status(&other).await.unwrap().0, PositionStatus::InLog, "its place is here");
+    assert!(!store.repair_history(&[other], &place, &[]).await.unwrap().new_epoch);
     // The same revision with another past.
     let parted = Position { chain: [7; 32], ..store.head().await.unwrap() };
-    assert!(mend(&store, &parted, &[]).await.minted);
-    assert!(!mend(&store, &parted, &[]).await.minted);
+    assert!(mend(&store, &parted, &[]).await.new_epoch);
+    assert!(!mend(&store, &parted, &[]).await.new_epoch);
     assert_eq!(forks(&store).await, ["history_forked"; 2]);
     let changes = all_changes(&store).await;
     let Change::HistoryForked { former, lost, known, .. } = &changes[2].change else { panic!("{changes:?}") };
@@ -173,7 +173,7 @@ async fn an_epoch_is_accepted_by_its_name_once(db: &Database) {
     // Who comes late has nothing to say any more.
     let late = Position { epoch: initial, revision: Revision(99), chain: [1; 32] };
     let mended = mend(&store, &late, &[token_of("a", key.uid, 1)]).await;
-    assert_eq!((mended.minted, mended.own_is_gone, mended.withheld), (false, true, 0));
+    assert_eq!((mended.new_epoch, mended.own_lost, mended.withheld), (false, true, 0));
     assert_eq!(forks(&store).await, ["history_forked", "tokens_withheld", "epoch_accepted"]);
     assert_eq!(store.verify_log(None).await.unwrap().findings, []);
 }
@@ -184,22 +184,22 @@ async fn nothing_is_changed_in_a_history_that_lacks_what_was_told(db: &Database)
     deactivate_key(&store, &key_name("a")).await;
     let end = store.head().await.unwrap();
     let deactivate = to_deactivate_key("root", "6666");
-    store.has_told(lost_place(&store).await);
+    store.record_published(lost_place(&store).await);
     let create = to_create_key("root", "6666");
     let activate = Call { permission: Permission::KeyActivate, ..create };
     assert_eq!(refused(store.activate_key(&activate, &key_name("a"), "").await), Reason::StoreUnavailable);
     // Nor is a retry told that it is done: its fence would be another history's.
     assert_eq!(refused(store.deactivate_key(&deactivate, &key_name("a"), "").await), Reason::StoreUnavailable);
-    assert_eq!(refused(store.head_of_told_history().await), Reason::StoreUnavailable);
-    store.has_told(Position { epoch: Epoch::from_bytes([5; 16]), ..end });
+    assert_eq!(refused(store.checked_head().await), Reason::StoreUnavailable);
+    store.record_published(Position { epoch: Epoch::from_bytes([5; 16]), ..end });
     assert_eq!(refused(store.deactivate_key(&deactivate, &key_name("a"), "").await), Reason::StoreUnavailable);
     assert_eq!(store.head().await.unwrap(), end);
     // Nor does it help that the end itself was seen meanwhile.
-    store.has_told(Position { revision: Revision(1), chain: [7; 32], ..end });
-    store.has_seen(end);
+    store.record_published(Position { revision: Revision(1), chain: [7; 32], ..end });
+    store.record_seen(end);
     assert_eq!(store.newest_seen(), Some(end));
     assert_eq!(refused(store.deactivate_key(&deactivate, &key_name("a"), "").await), Reason::StoreUnavailable);
-    store.has_told(end);
+    store.record_published(end);
     store.activate_key(&activate, &key_name("a"), "").await.unwrap();
     // What was told is not the end any more, but in the log.
     deactivate_key(&store, &key_name("a")).await;
@@ -225,37 +225,37 @@ async fn nothing_is_changed_in_a_history_that_lacks_what_was_committed(db: &Data
     create_key(&store, &key_name("a")).await;
     let before = store.head().await.unwrap();
     assert_eq!(store.newest_seen(), Some(before), "what this process has committed");
-    store.has_told(before);
+    store.record_published(before);
     // Committed, and lost before anybody was told of it; another change may get its number.
     let lost = Position { revision: before.revision.next(), chain: [7; 32], ..before };
-    store.has_seen(lost);
+    store.record_seen(lost);
     assert_eq!(store.newest_seen(), Some(lost));
-    assert_eq!(store.seen_otherwise(&Position { chain: [8; 32], ..lost }), Some(lost));
-    assert_eq!(store.seen_otherwise(&lost), None);
-    assert_eq!(refused(store.head_of_told_history().await), Reason::StoreUnavailable);
+    assert_eq!(store.conflicting_position(&Position { chain: [8; 32], ..lost }), Some(lost));
+    assert_eq!(store.conflicting_position(&lost), None);
+    assert_eq!(refused(store.checked_head().await), Reason::StoreUnavailable);
     let deactivate = to_deactivate_key("root", "6666");
     assert_eq!(refused(store.deactivate_key(&deactivate, &key_name("a"), "").await), Reason::StoreUnavailable);
     // Looked for, it is gone; what was told is not.
-    let mended = store.mend_history(&[lost], &before, &[]).await.unwrap();
-    assert_eq!((mended.minted, mended.own_is_gone), (true, false));
+    let mended = store.repair_history(&[lost], &before, &[]).await.unwrap();
+    assert_eq!((mended.new_epoch, mended.own_lost), (true, false));
     assert_eq!(store.newest_seen(), Some(before));
-    store.has_told(mended.head);
+    store.record_published(mended.head);
     deactivate_key(&store, &key_name("a")).await;
 }
 
 async fn a_place_that_nobody_was_told_proves_nothing(db: &Database) {
     let store = db.started().await;
     let place = store.head().await.unwrap();
-    let (epoch, proven) = (place.epoch.to_string(), store.prove(&place));
-    assert_eq!(store.proven(&epoch, place.revision, &proven), Some(place));
+    let (epoch, proven) = (place.epoch.to_string(), store.sign_position(&place));
+    assert_eq!(store.verify_position(&epoch, place.revision, &proven), Some(place));
     let other_epoch = Epoch::generate().to_string();
-    assert_eq!(store.proven(&other_epoch, place.revision, &proven), None);
-    assert_eq!(store.proven(&epoch, place.revision.next(), &proven), None);
-    assert_eq!(store.proven(&epoch, place.revision, &place.chain), None);
-    assert_eq!(store.proven("none", place.revision, &proven), None);
+    assert_eq!(store.verify_position(&other_epoch, place.revision, &proven), None);
+    assert_eq!(store.verify_position(&epoch, place.revision.next(), &proven), None);
+    assert_eq!(store.verify_position(&epoch, place.revision, &place.chain), None);
+    assert_eq!(store.verify_position("none", place.revision, &proven), None);
     for byte in 0..proven.len() {
         let mut forged = proven.clone();
         forged[byte] ^= 1;
-        assert_eq!(store.proven(&epoch, place.revision, &forged), None);
+        assert_eq!(store.verify_position(&epoch, place.revision, &forged), None);
     }
 }

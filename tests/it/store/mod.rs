@@ -29,7 +29,7 @@ use keyward_domain::{
     Error, Key, KeyDraft, KeyId, KeyName, LoggedChange, MemberDraft, MemberId, Permission, ProjectDraft, ProjectId,
     Reason, RequestId, Revision, Role, RoleBinding, Uid,
 };
-use keyward_store::{Call, Mint, RequestStamp, SealedSecret, Store};
+use keyward_store::{Call, RequestStamp, SealedSecret, SecretRecord, Store};
 use keyward_token::Digest;
 
 /// Makes guarantees tests on one database, in a module of its name.
@@ -108,9 +108,9 @@ fn sealed(of: &str) -> SealedSecret {
 }
 
 /// The traces of a token that is known by `of`.
-fn mint(of: &str) -> Mint {
+fn mint(of: &str) -> SecretRecord {
     let last4 = format!("{:0>4}", &of[of.len().saturating_sub(4)..]);
-    Mint { uid: Uid::generate(), digest: digest(of), digest_key_id: 1, last4, sealed: Some(sealed(of)) }
+    SecretRecord { uid: Uid::generate(), digest: digest(of), digest_key_id: 1, last4, sealed: Some(sealed(of)) }
 }
 
 fn key_draft(name: KeyName) -> KeyDraft {

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use keyward_domain::{Error, KeyDraft, Reason, Revision, Role};
-use keyward_store::{CreatedKey, Mint, SealedSecret, Store};
+use keyward_store::{CreatedKey, SealedSecret, SecretRecord, Store};
 
 use super::database::Database;
 use super::{
@@ -35,7 +35,13 @@ on_durable! {
 
 const OTHER_REQUEST: &str = "9a1f6f0e-51a5-4d0b-8e0c-7d3c1f0b2a55";
 
-async fn request_key(store: &Store, actor: &str, payload: u8, key: &str, mint: &Mint) -> Result<CreatedKey, Error> {
+async fn request_key(
+    store: &Store,
+    actor: &str,
+    payload: u8,
+    key: &str,
+    mint: &SecretRecord,
+) -> Result<CreatedKey, Error> {
     let call = under(to_create_key(actor, "6666"), "CreateKey", REQUEST, payload);
     store.create_key(&call, &key_draft(key_name(key)), mint).await
 }
@@ -105,7 +111,7 @@ async fn a_retry_is_answered_after_its_key_expired(db: &Database) {
 
 async fn a_retry_has_no_secret_where_none_could_be_sealed(db: &Database) {
     let store = db.started().await;
-    request_key(&store, "root", 1, "a", &Mint { sealed: None, ..mint("first") }).await.unwrap();
+    request_key(&store, "root", 1, "a", &SecretRecord { sealed: None, ..mint("first") }).await.unwrap();
     let again = request_key(&store, "root", 1, "a", &mint("second")).await.unwrap();
     assert_eq!(again.replayed, Some(None));
 }
@@ -174,8 +180,8 @@ where
 }
 
 /// A request id of each round, and a token that nothing else has; sealed, it is known by the number of the try.
-fn round_and_try(round: u32, n: &str) -> (String, Mint) {
-    let mint = Mint { sealed: Some(sealed(n)), ..mint(&format!("{round} {n}")) };
+fn round_and_try(round: u32, n: &str) -> (String, SecretRecord) {
+    let mint = SecretRecord { sealed: Some(sealed(n)), ..mint(&format!("{round} {n}")) };
     (format!("{round:08}-2b1d-4b7e-9d55-0c6a2f1f9a10"), mint)
 }
 

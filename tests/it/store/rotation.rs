@@ -157,7 +157,7 @@ async fn a_reveal_is_logged_before_it_is_answered(db: &Database) {
     let Change::TokenRevealed { name: whose, generation: 1 } = last.change else { panic!("{:?}", last.change) };
     assert_eq!((whose, last.actor), (name.clone(), member_id("root")));
     assert_eq!(store.key(&name).await.unwrap(), Some(key), "the key is as it was");
-    let unsealed = keyward_store::Mint { sealed: None, ..mint("b") };
+    let unsealed = keyward_store::SecretRecord { sealed: None, ..mint("b") };
     let call = to_create_key("root", "6666");
     store.create_key(&call, &super::key_draft(key_name("b")), &unsealed).await.unwrap();
     let at = head(&store).await;

@@ -2,14 +2,14 @@
 //!
 //! It is noticed by an admin that lived through it, whose own place is not in the log any more, and by one that did not
 //! when a validator comes that knows more than the log. The database then gets a new epoch, and in it what the lost
-//! history refused stays refused ([`keyward_store::Store::mend_history`]). Validators come back, take a snapshot, and go
+//! history refused stays refused ([`keyward_store::Store::repair_history`]). Validators come back, take a snapshot, and go
 //! on; nobody needs to do anything for keys that are active in both.
 
 use std::time::Duration;
 
 use keyward_domain::{Error, Position, Revision, WithheldToken};
 use keyward_replica::{Basis, Clock, Settled};
-use keyward_store::{Bearing, History};
+use keyward_store::{History, PositionStatus};
 use tonic::Status;
 
 use crate::sync::image::Image;
@@ -42,20 +42,20 @@ impl Publisher {
             return Ok(true);
         }
         // Read after the Hello, so a database that has lost nothing has the place.
-        let found = self.store().bearing(place).await;
+        let found = self.store().position_status(place).await;
         let (bearing, head) = found.map_err(|e| keyward_runtime::status::from_error(&e))?;
         let state = self.lock();
         let (same_epoch, behind) =
             (state.is_of_epoch(&head), state.is_of_epoch(place) && state.revision < place.revision);
         drop(state);
-        if bearing == Bearing::Lost || !same_epoch {
+        if bearing == PositionStatus::NewlyLost || !same_epoch {
             self.suspect(*place);
             return Err(Status::unavailable("this admin is finding out whether the database has lost changes"));
         }
         if behind {
             return Err(Status::unavailable("this admin is behind what the validator knows"));
         }
-        Ok(bearing == Bearing::Continues)
+        Ok(bearing == PositionStatus::InLog)
     }
 
     /// Has a place looked for that somebody knows and the database seems not to.
@@ -74,18 +74,18 @@ impl Publisher {
             return Ok(());
         }
         let seen: Vec<_> = suspicion.into_iter().chain(self.store().newest_seen()).collect();
-        let (bearing, _) = answered(self.store().bearing(&own)).await?;
-        let lost = bearing != Bearing::Continues;
+        let (bearing, _) = answered(self.store().position_status(&own)).await?;
+        let lost = bearing != PositionStatus::InLog;
         // All keys are looked through for that.
         let refused = if lost { self.refused() } else { Vec::new() };
-        let mended = answered(self.store().mend_history(&seen, &own, &refused)).await?;
-        if mended.own_is_gone && !lost {
+        let mended = answered(self.store().repair_history(&seen, &own, &refused)).await?;
+        if mended.own_lost && !lost {
             // It has changed between two questions: asked again, with what this admin knows.
             self.lock().doubt();
             return Err(Error::history_changed());
         }
         self.lock().suspicion = None;
-        if mended.minted {
+        if mended.new_epoch {
             tracing::error!(
                 epoch = %mended.head.epoch,
                 revision = %mended.head.revision,
@@ -94,7 +94,7 @@ impl Publisher {
                  an owner accepts it: keyward audit accept-epoch"
             );
         }
-        if mended.own_is_gone {
+        if mended.own_lost {
             return self.load_again(refused).await;
         }
         if in_doubt {

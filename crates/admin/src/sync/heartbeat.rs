@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use keyward_domain::{AdminLife, AdminNode, Epoch, Error, Position, Revision};
 use keyward_replica::{Barrier, Basis, Clock, Instant, Listing, Policy, Settled, Watch};
-use keyward_store::{Pulse, Store};
+use keyward_store::{Heartbeat, Store};
 
 use crate::sync::publisher::Publisher;
 
@@ -63,7 +63,7 @@ impl Shared {
     }
 
     /// Takes a heartbeat that was sent at `sent`.
-    fn beaten(&mut self, sent: Instant, pulse: Pulse, policy: &Policy, now: Instant) {
+    fn beaten(&mut self, sent: Instant, pulse: Heartbeat, policy: &Policy, now: Instant) {
         self.basis.beat(sent, pulse.head.revision);
         self.listing = Listing { asked: sent, nodes: pulse.nodes };
         self.settled.listed(&self.listing, policy, now);
@@ -139,7 +139,14 @@ impl Publisher {
 
     /// Takes what a heartbeat found; returns who has fallen silent. `epoch`, `known`: [`Self::newest_known`] when it was sent,
     /// which must be in the database's history.
-    fn beaten(&self, sent: Instant, epoch: Epoch, known: &Position, pulse: Pulse, policy: &Policy) -> Vec<AdminNode> {
+    fn beaten(
+        &self,
+        sent: Instant,
+        epoch: Epoch,
+        known: &Position,
+        pulse: Heartbeat,
+        policy: &Policy,
+    ) -> Vec<AdminNode> {
         let now = self.clock().now();
         let mut state = self.lock();
         if state.epoch != epoch {
@@ -161,7 +168,7 @@ impl Publisher {
             state.doubt();
         } else {
             // Whoever reads the log must meet it: a grant is good only behind all that was committed before the heartbeat.
-            self.store().has_seen(pulse.head);
+            self.store().record_seen(pulse.head);
         }
         let in_doubt = state.in_doubt;
         let Some(shared) = &mut state.shared else { return Vec::new() };
@@ -183,7 +190,7 @@ impl Publisher {
 
     async fn strike_off(&self, silent: &[AdminNode]) {
         for node in silent {
-            match self.answered(self.store().strike_off_admin(node)).await {
+            match self.answered(self.store().evict_admin(node)).await {
                 Ok(true) => tracing::info!(life = %node.life, "an admin has fallen silent; struck off"),
                 Ok(false) => {}
                 Err(error) => tracing::warn!(%error, "cannot strike off an admin that has fallen silent"),
@@ -228,7 +235,7 @@ impl Publisher {
     pub(super) async fn listen_for_hints(&self) {
         loop {
             let heard = async {
-                let mut hints = self.store().hints().await?;
+                let mut hints = self.store().notifications().await?;
                 // What came before the listening began nobody has said.
                 self.hint();
                 loop {

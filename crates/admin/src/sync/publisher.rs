@@ -123,7 +123,7 @@ impl Publisher {
             wall,
         };
         state.note_applied();
-        store.has_told(state.known());
+        store.record_published(state.known());
         metrics.history(state.withheld.len(), state.accepted);
         Ok(Self {
             store,
@@ -263,7 +263,7 @@ impl Publisher {
         let (mut sound, mut entered) = (true, false);
         for change in changes {
             let place = Position { revision: change.revision, chain: change.chain, ..state.known() };
-            if let Some(seen) = self.store.seen_otherwise(&place) {
+            if let Some(seen) = self.store.conflicting_position(&place) {
                 state.suspicion = Some(seen);
                 state.doubt();
                 sound = false;
@@ -274,7 +274,7 @@ impl Publisher {
                 state.enter(*epoch, wait_out);
                 entered = true;
             }
-            let proven = self.store.prove(&Position { epoch: state.epoch, ..place });
+            let proven = self.store.sign_position(&Position { epoch: state.epoch, ..place });
             state.publish(change, proven);
         }
         if sound {
@@ -292,7 +292,7 @@ impl Publisher {
 
     /// Tells whoever must know how far this admin has come.
     pub(super) fn note(&self, state: &State) {
-        self.store.has_told(state.known());
+        self.store.record_published(state.known());
         self.metrics.revision.set(state.revision.0);
         self.metrics.connected(&state.sessions);
         self.metrics.history(state.withheld.len(), state.accepted);
@@ -387,7 +387,7 @@ impl Publisher {
             None => Some(Snapshot {
                 chunks: state.image.snapshot(),
                 revision: state.revision,
-                chain: self.store.prove(&state.known()),
+                chain: self.store.sign_position(&state.known()),
                 withheld: state.withheld.clone(),
             }),
         };

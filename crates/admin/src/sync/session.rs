@@ -99,7 +99,7 @@ impl ReplicaApi {
         if hello.epoch.is_empty() {
             return None;
         }
-        let place = self.app.store.proven(&hello.epoch, Revision(hello.revision), &hello.chain);
+        let place = self.app.store.verify_position(&hello.epoch, Revision(hello.revision), &hello.chain);
         if place.is_none() {
             tracing::warn!(validator = hello.validator_id, "a validator names a place that no admin has told it");
         }

@@ -14,7 +14,7 @@ use crate::write::{begin, now};
 
 /// What a heartbeat found.
 #[derive(Clone, Debug)]
-pub struct Pulse {
+pub struct Heartbeat {
     /// The end of the log: everything that had been committed when the heartbeat was sent is at or before it.
     pub head: Position,
     /// Every life that may have leases in use, the asker's own included.
@@ -48,7 +48,7 @@ impl Store {
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`: it is not known whether it was written.
-    pub async fn heartbeat(&self, life: AdminLife) -> Result<Option<Pulse>, Error> {
+    pub async fn heartbeat(&self, life: AdminLife) -> Result<Option<Heartbeat>, Error> {
         self.heartbeat_once(life).await.map_err(|error| match error {
             TxError::Answer(error) => error,
             TxError::Conflict(error) => from_driver(&error),
@@ -56,7 +56,7 @@ impl Store {
     }
 
     /// A write, because a database that was replaced by another and does not know it would go on to answer reads.
-    async fn heartbeat_once(&self, life: AdminLife) -> Result<Option<Pulse>, TxError> {
+    async fn heartbeat_once(&self, life: AdminLife) -> Result<Option<Heartbeat>, TxError> {
         let tx = begin(&self.pulse()).await?;
         let beaten = Entity::update_many()
             .col_expr(Column::Heartbeat, Expr::col(Column::Heartbeat).add(1))
@@ -70,14 +70,14 @@ impl Store {
         let nodes = Entity::find().all(&tx).await?.iter().map(to_node).collect::<Result<_, _>>()?;
         let time = now(&tx).await?;
         tx.commit().await?;
-        Ok(Some(Pulse { head, nodes, time }))
+        Ok(Some(Heartbeat { head, nodes, time }))
     }
 
     /// Strikes off a life, if it has had no heartbeat since it was listed. Whether it is gone now.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`.
-    pub async fn strike_off_admin(&self, node: &AdminNode) -> Result<bool, Error> {
+    pub async fn evict_admin(&self, node: &AdminNode) -> Result<bool, Error> {
         let same = Column::Heartbeat.eq(node.heartbeat);
         let delete = Entity::delete_many().filter(Column::Incarnation.eq(Uuid::from(node.life))).filter(same);
         let deleted = delete.exec(&self.pulse()).await.map_err(|e| from_driver(&e))?;

@@ -8,7 +8,7 @@ use crate::convert::{from_key, to_token_record};
 use crate::entity::key_token;
 use crate::error::{TxError, corrupt};
 use crate::sql::get::{find_key, find_project};
-use crate::write::{Call, Mint, Place, Replay, SealedSecret, Write, retry};
+use crate::write::{Call, Place, Replay, SealedSecret, SecretRecord, Write, retry};
 
 /// What a creation left behind.
 #[derive(Clone, Debug)]
@@ -27,11 +27,11 @@ impl Store {
     /// # Errors
     /// `PERMISSION_DENIED`, `PROJECT_NOT_FOUND`, `KEY_NAME_TAKEN`, `FIELD_INVALID` on the expiry, `REQUEST_ID_REUSED`,
     /// `STORE_UNAVAILABLE`.
-    pub async fn create_key(&self, call: &Call, draft: &KeyDraft, mint: &Mint) -> Result<CreatedKey, Error> {
+    pub async fn create_key(&self, call: &Call, draft: &KeyDraft, mint: &SecretRecord) -> Result<CreatedKey, Error> {
         retry!(self.create_key_once(call, draft, mint))
     }
 
-    async fn create_key_once(&self, call: &Call, draft: &KeyDraft, mint: &Mint) -> Result<CreatedKey, TxError> {
+    async fn create_key_once(&self, call: &Call, draft: &KeyDraft, mint: &SecretRecord) -> Result<CreatedKey, TxError> {
         let write = self.begin(call).await?;
         let taken = find_key(&write.tx, &draft.name).await?.is_some();
         if let Some(replay) = write.replay().await? {
@@ -59,7 +59,13 @@ async fn replayed(write: &Write<'_>, draft: &KeyDraft, replay: Replay) -> Result
 }
 
 /// A key as it is at its creation.
-pub(crate) fn new_key(draft: &KeyDraft, mint: &Mint, creator: &MemberId, place: &Place, default_key: bool) -> Key {
+pub(crate) fn new_key(
+    draft: &KeyDraft,
+    mint: &SecretRecord,
+    creator: &MemberId,
+    place: &Place,
+    default_key: bool,
+) -> Key {
     Key {
         uid: mint.uid,
         name: draft.name.clone(),
@@ -84,7 +90,7 @@ pub(crate) fn new_key(draft: &KeyDraft, mint: &Mint, creator: &MemberId, place: 
 }
 
 /// Writes a key's row and its first token's.
-pub(crate) async fn insert_key(tx: &Transaction, key: Key, mint: &Mint) -> Result<KeyRecord, TxError> {
+pub(crate) async fn insert_key(tx: &Transaction, key: Key, mint: &SecretRecord) -> Result<KeyRecord, TxError> {
     from_key(&key)?.insert(tx).await?;
     let token = insert_token(tx, &key, mint, 1, key.create_time).await?;
     Ok(KeyRecord { key, tokens: vec![token] })
@@ -94,7 +100,7 @@ pub(crate) async fn insert_key(tx: &Transaction, key: Key, mint: &Mint) -> Resul
 pub(crate) async fn insert_token(
     tx: &Transaction,
     key: &Key,
-    mint: &Mint,
+    mint: &SecretRecord,
     generation: u32,
     time: Timestamp,
 ) -> Result<TokenRecord, TxError> {

@@ -8,7 +8,7 @@ use crate::convert::{from_member, from_role, in_order};
 use crate::entity::credential;
 use crate::error::{TxError, corrupt};
 use crate::sql::get::find_member;
-use crate::write::{Call, Mint, Replay, SealedSecret, Write, retry};
+use crate::write::{Call, Replay, SealedSecret, SecretRecord, Write, retry};
 
 /// What a creation left behind.
 #[derive(Clone, Debug)]
@@ -26,7 +26,12 @@ impl Store {
     ///
     /// # Errors
     /// `PERMISSION_DENIED`, `MEMBER_ID_TAKEN`, `REQUEST_ID_REUSED`, `STORE_UNAVAILABLE`.
-    pub async fn create_member(&self, call: &Call, draft: &MemberDraft, mint: &Mint) -> Result<CreatedMember, Error> {
+    pub async fn create_member(
+        &self,
+        call: &Call,
+        draft: &MemberDraft,
+        mint: &SecretRecord,
+    ) -> Result<CreatedMember, Error> {
         retry!(self.create_member_once(call, draft, mint))
     }
 
@@ -34,7 +39,7 @@ impl Store {
         &self,
         call: &Call,
         draft: &MemberDraft,
-        mint: &Mint,
+        mint: &SecretRecord,
     ) -> Result<CreatedMember, TxError> {
         let write = self.begin(call).await?;
         let taken = find_member(&write.tx, &draft.id).await?.is_some();
@@ -62,7 +67,7 @@ async fn replayed(write: &Write<'_>, draft: &MemberDraft, replay: Replay) -> Res
 /// A member as it is at its creation.
 pub(crate) fn new_member(
     draft: &MemberDraft,
-    mint: &Mint,
+    mint: &SecretRecord,
     creator: Option<MemberId>,
     now: Timestamp,
     revision: Revision,
@@ -79,12 +84,12 @@ pub(crate) fn new_member(
 }
 
 /// What the log says of it.
-pub(crate) const fn creation(member: Member, mint: &Mint) -> Change {
+pub(crate) const fn creation(member: Member, mint: &SecretRecord) -> Change {
     Change::MemberCreated { member, credential: mint.digest, digest_key_id: Some(mint.digest_key_id) }
 }
 
 /// Writes a member's row, its roles' and its first credential's.
-pub(crate) async fn insert_member(tx: &Transaction, member: &Member, mint: &Mint) -> Result<(), TxError> {
+pub(crate) async fn insert_member(tx: &Transaction, member: &Member, mint: &SecretRecord) -> Result<(), TxError> {
     from_member(member).insert(tx).await?;
     for binding in &member.roles {
         from_role(&member.id, binding).insert(tx).await?;
@@ -96,7 +101,7 @@ pub(crate) async fn insert_member(tx: &Transaction, member: &Member, mint: &Mint
 pub(crate) async fn insert_credential(
     tx: &Transaction,
     member: &MemberId,
-    mint: &Mint,
+    mint: &SecretRecord,
     time: Timestamp,
 ) -> Result<(), TxError> {
     let row = credential::ActiveModel {

@@ -11,7 +11,7 @@ use crate::entity::setting;
 use crate::error::{TxError, corrupt};
 use crate::sql::create_key::{insert_key, new_key};
 use crate::sql::get::{find_default_key, find_project};
-use crate::write::{Call, Mint, Replay, SealedSecret, Write, retry};
+use crate::write::{Call, Replay, SealedSecret, SecretRecord, Write, retry};
 
 /// The setting that holds the next number to try when the platform allocates a project id.
 const NEXT_PROJECT: &str = "next_project_id";
@@ -40,7 +40,7 @@ impl Store {
         call: &Call,
         draft: &ProjectDraft,
         suffix: u32,
-        mint: &Mint,
+        mint: &SecretRecord,
     ) -> Result<CreatedProject, Error> {
         retry!(self.create_project_once(call, draft, suffix, mint))
     }
@@ -50,7 +50,7 @@ impl Store {
         call: &Call,
         draft: &ProjectDraft,
         suffix: u32,
-        mint: &Mint,
+        mint: &SecretRecord,
     ) -> Result<CreatedProject, TxError> {
         let write = self.begin(call).await?;
         let taken = match &draft.id {

@@ -19,12 +19,12 @@ fn proof(position: &Position, key: &DigestKey) -> [u8; 32] {
 
 impl Store {
     /// The chain value as validators are told it: 64 bytes, the second half of which shows that the place was not made up.
-    pub fn prove(&self, place: &Position) -> Vec<u8> {
+    pub fn sign_position(&self, place: &Position) -> Vec<u8> {
         [place.chain, proof(place, &self.chain_key)].concat()
     }
 
-    /// A place as a validator has noted it from [`Self::prove`]; `None`: nobody has told it that.
-    pub fn proven(&self, epoch: &str, revision: Revision, noted: &[u8]) -> Option<Position> {
+    /// A place as a validator has noted it from [`Self::sign_position`]; `None`: nobody has told it that.
+    pub fn verify_position(&self, epoch: &str, revision: Revision, noted: &[u8]) -> Option<Position> {
         let (chain, noted_proof) = noted.split_first_chunk::<32>()?;
         let place = Position { epoch: Epoch::from_text(epoch)?, revision, chain: *chain };
         // Compared in constant time, as hashes of this kind are.

@@ -9,29 +9,29 @@ use crate::error::from_driver;
 /// Where PostgreSQL says that the log has grown.
 const CHANNEL: &str = "keyward_change_log";
 
-/// Says that the log may have grown: sooner than a look every now and then would find out, and no more than that. Hints
+/// Says that the log may have grown: sooner than a look every now and then would find out, and no more than that. LogNotifications
 /// may be lost; nothing depends on them but speed.
 #[derive(Debug)]
-pub struct Hints(Option<PgListener>);
+pub struct LogNotifications(Option<PgListener>);
 
 impl Store {
     /// Listens for changes that others make. Databases that have no such signal never give a hint.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`.
-    pub async fn hints(&self) -> Result<Hints, Error> {
+    pub async fn notifications(&self) -> Result<LogNotifications, Error> {
         if self.writer().get_database_backend() != DatabaseBackend::Postgres {
-            return Ok(Hints(None));
+            return Ok(LogNotifications(None));
         }
         let failed = |e| from_driver(&DbErr::Conn(RuntimeErr::SqlxError(std::sync::Arc::new(e))));
         let mut listener =
             PgListener::connect_with(self.pulse().direct.get_postgres_connection_pool()).await.map_err(failed)?;
         listener.listen(CHANNEL).await.map_err(failed)?;
-        Ok(Hints(Some(listener)))
+        Ok(LogNotifications(Some(listener)))
     }
 }
 
-impl Hints {
+impl LogNotifications {
     /// Waits for the next hint. Cancel safe.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use crate::connect::{OpenError, Store};
 use crate::entity::{counter, setting};
 use crate::error::{TxError, from_driver};
 use crate::sql::create_member::{creation, insert_member, new_member};
-use crate::write::{Entry, Mint, begin, move_counter, now, retry};
+use crate::write::{Entry, SecretRecord, begin, move_counter, now, retry};
 
 /// The setting that says which keyring the database was made with.
 const FINGERPRINT: &str = "keyring_fingerprint";
@@ -16,7 +16,7 @@ const FINGERPRINT: &str = "keyring_fingerprint";
 #[derive(Clone, Debug)]
 pub struct RootDraft {
     /// The root member's credential.
-    pub mint: Mint,
+    pub mint: SecretRecord,
 }
 
 impl Store {

@@ -5,7 +5,7 @@ use crate::error::{TxError, corrupt};
 use crate::sql::change_member::{ChangedMember, existing};
 use crate::sql::create_member::insert_credential;
 use crate::sql::get::find_credentials;
-use crate::write::{Call, Mint, Replay, SealedSecret, Write, retry};
+use crate::write::{Call, Replay, SealedSecret, SecretRecord, Write, retry};
 
 /// What the making of a credential left behind.
 #[derive(Clone, Debug)]
@@ -23,7 +23,12 @@ impl Store {
     ///
     /// # Errors
     /// `PERMISSION_DENIED`, `MEMBER_NOT_FOUND`, `MEMBER_LIMIT_REACHED`, `REQUEST_ID_REUSED`, `STORE_UNAVAILABLE`.
-    pub async fn issue_credential(&self, call: &Call, id: &MemberId, mint: &Mint) -> Result<IssuedCredential, Error> {
+    pub async fn issue_credential(
+        &self,
+        call: &Call,
+        id: &MemberId,
+        mint: &SecretRecord,
+    ) -> Result<IssuedCredential, Error> {
         retry!(self.issue_credential_once(call, id, mint))
     }
 
@@ -31,7 +36,7 @@ impl Store {
         &self,
         call: &Call,
         id: &MemberId,
-        mint: &Mint,
+        mint: &SecretRecord,
     ) -> Result<IssuedCredential, TxError> {
         let write = self.begin(call).await?;
         let place = write.take_place().await?;

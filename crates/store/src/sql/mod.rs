@@ -20,7 +20,7 @@ pub(crate) mod initialize;
 pub(crate) mod issue_credential;
 pub(crate) mod list;
 mod matching;
-pub(crate) mod mend_history;
+pub(crate) mod repair_history;
 pub(crate) mod reveal_token;
 mod revoke_credential;
 mod revoke_role;

@@ -12,7 +12,7 @@ use crate::error::{TxError, corrupt};
 use crate::sql::change_key::tokens_of;
 use crate::sql::create_key::insert_token;
 use crate::sql::get::lock_key;
-use crate::write::{Call, Mint, retry};
+use crate::write::{Call, SecretRecord, retry};
 
 /// What the rotation of a default key left behind.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ impl Store {
         call: &Call,
         name: &KeyName,
         grace: Duration,
-        mint: &Mint,
+        mint: &SecretRecord,
     ) -> Result<RotatedToken, Error> {
         retry!(self.rotate_default_key_once(call, name, grace, mint))
     }
@@ -47,7 +47,7 @@ impl Store {
         call: &Call,
         name: &KeyName,
         grace: Duration,
-        mint: &Mint,
+        mint: &SecretRecord,
     ) -> Result<RotatedToken, TxError> {
         let write = self.begin(call).await?;
         let before = lock_key(&write.tx, name).await?.ok_or_else(|| Error::key_not_found(name))?;

@@ -9,7 +9,7 @@ use crate::error::{TxError, corrupt};
 use crate::sql::change_key::tokens_of;
 use crate::sql::create_key::{insert_key, new_key};
 use crate::sql::get::{find_key, lock_key};
-use crate::write::{Call, Mint, Replay, SealedSecret, Write, retry};
+use crate::write::{Call, Replay, SealedSecret, SecretRecord, Write, retry};
 
 /// What a rotation is asked for.
 #[derive(Clone, Debug)]
@@ -47,11 +47,16 @@ impl Store {
     /// # Errors
     /// `PERMISSION_DENIED`, `KEY_NOT_FOUND`, `DEFAULT_KEY_PROTECTED`, `KEY_DEACTIVATED`, `KEY_REPLACED`, `KEY_NAME_TAKEN`,
     /// `REQUEST_ID_REUSED`, `STORE_UNAVAILABLE`.
-    pub async fn rotate_key(&self, call: &Call, rotation: &Rotation, mint: &Mint) -> Result<RotatedKey, Error> {
+    pub async fn rotate_key(&self, call: &Call, rotation: &Rotation, mint: &SecretRecord) -> Result<RotatedKey, Error> {
         retry!(self.rotate_key_once(call, rotation, mint))
     }
 
-    async fn rotate_key_once(&self, call: &Call, rotation: &Rotation, mint: &Mint) -> Result<RotatedKey, TxError> {
+    async fn rotate_key_once(
+        &self,
+        call: &Call,
+        rotation: &Rotation,
+        mint: &SecretRecord,
+    ) -> Result<RotatedKey, TxError> {
         let write = self.begin(call).await?;
         let before = lock_key(&write.tx, &rotation.old).await?.ok_or_else(|| Error::key_not_found(&rotation.old))?;
         let new_name = rotation.new_name();

@@ -23,24 +23,24 @@ const BATCH: usize = 500;
 
 /// How a place that somebody knows stands to the database's history.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Bearing {
+pub enum PositionStatus {
     /// It is in the log.
-    Continues,
+    InLog,
     /// It is not: it is of a history that is known to be lost.
-    Parted,
+    KnownLost,
     /// It is not, and nobody has noticed yet: the database has lost changes.
-    Lost,
+    NewlyLost,
 }
 
 /// What came of mending.
 #[derive(Clone, Copy, Debug)]
-pub struct Mended {
+pub struct HistoryRepair {
     /// The end of the log now.
     pub head: Position,
     /// Whether this call gave the history a new epoch.
-    pub minted: bool,
+    pub new_epoch: bool,
     /// Whether the log lacks the place of whoever called.
-    pub own_is_gone: bool,
+    pub own_lost: bool,
     /// How many tokens this call has found that a former history refused and this one does not.
     pub withheld: usize,
 }
@@ -50,7 +50,7 @@ impl Store {
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`.
-    pub async fn bearing(&self, place: &Position) -> Result<(Bearing, Position), Error> {
+    pub async fn position_status(&self, place: &Position) -> Result<(PositionStatus, Position), Error> {
         let reader = self.reader();
         let head = read_head(&reader).await?;
         Ok((bearing(&reader, &head, place).await.map_err(|e| from_driver(&e))?, head))
@@ -65,42 +65,42 @@ impl Store {
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`; `INTERNAL` when the log's end was made by somebody else.
-    pub async fn mend_history(
+    pub async fn repair_history(
         &self,
         seen: &[Position],
         own: &Position,
         refused: &[WithheldToken],
-    ) -> Result<Mended, Error> {
-        let mended = retry!(self.mend_history_once(seen, own, refused))?;
+    ) -> Result<HistoryRepair, Error> {
+        let mended = retry!(self.repair_history_once(seen, own, refused))?;
         self.seen().looked_for(&mended.head);
         Ok(mended)
     }
 
-    async fn mend_history_once(
+    async fn repair_history_once(
         &self,
         seen: &[Position],
         own: &Position,
         refused: &[WithheldToken],
-    ) -> Result<Mended, TxError> {
+    ) -> Result<HistoryRepair, TxError> {
         let tx = begin(&self.writer()).await?;
         let head = lock_head(&tx, &self.chain_key).await?;
-        let own_is_gone = bearing(&tx, &head, own).await? != Bearing::Continues;
+        let own_lost = bearing(&tx, &head, own).await? != PositionStatus::InLog;
         let mut pen = Pen { store: self, tx: &tx, head, time: now(&tx).await? };
         for place in seen.iter().chain([own]) {
             // Once there is a new epoch, the one before is known to have forked.
-            if bearing(&tx, &pen.head, place).await? == Bearing::Lost {
+            if bearing(&tx, &pen.head, place).await? == PositionStatus::NewlyLost {
                 pen.mint(place).await?;
             }
         }
         let withheld =
-            if own_is_gone && !is_accepted(&tx, pen.head.epoch).await? { pen.withhold(refused).await? } else { 0 };
+            if own_lost && !is_accepted(&tx, pen.head.epoch).await? { pen.withhold(refused).await? } else { 0 };
         let (end, minted) = (pen.head, pen.head.epoch != head.epoch);
         if end != head {
             announce(&tx).await?;
             move_counter(&tx, &self.chain_key, &end).await?;
             tx.commit().await?;
         }
-        Ok(Mended { head: end, minted, own_is_gone, withheld })
+        Ok(HistoryRepair { head: end, new_epoch: minted, own_lost, withheld })
     }
 
     /// Refuses a history that lacks what this process knows to be in the log: what is done in it would be waited for in
@@ -121,7 +121,7 @@ impl Store {
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`: it is such a history.
-    pub async fn head_of_told_history(&self) -> Result<Position, Error> {
+    pub async fn checked_head(&self) -> Result<Position, Error> {
         let reader = self.reader();
         let head = read_head(&reader).await?;
         match self.check_history(&reader, &head).await {
@@ -143,7 +143,7 @@ async fn is_in_log(db: &impl ConnectionTrait, place: &Position) -> Result<bool, 
     Ok(row.is_some_and(|row| row.chain == place.chain))
 }
 
-async fn bearing(db: &impl ConnectionTrait, head: &Position, place: &Position) -> Result<Bearing, DbErr> {
+async fn bearing(db: &impl ConnectionTrait, head: &Position, place: &Position) -> Result<PositionStatus, DbErr> {
     let current = place.epoch == head.epoch;
     let known = current || {
         let of = |column: history_fork::Column| column.eq(Uuid::from(place.epoch));
@@ -154,10 +154,10 @@ async fn bearing(db: &impl ConnectionTrait, head: &Position, place: &Position) -
         history_fork::Entity::find().filter(any).one(db).await?.is_some()
     };
     Ok(match (known, is_in_log(db, place).await?) {
-        (false, _) => Bearing::Lost,
-        (true, true) => Bearing::Continues,
-        (true, false) if current => Bearing::Lost,
-        (true, false) => Bearing::Parted,
+        (false, _) => PositionStatus::NewlyLost,
+        (true, true) => PositionStatus::InLog,
+        (true, false) if current => PositionStatus::NewlyLost,
+        (true, false) => PositionStatus::KnownLost,
     })
 }
 
