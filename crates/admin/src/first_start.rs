@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use keyward_domain::Uid;
-use keyward_store::{RootDraft, Store};
+use keyward_store::Store;
 use keyward_token::{Keyring, Token, TokenFormat, TokenKind};
 
 use crate::files::{check_data_dir, lock_file, read_keyring, write_secret};
@@ -81,5 +81,5 @@ pub(crate) async fn bind_root(
 ) -> anyhow::Result<bool> {
     let secrets = Secrets::new(format.clone(), Keyring::parse(&keyring.render())?);
     let mint = secrets.trace(root, Uid::generate())?;
-    Ok(store.initialize(&keyring.fingerprint(), &RootDraft { mint }).await?)
+    Ok(store.initialize(&keyring.fingerprint(), &mint).await?)
 }

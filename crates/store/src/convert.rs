@@ -1,4 +1,4 @@
-//! Rows to domain types and back.
+//! Converts rows to domain types and back.
 
 use std::collections::BTreeMap;
 
@@ -98,7 +98,7 @@ fn to_schedule(time: Option<i64>, by: Option<String>) -> Result<Option<Schedule>
     }
 }
 
-/// What validators know of a key, straight from its rows.
+/// What validators need of a key.
 pub(crate) fn to_entry(row: key::Model, tokens: Vec<TokenEntry>) -> Result<KeyEntry, Error> {
     Ok(KeyEntry {
         uid: row.uid.into(),
@@ -119,15 +119,15 @@ pub(crate) fn to_token(row: &key_token::Model) -> Result<TokenEntry, Error> {
     })
 }
 
-/// Everything that a token's row says.
+/// A token with every column of its row. The sealed token is replaced by a fingerprint.
 pub(crate) fn to_token_record(row: &key_token::Model) -> Result<TokenRecord, Error> {
-    let kept = row.sealed.is_some() || row.sealing_key_id.is_some();
-    let sealed = kept.then(|| fingerprint(row.sealing_key_id, row.sealed.as_deref().unwrap_or_default()));
+    let is_sealed = row.sealed.is_some() || row.sealing_key_id.is_some();
+    let sealed = is_sealed.then(|| fingerprint(row.sealing_key_id, row.sealed.as_deref().unwrap_or_default()));
     let create_time = Some(Timestamp::from_micros(row.create_time));
     Ok(TokenRecord { entry: to_token(row)?, create_time, sealed })
 }
 
-/// What a sealed token is known by in the log.
+/// The fingerprint of a sealed token, which the log has in place of the token.
 fn fingerprint(sealing_key_id: Option<i32>, bytes: &[u8]) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&sealing_key_id.unwrap_or_default().to_be_bytes()).update(bytes);
@@ -163,7 +163,7 @@ pub(crate) fn to_credential(row: credential::Model) -> Result<Credential, Error>
     Ok(Credential { name, create_time: Timestamp::from_micros(row.create_time) })
 }
 
-/// Roles as every answer lists them; the databases return them in orders of their own.
+/// Roles in the order of every answer. The databases return them in any order.
 pub(crate) fn in_order(mut roles: Vec<RoleBinding>) -> Vec<RoleBinding> {
     roles.sort_by(|a, b| (a.role.as_str(), &a.project).cmp(&(b.role.as_str(), &b.project)));
     roles

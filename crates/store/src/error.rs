@@ -1,4 +1,4 @@
-//! From the driver's errors to the domain's, once: driver text goes to the log only.
+//! Maps the driver's errors to the domain's. Driver text goes to the log, never to a caller.
 
 use std::borrow::Cow;
 
@@ -6,12 +6,12 @@ use keyward_domain::Error;
 use sea_orm::sqlx;
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr};
 
-/// How a transaction ended without a result.
+/// Why a transaction has no result.
 #[derive(Debug)]
 pub(crate) enum TxError {
-    /// An answer for the caller.
+    /// An error for the caller.
     Answer(Error),
-    /// Another transaction got in between; the same one may succeed when run again.
+    /// Another transaction got in between. The same transaction may succeed when it is run again.
     Conflict(DbErr),
 }
 
@@ -23,47 +23,58 @@ impl From<Error> for TxError {
 
 impl From<DbErr> for TxError {
     fn from(error: DbErr) -> Self {
-        if is_conflict(&error) { Self::Conflict(error) } else { Self::Answer(from_driver(&error)) }
+        if is_conflict(&error) { Self::Conflict(error) } else { Self::Answer(from_driver(error)) }
     }
 }
 
-/// Unique violations are conflicts too: each insert looks first, so one that still hits a row came second in a race.
+/// For work that is not run again after a conflict: the conflict is reported like any other failure of the database.
+impl From<TxError> for Error {
+    fn from(error: TxError) -> Self {
+        match error {
+            TxError::Answer(error) => error,
+            TxError::Conflict(error) => from_driver(error),
+        }
+    }
+}
+
+/// Returns `true` for serialization failures and deadlocks of PostgreSQL, and for unique violations: every insert is preceded
+/// by a query for the row, so an insert that still finds one lost a race.
 fn is_conflict(error: &DbErr) -> bool {
-    // PostgreSQL: serialization failure, deadlock.
     error.sql_err().is_some() || matches!(code(error).as_deref(), Some("40001" | "40P01"))
 }
 
-/// A row that does not say what its writer must have written: a defect, or somebody edited the database.
-pub(crate) fn corrupt(what: impl std::fmt::Display) -> Error {
-    Error::internal(format!("unreadable row: {what}"))
+/// The error for a row that its writer cannot have written: a defect, or an edit of the database outside Keyward.
+pub(crate) fn corrupt(problem: impl std::fmt::Display) -> Error {
+    Error::internal(format!("unreadable row: {problem}"))
 }
 
-/// What a caller learns of a failure of the database: what is wrong, and whether a retry can help.
-pub(crate) fn from_driver(error: &DbErr) -> Error {
-    if is_unreadable(error) {
+/// The error for a failure of the database. It names the fault, and its reason states if a retry can help.
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+pub(crate) fn from_driver(error: DbErr) -> Error {
+    if is_unreadable(&error) {
         return corrupt(error);
     }
     let detail = error.to_string();
-    match fault(error) {
+    match fault(&error) {
         Some(Fault { what, lasting: true }) => Error::store_refused(&what, detail),
         Some(Fault { what, lasting: false }) => Error::store_unable(&what, detail),
         None => Error::store_unavailable(detail),
     }
 }
 
-/// What is wrong with the database.
+/// A fault of the database that its error code identifies.
 pub(crate) struct Fault {
-    /// In words for callers, without driver text.
+    /// Description for callers, without driver text.
     pub(crate) what: Cow<'static, str>,
-    /// An operator has to act; a retry does not help before that.
+    /// `true` if an operator has to act before a retry can succeed.
     lasting: bool,
 }
 
-/// What is wrong with the database, as far as its error code says. `None`: it did not answer.
+/// The fault that an error code identifies. `None` if the code identifies none, or the database did not answer.
 pub(crate) fn fault(error: &DbErr) -> Option<Fault> {
     if matches!(error, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) {
-        // The pool tries on while the server has no room (SQLSTATE 53300), and keeps the cause to itself.
-        return passing(
+        // The pool retries while the server is full (SQLSTATE 53300), and its timeout does not name that cause.
+        return temporary(
             "no connection to the database became free in time: the database does not answer, or accepts no more connections",
         );
     }
@@ -76,12 +87,12 @@ pub(crate) fn fault(error: &DbErr) -> Option<Fault> {
     }
 }
 
-/// The error code that the database gave: of PostgreSQL the SQLSTATE, of SQLite the extended result code.
+/// The error code from the database: the SQLSTATE of PostgreSQL, the extended result code of SQLite.
 fn code(error: &DbErr) -> Option<String> {
     database_error(error)?.code().map(Cow::into_owned)
 }
 
-/// Returns `true` if the database answered, with a value that its column cannot have.
+/// Returns `true` if the database answered with a value that the column cannot hold.
 fn is_unreadable(error: &DbErr) -> bool {
     match error {
         DbErr::Type(_) | DbErr::Json(_) => true,
@@ -99,7 +110,7 @@ fn database_error(error: &DbErr) -> Option<&dyn sqlx::error::DatabaseError> {
     }
 }
 
-fn passing(what: impl Into<Cow<'static, str>>) -> Option<Fault> {
+fn temporary(what: impl Into<Cow<'static, str>>) -> Option<Fault> {
     Some(Fault { what: what.into(), lasting: false })
 }
 
@@ -107,48 +118,48 @@ fn lasting(what: impl Into<Cow<'static, str>>) -> Option<Fault> {
     Some(Fault { what: what.into(), lasting: true })
 }
 
-/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+/// Faults by SQLSTATE: <https://www.postgresql.org/docs/current/errcodes-appendix.html>
 fn of_postgresql(sqlstate: &str) -> Option<Fault> {
-    let lasts = |what: &str| lasting(format!("{what} (SQLSTATE {sqlstate})"));
-    let passes = |what: &str| passing(format!("{what} (SQLSTATE {sqlstate})"));
+    let lasting = |what: &str| lasting(format!("{what} (SQLSTATE {sqlstate})"));
+    let temporary = |what: &str| temporary(format!("{what} (SQLSTATE {sqlstate})"));
     match sqlstate {
-        "28P01" | "28000" => lasts("the database refuses the login: user, password or pg_hba.conf"),
-        "3D000" => lasts("the database of the URL does not exist"),
-        "42501" => lasts("the database's role lacks a privilege that Keyward needs"),
-        "3F000" => lasts("the database has no schema that its role may use"),
-        "22P05" | "22021" => lasts("the database's encoding cannot hold a character of this request"),
+        "28P01" | "28000" => lasting("the database refuses the login: user, password or pg_hba.conf"),
+        "3D000" => lasting("the database of the URL does not exist"),
+        "42501" => lasting("the database's role lacks a privilege that Keyward needs"),
+        "3F000" => lasting("the database has no schema that its role may use"),
+        "22P05" | "22021" => lasting("the database's encoding cannot hold a character of this request"),
         "26000" | "42P05" => {
-            lasts("the database loses prepared statements: is a pooler in transaction mode before it?")
+            lasting("the database loses prepared statements: is a pooler in transaction mode before it?")
         }
-        "25006" => passes("the database is read-only: is it a standby?"),
-        "53100" => passes("the database's disk is full"),
-        "53200" => passes("the database is out of memory"),
-        "53300" => passes("the database accepts no more connections for this role"),
-        "57014" => passes("the database's operator or a timeout has cancelled the statement"),
+        "25006" => temporary("the database is read-only: is it a standby?"),
+        "53100" => temporary("the database's disk is full"),
+        "53200" => temporary("the database is out of memory"),
+        "53300" => temporary("the database accepts no more connections for this role"),
+        "57014" => temporary("the database's operator or a timeout has cancelled the statement"),
         _ => match sqlstate.get(..2)? {
-            "42" => lasts("the database's schema is not the one that this version of Keyward makes"),
-            "0A" => lasts("the database does not support a statement that Keyward needs"),
-            "22" | "23" => lasts("the database refuses a value of this request"),
-            "XX" => lasts("the database reports damage in itself"),
-            "58" => passes("the database cannot read or write its files"),
+            "42" => lasting("the database's schema is not the one that this version of Keyward makes"),
+            "0A" => lasting("the database does not support a statement that Keyward needs"),
+            "22" | "23" => lasting("the database refuses a value of this request"),
+            "XX" => lasting("the database reports damage in itself"),
+            "58" => temporary("the database cannot read or write its files"),
             _ => None,
         },
     }
 }
 
-/// <https://www.sqlite.org/rescode.html>: the low byte of an extended code is the primary one.
+/// Faults by result code: <https://www.sqlite.org/rescode.html>. The low byte of an extended code is the primary code.
 fn of_sqlite(code: u32, message: &str) -> Option<Fault> {
     match code & 0xff {
         1 if message.starts_with("no such table") || message.starts_with("no such column") => {
             lasting("the database's schema is not the one that this version of Keyward makes")
         }
-        5 | 6 => passing("another process holds the database's lock"),
-        7 => passing("the database is out of memory"),
+        5 | 6 => temporary("another process holds the database's lock"),
+        7 => temporary("the database is out of memory"),
         8 => lasting("the database's file is read-only"),
-        10 => passing("the database's file cannot be read or written"),
+        10 => temporary("the database's file cannot be read or written"),
         11 | 26 => lasting("the database's file is damaged"),
-        13 => passing("the database's disk is full"),
-        14 => passing("the database's file cannot be opened"),
+        13 => temporary("the database's disk is full"),
+        14 => temporary("the database's file cannot be opened"),
         _ => None,
     }
 }
@@ -168,15 +179,16 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_cannot_be_read_is_not_taken_for_a_database_that_does_not_answer() {
+    fn an_unreadable_value_is_internal_and_not_unavailable() {
         let source = sqlx::Error::ColumnDecode { index: "epoch".to_owned(), source: "not a UUID".into() };
         for error in [DbErr::Type("x".to_owned()), DbErr::Query(RuntimeErr::SqlxError(std::sync::Arc::new(source)))] {
-            assert_eq!(from_driver(&error).reason().kind(), Kind::Internal, "{error}");
+            let text = error.to_string();
+            assert_eq!(from_driver(error).reason().kind(), Kind::Internal, "{text}");
         }
     }
 
     #[test]
-    fn a_retry_is_advised_only_where_it_can_help() {
+    fn errors_are_retriable_only_if_a_retry_can_help() {
         for code in ["53100", "53300", "57014", "57P01", "57P03", "08006", "25006", "55P03", "58030"] {
             assert_eq!(kind(of_postgresql(code)), Kind::Unavailable, "{code}");
         }

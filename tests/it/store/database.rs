@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use keyward_domain::AdminLife;
-use keyward_store::{OpenError, RootDraft, Store};
+use keyward_store::{OpenError, Store};
 use keyward_tests::postgres::Postgres;
 use keyward_token::DigestKey;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
@@ -101,7 +101,7 @@ impl Database {
     /// The store over this database with root, known by the credential `root`.
     pub(super) async fn initialized(&self) -> Store {
         let store = self.open().await;
-        store.initialize(FINGERPRINT, &RootDraft { mint: mint("root") }).await.unwrap();
+        store.initialize(FINGERPRINT, &mint("root")).await.unwrap();
         store
     }
 

@@ -1,7 +1,7 @@
 //! Opening, initializing, reopening.
 
 use keyward_domain::{Change, KeyFilter, MemberId, Revision, Role};
-use keyward_store::{OpenError, RootDraft, Store};
+use keyward_store::{OpenError, SecretRecord, Store};
 use keyward_tests::postgres::PASSWORD;
 
 use super::database::{Database, FINGERPRINT, open};
@@ -24,8 +24,8 @@ on_durable! {
     a_database_that_a_newer_version_migrated_opens,
 }
 
-fn root(credential: &str) -> RootDraft {
-    RootDraft { mint: mint(credential) }
+fn root(credential: &str) -> SecretRecord {
+    mint(credential)
 }
 
 async fn owner_of(store: &Store, credential: &str) -> Option<MemberId> {

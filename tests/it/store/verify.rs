@@ -502,7 +502,7 @@ async fn what_was_tampered_with_shows_when_keyward_has_changed_it_again_too(db: 
         }
         let found = verified(&store).await;
         assert!(found.finding_count > before, "{tampering} was covered up");
-        let told = found.findings.iter().any(|f| f.place.contains(place) && f.problem.contains("does not follow"));
+        let told = found.findings.iter().any(|f| f.subject.contains(place) && f.problem.contains("does not follow"));
         assert!(told, "{tampering}: {:?}", found.findings);
     }
 }

@@ -15,7 +15,7 @@ pub(super) async fn handle(app: Arc<App>, request: Request<VerifyLogRequest>) ->
     let found = app.verify_log(&caller, known).await?;
     let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     let finding =
-        |finding: keyward_store::Finding| Finding { place: finding.place, problem: finding.problem.to_owned() };
+        |finding: keyward_store::Finding| Finding { place: finding.subject, problem: finding.problem.to_owned() };
     Ok(VerifyLogResponse {
         intact: found.finding_count == 0,
         head: Some(admin::LogHead { revision: found.head.revision.0, chain: hex::encode(found.head.chain) }),

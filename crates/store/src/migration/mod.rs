@@ -11,8 +11,8 @@ mod m20261124_000005_audit;
 mod m20261125_000006_admin_address;
 mod m20261125_000007_fork;
 
-/// The migration that made room for the keyed hash of the head.
-pub(crate) const SIGNED_SINCE: &str = "m20261124_000005_audit";
+/// The migration that adds the column for the MAC of the head.
+pub(crate) const ADDS_HEAD_MAC: &str = "m20261124_000005_audit";
 
 pub(crate) struct Migrator;
 

@@ -6,27 +6,27 @@ use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{ColumnTrait, EntityTrait, ExprTrait, QueryFilter};
 use uuid::Uuid;
 
-use crate::connect::Store;
+use crate::clock::now;
 use crate::entity::admin_node::{ActiveModel, Column, Entity, Model};
 use crate::error::{TxError, corrupt, from_driver};
-use crate::sql::head::read_head;
-use crate::write::{begin, now};
+use crate::log::head::read_head;
+use crate::store::Store;
 
-/// What a heartbeat found.
+/// The result of a heartbeat: the state of the database when it was written.
 #[derive(Clone, Debug)]
 pub struct Heartbeat {
-    /// The end of the log: everything that had been committed when the heartbeat was sent is at or before it.
+    /// The head of the log. Everything committed before the heartbeat was sent is at or before it.
     pub head: Position,
-    /// Every life that may have leases in use, the asker's own included.
+    /// Every admin life whose leases may be in use, including the caller's own.
     pub nodes: Vec<AdminNode>,
     /// The database's wall clock.
     pub time: Timestamp,
 }
 
-/// The lives of the admin processes that share this database.
+/// The rows of the admin lives that share this database.
 impl Store {
-    /// Notes that a life begins, and at which URL other admins reach it, if at any. To be done before it reads anything. May
-    /// be repeated when its outcome is unknown.
+    /// Adds the row of an admin life, with its longest lease and the URL at which other admins reach it, if any. Must be called
+    /// before the process reads anything. May be repeated if the outcome is unknown.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`.
@@ -39,31 +39,28 @@ impl Store {
             address: Set(address.map(str::to_owned)),
         };
         let once = OnConflict::column(Column::Incarnation).do_nothing().to_owned();
-        let insert = Entity::insert(row).on_conflict(once).exec_without_returning(&self.pulse()).await;
-        insert.map(|_| ()).map_err(|e| from_driver(&e))
+        let insert = Entity::insert(row).on_conflict(once).exec_without_returning(&self.heartbeats()).await;
+        insert.map(|_| ()).map_err(from_driver)
     }
 
-    /// A heartbeat: durable when it returns. `None`: that life was struck off; it must grant nothing any more and begin
-    /// another one.
+    /// Writes a heartbeat, which is durable when this returns. Returns `None` if the life was evicted: it must grant no more
+    /// leases, and the process must begin another life.
     ///
     /// # Errors
-    /// `STORE_UNAVAILABLE`: it is not known whether it was written.
+    /// `STORE_UNAVAILABLE`: the heartbeat may or may not have been written.
     pub async fn heartbeat(&self, life: AdminLife) -> Result<Option<Heartbeat>, Error> {
-        self.heartbeat_once(life).await.map_err(|error| match error {
-            TxError::Answer(error) => error,
-            TxError::Conflict(error) => from_driver(&error),
-        })
+        Ok(self.heartbeat_once(life).await?)
     }
 
-    /// A write, because a database that was replaced by another and does not know it would go on to answer reads.
+    /// A heartbeat writes, because a database server that lost its role to another one without notice still answers reads.
     async fn heartbeat_once(&self, life: AdminLife) -> Result<Option<Heartbeat>, TxError> {
-        let tx = begin(&self.pulse()).await?;
-        let beaten = Entity::update_many()
+        let tx = self.heartbeats().begin_write().await?;
+        let updated = Entity::update_many()
             .col_expr(Column::Heartbeat, Expr::col(Column::Heartbeat).add(1))
             .filter(Column::Incarnation.eq(Uuid::from(life)))
             .exec(&tx)
             .await?;
-        if beaten.rows_affected == 0 {
+        if updated.rows_affected == 0 {
             return Ok(None);
         }
         let head = read_head(&tx).await?;
@@ -73,24 +70,24 @@ impl Store {
         Ok(Some(Heartbeat { head, nodes, time }))
     }
 
-    /// Strikes off a life, if it has had no heartbeat since it was listed. Whether it is gone now.
+    /// Deletes the row of an admin life that has had no heartbeat since it was listed. Returns `true` if this call deleted it.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`.
     pub async fn evict_admin(&self, node: &AdminNode) -> Result<bool, Error> {
-        let same = Column::Heartbeat.eq(node.heartbeat);
-        let delete = Entity::delete_many().filter(Column::Incarnation.eq(Uuid::from(node.life))).filter(same);
-        let deleted = delete.exec(&self.pulse()).await.map_err(|e| from_driver(&e))?;
+        let is_silent = Column::Heartbeat.eq(node.heartbeat);
+        let delete = Entity::delete_many().filter(Column::Incarnation.eq(Uuid::from(node.life))).filter(is_silent);
+        let deleted = delete.exec(&self.heartbeats()).await.map_err(from_driver)?;
         Ok(deleted.rows_affected > 0)
     }
 
-    /// Strikes off one's own life. Only when nothing that it granted can be in use.
+    /// Deletes the row of the caller's own life. Allowed only when none of its leases can be in use.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`.
     pub async fn deregister_admin(&self, life: AdminLife) -> Result<(), Error> {
-        let deleted = Entity::delete_by_id(Uuid::from(life)).exec(&self.pulse()).await;
-        deleted.map(|_| ()).map_err(|e| from_driver(&e))
+        let deleted = Entity::delete_by_id(Uuid::from(life)).exec(&self.heartbeats()).await;
+        deleted.map(|_| ()).map_err(from_driver)
     }
 }
 

@@ -1,5 +1,5 @@
-//! What the changes of one member share. Such changes are rare, so each takes its place in the log first: whatever it
-//! reads then is what was committed last, and nothing can come in between.
+//! What the changes of one member have in common. They are rare, so each locks the head of the log before it reads: nothing
+//! can change between its reads and its commit.
 
 use keyward_domain::{Credential, Error, Member, MemberId, Revision, Role};
 use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, PaginatorTrait, QueryFilter};
@@ -8,19 +8,19 @@ use crate::entity::{credential, role_binding};
 use crate::error::TxError;
 use crate::sql::get::{find_credentials, find_member};
 
-/// What a change of one member left behind.
+/// The result of a change of one member.
 #[derive(Clone, Debug)]
 pub struct ChangedMember {
-    /// The member as it is now.
+    /// The member after the change.
     pub member: Member,
-    /// Its credentials that are not revoked, oldest first.
+    /// Its unrevoked credentials, oldest first.
     pub credentials: Vec<Credential>,
-    /// The revision that did it; when it was done before: one that is not older.
+    /// The revision of the change; if nothing had to change, a revision that is not older than the last change.
     pub revision: Revision,
 }
 
 impl ChangedMember {
-    /// The member as the transaction has left it.
+    /// Reads the member within the transaction.
     pub(crate) async fn read(db: &impl ConnectionTrait, id: &MemberId, revision: Revision) -> Result<Self, TxError> {
         let member = existing(db, id).await?;
         let credentials = find_credentials(db, id).await?;
@@ -28,12 +28,15 @@ impl ChangedMember {
     }
 }
 
-/// The member of that id.
+/// The member with this id.
+///
+/// # Errors
+/// `MEMBER_NOT_FOUND`.
 pub(crate) async fn existing(db: &impl ConnectionTrait, id: &MemberId) -> Result<Member, TxError> {
     Ok(find_member(db, id).await?.ok_or_else(|| Error::member_not_found(id))?)
 }
 
-/// Refuses what has left the platform without an owner that can prove itself. `lost`: who would be the last.
+/// Fails with `LAST_OWNER` if no owner with an unrevoked credential is left. `lost` is the member that the change concerns.
 pub(crate) async fn keep_an_owner(db: &impl ConnectionTrait, lost: &MemberId) -> Result<(), TxError> {
     if has_owner(db).await? { Ok(()) } else { Err(Error::last_owner(lost).into()) }
 }

@@ -2,20 +2,22 @@ use keyward_domain::{Change, Error, Member, MemberDraft, MemberId, Revision, Tim
 use sea_orm::ActiveModelTrait;
 use sea_orm::ActiveValue::Set;
 
-use crate::connect::Store;
 use crate::connection::Transaction;
 use crate::convert::{from_member, from_role, in_order};
 use crate::entity::credential;
 use crate::error::{TxError, corrupt};
+use crate::retry::retry;
+use crate::secret::{SealedSecret, SecretRecord};
 use crate::sql::get::find_member;
-use crate::write::{Call, Replay, SealedSecret, SecretRecord, Write, retry};
+use crate::store::Store;
+use crate::write::{Call, Replay, Write};
 
-/// What a creation left behind.
+/// The result of [`Store::create_member`].
 #[derive(Clone, Debug)]
 pub struct CreatedMember {
     /// The member.
     pub member: Member,
-    /// The revision that created it.
+    /// The revision that created the member.
     pub revision: Revision,
     /// Set when the request was a retry: the credential that the first answer carried, if it could be sealed.
     pub replayed: Option<Option<SealedSecret>>,
@@ -30,16 +32,16 @@ impl Store {
         &self,
         call: &Call,
         draft: &MemberDraft,
-        mint: &SecretRecord,
+        secret: &SecretRecord,
     ) -> Result<CreatedMember, Error> {
-        retry!(self.create_member_once(call, draft, mint))
+        retry(|| self.create_member_once(call, draft, secret)).await
     }
 
     async fn create_member_once(
         &self,
         call: &Call,
         draft: &MemberDraft,
-        mint: &SecretRecord,
+        secret: &SecretRecord,
     ) -> Result<CreatedMember, TxError> {
         let write = self.begin(call).await?;
         let taken = find_member(&write.tx, &draft.id).await?.is_some();
@@ -49,32 +51,34 @@ impl Store {
         if taken {
             return Err(Error::member_id_taken(&draft.id).into());
         }
-        let place = write.take_place().await?;
-        let member = new_member(draft, mint, Some(write.actor().clone()), place.time, place.revision);
-        insert_member(&write.tx, &member, mint).await?;
-        let created = CreatedMember { member: member.clone(), revision: place.revision, replayed: None };
-        let change = creation(member, mint);
-        write.commit(place, &change, mint.sealed.as_ref()).await?;
+        let next = write.next_entry().await?;
+        let member = new_member(draft, secret, Some(write.actor().clone()), next.time, next.revision);
+        insert_member(&write.tx, &member, secret).await?;
+        let created = CreatedMember { member: member.clone(), revision: next.revision, replayed: None };
+        let change = creation(member, secret);
+        write.commit(next, &change, secret.sealed.as_ref()).await?;
         Ok(created)
     }
 }
 
 async fn replayed(write: &Write<'_>, draft: &MemberDraft, replay: Replay) -> Result<CreatedMember, TxError> {
-    let member = find_member(&write.tx, &draft.id).await?.ok_or_else(|| corrupt("remembered member is gone"))?;
+    let member = find_member(&write.tx, &draft.id)
+        .await?
+        .ok_or_else(|| corrupt("the member of a remembered request is gone"))?;
     Ok(CreatedMember { member, revision: replay.revision, replayed: Some(replay.sealed) })
 }
 
-/// A member as it is at its creation.
+/// The member that a draft describes, in its state after creation.
 pub(crate) fn new_member(
     draft: &MemberDraft,
-    mint: &SecretRecord,
+    secret: &SecretRecord,
     creator: Option<MemberId>,
     now: Timestamp,
     revision: Revision,
 ) -> Member {
     Member {
         id: draft.id.clone(),
-        uid: mint.uid,
+        uid: secret.uid,
         display_name: draft.display_name.clone(),
         roles: in_order(draft.roles.clone()),
         creator,
@@ -83,30 +87,30 @@ pub(crate) fn new_member(
     }
 }
 
-/// What the log says of it.
-pub(crate) const fn creation(member: Member, mint: &SecretRecord) -> Change {
-    Change::MemberCreated { member, credential: mint.digest, digest_key_id: Some(mint.digest_key_id) }
+/// The log entry for a new member.
+pub(crate) const fn creation(member: Member, secret: &SecretRecord) -> Change {
+    Change::MemberCreated { member, credential: secret.digest, digest_key_id: Some(secret.digest_key_id) }
 }
 
-/// Writes a member's row, its roles' and its first credential's.
-pub(crate) async fn insert_member(tx: &Transaction, member: &Member, mint: &SecretRecord) -> Result<(), TxError> {
+/// Inserts the rows of a member, of its roles, and of its first credential.
+pub(crate) async fn insert_member(tx: &Transaction, member: &Member, secret: &SecretRecord) -> Result<(), TxError> {
     from_member(member).insert(tx).await?;
     for binding in &member.roles {
         from_role(&member.id, binding).insert(tx).await?;
     }
-    insert_credential(tx, &member.id, mint, member.create_time).await
+    insert_credential(tx, &member.id, secret, member.create_time).await
 }
 
-/// Writes a credential's row.
+/// Inserts the row of a credential.
 pub(crate) async fn insert_credential(
     tx: &Transaction,
     member: &MemberId,
-    mint: &SecretRecord,
+    secret: &SecretRecord,
     time: Timestamp,
 ) -> Result<(), TxError> {
     let row = credential::ActiveModel {
-        digest: Set(mint.digest.as_bytes().to_vec()),
-        digest_key_id: Set(i32::try_from(mint.digest_key_id).map_err(corrupt)?),
+        digest: Set(secret.digest.as_bytes().to_vec()),
+        digest_key_id: Set(secret.digest_key_column()?),
         member_id: Set(member.to_string()),
         create_time: Set(time.as_micros()),
         revoke_time: Set(None),

@@ -4,25 +4,27 @@ use keyward_domain::{
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ActiveModelTrait, EntityTrait, QuerySelect};
 
-use crate::connect::Store;
 use crate::connection::Transaction;
 use crate::convert::from_project;
 use crate::entity::setting;
 use crate::error::{TxError, corrupt};
+use crate::retry::retry;
+use crate::secret::{SealedSecret, SecretRecord};
 use crate::sql::create_key::{insert_key, new_key};
 use crate::sql::get::{find_default_key, find_project};
-use crate::write::{Call, Replay, SealedSecret, SecretRecord, Write, retry};
+use crate::store::Store;
+use crate::write::{Call, Replay, Write};
 
-/// The setting that holds the next number to try when the platform allocates a project id.
+/// The setting that holds the next number to try when the store allocates a project id.
 const NEXT_PROJECT: &str = "next_project_id";
 const FIRST_PROJECT: u64 = 1000;
 
-/// What a creation left behind.
+/// The result of [`Store::create_project`].
 #[derive(Clone, Debug)]
 pub struct CreatedProject {
     /// The project.
     pub project: Project,
-    /// Its default key: as created, or as it is now when the request was a retry.
+    /// The default key: as created, or its current state if the request was a retry.
     pub default_key: Key,
     /// The revision that created both.
     pub revision: Revision,
@@ -40,9 +42,9 @@ impl Store {
         call: &Call,
         draft: &ProjectDraft,
         suffix: u32,
-        mint: &SecretRecord,
+        secret: &SecretRecord,
     ) -> Result<CreatedProject, Error> {
-        retry!(self.create_project_once(call, draft, suffix, mint))
+        retry(|| self.create_project_once(call, draft, suffix, secret)).await
     }
 
     async fn create_project_once(
@@ -50,7 +52,7 @@ impl Store {
         call: &Call,
         draft: &ProjectDraft,
         suffix: u32,
-        mint: &SecretRecord,
+        secret: &SecretRecord,
     ) -> Result<CreatedProject, TxError> {
         let write = self.begin(call).await?;
         let taken = match &draft.id {
@@ -65,32 +67,32 @@ impl Store {
             Some(id) => id.clone(),
             None => allocate_id(&write.tx).await?,
         };
-        let place = write.take_place().await?;
+        let next = write.next_entry().await?;
         let project = Project {
             id: id.clone(),
             uid: Uid::generate(),
             display_name: draft.display_name.clone(),
             creator: write.actor().clone(),
-            create_time: place.time,
-            create_revision: place.revision,
+            create_time: next.time,
+            create_revision: next.revision,
         };
         from_project(&project).insert(&write.tx).await?;
-        let key = new_key(&default_draft(id, suffix), mint, write.actor(), &place, true);
-        let record = insert_key(&write.tx, key, mint).await?;
+        let key = new_key(&default_draft(id, suffix), secret, write.actor(), &next, true);
+        let record = insert_key(&write.tx, key, secret).await?;
         let created = CreatedProject {
             project: project.clone(),
             default_key: record.key.clone(),
-            revision: place.revision,
+            revision: next.revision,
             replayed: None,
         };
         let change = Change::ProjectCreated { project, default_key: Box::new(record) };
-        write.commit(place, &change, mint.sealed.as_ref()).await?;
+        write.commit(next, &change, secret.sealed.as_ref()).await?;
         Ok(created)
     }
 }
 
 async fn replayed(write: &Write<'_>, replay: Replay) -> Result<CreatedProject, TxError> {
-    let gone = || corrupt("remembered project is gone");
+    let gone = || corrupt("the project of a remembered request is gone");
     let id = replay.resource.strip_prefix("projects/").ok_or_else(gone)?;
     let id = ProjectId::from_store(id.to_owned());
     let project = find_project(&write.tx, &id).await?.ok_or_else(gone)?;
@@ -109,9 +111,9 @@ fn default_draft(project: ProjectId, suffix: u32) -> KeyDraft {
     }
 }
 
-/// The next free number.
+/// The next number that is not the id of a project.
 async fn allocate_id(tx: &Transaction) -> Result<ProjectId, TxError> {
-    // Without the lock all who allocate at once would choose the same number, and all but one would have to try again.
+    // Without the lock, concurrent transactions would choose the same number, and all but one would conflict.
     let row = setting::Entity::find_by_id(NEXT_PROJECT).lock_exclusive().one(tx).await?;
     let mut number = row.as_ref().and_then(|r| r.value.parse().ok()).unwrap_or(FIRST_PROJECT);
     let id = loop {

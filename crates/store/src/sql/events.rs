@@ -2,29 +2,29 @@ use keyward_domain::filter::TextMatch;
 use keyward_domain::{Error, Event, EventFilter, Revision};
 use sea_orm::{ColumnTrait, Condition, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use crate::connect::Store;
 use crate::convert::to_event;
 use crate::entity::change;
 use crate::error::from_driver;
+use crate::sql::limits::rows;
 use crate::sql::matching::matching;
-use crate::sql::rows;
+use crate::store::Store;
 
-/// Through how many entries one question looks for those that it wants: the connections are everybody's.
+/// The most entries that one call searches, so that a rare match does not occupy a connection for long.
 const SCAN: u64 = 20_000;
 
-/// Some of the log, newest first.
+/// A page of the log, newest first.
 #[derive(Clone, Debug)]
 pub struct Events {
-    /// What was found.
+    /// The entries that match the filter.
     pub events: Vec<Event>,
-    /// Where to go on when fewer were found than asked for: nothing from there on has been looked at. `None`: the
-    /// beginning was reached.
+    /// Where to continue if there are fewer entries than requested: entries before this revision were not searched. `None` if
+    /// the search reached the beginning of the log.
     pub unsearched_before: Option<Revision>,
 }
 
 impl Store {
-    /// Up to `limit` entries of the log that `filter` lets through, the newest first, from the last before `before`
-    /// (`None`: from the end).
+    /// Up to `limit` entries of the log that match `filter`, newest first. Starts at the last entry before the revision
+    /// `before`, and at the end of the log if that is `None`.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`.
@@ -33,25 +33,25 @@ impl Store {
             Some(revision) => revision,
             None => self.head().await?.revision.next(),
         };
-        let unsearched_before = self.end_of_search(filter, begin).await.map_err(|e| from_driver(&e))?;
+        let unsearched_before = self.end_of_search(filter, begin).await.map_err(from_driver)?;
         let end = unsearched_before.map_or(1, |end| end.0);
         let found = change::Entity::find()
             .filter(change::Column::Revision.lt(begin.0))
             .filter(change::Column::Revision.gte(end))
             .filter(indexed(filter))
-            .filter(passing(filter))
+            .filter(unindexed(filter))
             .order_by_desc(change::Column::Revision)
             .limit(rows(limit))
             .all(&self.reader())
             .await
-            .map_err(|e| from_driver(&e))?;
+            .map_err(from_driver)?;
         Ok(Events { events: found.into_iter().map(to_event).collect(), unsearched_before })
     }
 }
 
 impl Store {
-    /// The last entry that a search from `begin` looks at, if it does not get to the beginning of the log. What an index
-    /// answers alone is no search.
+    /// The oldest entry that a search from `begin` covers; `None` if it covers the log to its beginning. A filter that an index
+    /// answers alone covers the whole log.
     async fn end_of_search(&self, filter: &EventFilter, begin: Revision) -> Result<Option<Revision>, DbErr> {
         let EventFilter { project, actor, .. } = filter.clone();
         if *filter == (EventFilter { project, actor, ..Default::default() }) {
@@ -72,16 +72,16 @@ impl Store {
     }
 }
 
-/// The part of a filter to which an index leads.
+/// The conditions of a filter that an index serves.
 fn indexed(filter: &EventFilter) -> Condition {
     Condition::all()
         .add_option(filter.project.as_ref().map(|project| change::Column::ProjectId.eq(project.as_str())))
         .add_option(filter.actor.as_ref().map(|actor| change::Column::Actor.eq(actor.as_str())))
 }
 
-/// The other part.
-fn passing(filter: &EventFilter) -> Condition {
-    // The tag comes first in the text of a change; a test of the domain holds that.
+/// The other conditions of a filter.
+fn unindexed(filter: &EventFilter) -> Condition {
+    // The kind comes first in the JSON of a change. A test of keyward-domain ensures that.
     let kind = filter.kind.map(|kind| format!("{{\"change\":\"{kind}\","));
     Condition::all()
         .add_option(kind.map(|tag| matching(change::Column::Change, &TextMatch::Prefix(tag))))

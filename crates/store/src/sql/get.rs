@@ -2,73 +2,65 @@ use keyward_domain::{Credential, Error, Key, KeyName, Member, MemberId, Project,
 use keyward_token::Digest;
 use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select};
 
-use crate::connect::Store;
 use crate::convert::{to_credential, to_key, to_member, to_project};
 use crate::entity::{credential, key, key_token, member, project, role_binding};
 use crate::error::{TxError, from_driver};
+use crate::store::Store;
 
 impl Store {
-    /// The project of that id.
+    /// The project with this id.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`.
     pub async fn project(&self, id: &ProjectId) -> Result<Option<Project>, Error> {
-        find_project(&self.reader(), id).await.map_err(|e| from_driver(&e))
+        find_project(&self.reader(), id).await.map_err(from_driver)
     }
 
-    /// The key of that name.
+    /// The key with this name.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`.
     pub async fn key(&self, name: &KeyName) -> Result<Option<Key>, Error> {
-        find_key(&self.reader(), name).await.map_err(answer)
+        Ok(find_key(&self.reader(), name).await?)
     }
 
-    /// The key that has, or had, a token with this digest.
+    /// The key that a token with this digest belongs to, superseded or not.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`.
     pub async fn key_by_token(&self, digest: &Digest) -> Result<Option<Key>, Error> {
         let token = key_token::Entity::find_by_id(digest.as_bytes().to_vec()).one(&self.reader()).await;
-        let Some(token) = token.map_err(|e| from_driver(&e))? else { return Ok(None) };
-        let key = key::Entity::find_by_id(token.key_uid).one(&self.reader()).await.map_err(|e| from_driver(&e))?;
+        let Some(token) = token.map_err(from_driver)? else { return Ok(None) };
+        let key = key::Entity::find_by_id(token.key_uid).one(&self.reader()).await.map_err(from_driver)?;
         key.map(to_key).transpose()
     }
 
-    /// The member of that id.
+    /// The member with this id.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`.
     pub async fn member(&self, id: &MemberId) -> Result<Option<Member>, Error> {
-        find_member(&self.reader(), id).await.map_err(answer)
+        Ok(find_member(&self.reader(), id).await?)
     }
 
-    /// The credentials of a member that are not revoked, oldest first.
+    /// The unrevoked credentials of a member, oldest first.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`.
     pub async fn credentials(&self, member: &MemberId) -> Result<Vec<Credential>, Error> {
-        find_credentials(&self.reader(), member).await.map_err(answer)
+        Ok(find_credentials(&self.reader(), member).await?)
     }
 
-    /// The member whose credential has this digest, unless it is revoked.
+    /// The member that a credential with this digest belongs to; `None` if the credential is revoked.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`.
     pub async fn member_by_credential(&self, digest: &Digest) -> Result<Option<Member>, Error> {
         let found = credential::Entity::find_by_id(digest.as_bytes().to_vec()).one(&self.reader()).await;
-        match found.map_err(|e| from_driver(&e))?.filter(|row| row.revoke_time.is_none()) {
+        match found.map_err(from_driver)?.filter(|row| row.revoke_time.is_none()) {
             Some(row) => self.member(&MemberId::from_store(row.member_id)).await,
             None => Ok(None),
         }
-    }
-}
-
-/// A conflict cannot befall a mere read; should it, the database is in trouble.
-fn answer(error: TxError) -> Error {
-    match error {
-        TxError::Answer(error) => error,
-        TxError::Conflict(error) => from_driver(&error),
     }
 }
 
@@ -80,7 +72,7 @@ pub(crate) async fn find_key(db: &impl ConnectionTrait, name: &KeyName) -> Resul
     Ok(by_name(name).one(db).await?.map(to_key).transpose()?)
 }
 
-/// The same, locked until the transaction ends.
+/// The key with this name, its row locked until the transaction ends.
 pub(crate) async fn lock_key(db: &impl ConnectionTrait, name: &KeyName) -> Result<Option<Key>, TxError> {
     Ok(by_name(name).lock_exclusive().one(db).await?.map(to_key).transpose()?)
 }
@@ -97,7 +89,7 @@ pub(crate) async fn find_member(db: &impl ConnectionTrait, id: &MemberId) -> Res
     Ok(Some(to_member(row, roles)?))
 }
 
-/// The credentials of a member that are not revoked, oldest first.
+/// The unrevoked credentials of a member, oldest first.
 pub(crate) async fn find_credentials(db: &impl ConnectionTrait, member: &MemberId) -> Result<Vec<Credential>, TxError> {
     let rows = credential::Entity::find()
         .filter(credential::Column::MemberId.eq(member.as_str()))

@@ -1,37 +1,34 @@
 use std::collections::HashMap;
 
 use keyward_domain::{Error, KeyEntry, Position, Timestamp, TokenEntry, WithheldToken};
-use sea_orm::{
-    AccessMode, ColumnTrait, Condition, DbErr, EntityTrait, IsolationLevel, QueryFilter, QueryOrder, QuerySelect,
-    TransactionOptions,
-};
+use sea_orm::{ColumnTrait, Condition, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
-use crate::connect::Store;
 use crate::connection::Transaction;
 use crate::convert::{to_entry, to_token, to_withheld};
 use crate::entity::{history_fork, key, key_token, withheld_token};
 use crate::error::from_driver;
-use crate::sql::head::read_head;
+use crate::log::head::read_head;
+use crate::store::Store;
 
-/// Keys read at once.
+/// Keys per query.
 const PAGE: u64 = 2_000;
 
-/// What validators are fed from, besides the keys.
+/// What an admin publishes to validators besides the keys.
 #[derive(Clone, Debug)]
 pub struct History {
-    /// Where the log ends.
+    /// The head of the log.
     pub head: Position,
-    /// Tokens that are refused for what a former history said of them.
+    /// Tokens that are refused because a former history refused them.
     pub withheld: Vec<WithheldToken>,
-    /// When the epoch began in which the log is now; `None`: it never forked.
+    /// When the current epoch began; `None` if the history never forked.
     pub forked: Option<Timestamp>,
-    /// Whether an owner has accepted the epoch, or it never forked.
+    /// `true` if an owner has accepted the current epoch, or the history never forked.
     pub accepted: bool,
 }
 
 impl Store {
-    /// Hands every key to `sink`, all as of the head that is returned.
+    /// Passes every key to `sink`, as of the head of the log, which it returns.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`, `INTERNAL`.
@@ -39,18 +36,18 @@ impl Store {
         Ok(self.load_history(sink).await?.head)
     }
 
-    /// The same, with how the history stands to former ones.
+    /// Passes every key to `sink`, as of the head of the log. Returns the head and what the log records about forks.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`, `INTERNAL`.
     pub async fn load_history(&self, mut sink: impl FnMut(KeyEntry) + Send) -> Result<History, Error> {
-        let tx = self.snapshot().await.map_err(|e| from_driver(&e))?;
+        let tx = self.reader().begin_snapshot().await.map_err(from_driver)?;
         let head = read_head(&tx).await?;
         let mut after = None;
         loop {
-            let keys = page_of_keys(&tx, after).await.map_err(|e| from_driver(&e))?;
+            let keys = page_of_keys(&tx, after).await.map_err(from_driver)?;
             let (Some(first), Some(last)) = (keys.first(), keys.last()) else { break };
-            let tokens = tokens_between(&tx, first.uid, last.uid).await.map_err(|e| from_driver(&e))?;
+            let tokens = tokens_between(&tx, first.uid, last.uid).await.map_err(from_driver)?;
             after = Some(last.uid);
             let mut tokens = by_key(&tokens)?;
             for row in keys {
@@ -58,37 +55,22 @@ impl Store {
                 sink(to_entry(row, own)?);
             }
         }
-        let withheld = withheld_token::Entity::find().all(&tx).await.map_err(|e| from_driver(&e))?;
+        let withheld = withheld_token::Entity::find().all(&tx).await.map_err(from_driver)?;
         let withheld = withheld.iter().map(to_withheld).collect::<Result<_, _>>()?;
-        let fork =
-            history_fork::Entity::find_by_id(Uuid::from(head.epoch)).one(&tx).await.map_err(|e| from_driver(&e))?;
-        tx.commit().await.map_err(|e| from_driver(&e))?;
+        let fork = history_fork::Entity::find_by_id(Uuid::from(head.epoch)).one(&tx).await.map_err(from_driver)?;
+        tx.commit().await.map_err(from_driver)?;
         let accepted = fork.as_ref().is_none_or(|fork| fork.accept_time.is_some());
         Ok(History { head, withheld, forked: fork.map(|fork| Timestamp::from_micros(fork.time)), accepted })
     }
-
-    /// A transaction that sees one state of the database throughout.
-    pub(crate) async fn snapshot(&self) -> Result<Transaction, DbErr> {
-        let options = if self.is_sqlite() {
-            // In WAL mode a reading transaction sees the state of its first read.
-            TransactionOptions::default()
-        } else {
-            TransactionOptions {
-                isolation_level: Some(IsolationLevel::RepeatableRead),
-                access_mode: Some(AccessMode::ReadOnly),
-                ..Default::default()
-            }
-        };
-        self.reader().begin(options).await
-    }
 }
 
-/// Keys by uid, from the first after `after`.
+/// A page of keys, ordered by uid, after the key `after`.
 pub(crate) async fn page_of_keys(tx: &Transaction, after: Option<Uuid>) -> Result<Vec<key::Model>, DbErr> {
     let after = Condition::all().add_option(after.map(|after| key::Column::Uid.gt(after)));
     key::Entity::find().filter(after).order_by_asc(key::Column::Uid).limit(PAGE).all(tx).await
 }
 
+/// The tokens of the keys whose uids lie between `first` and `last`, inclusive, ordered by key and generation.
 pub(crate) async fn tokens_between(tx: &Transaction, first: Uuid, last: Uuid) -> Result<Vec<key_token::Model>, DbErr> {
     key_token::Entity::find()
         .filter(key_token::Column::KeyUid.between(first, last))

@@ -1,13 +1,15 @@
 use keyward_domain::{Change, CredentialId, CredentialName, Error, Member, MemberId};
 
-use crate::connect::Store;
 use crate::error::{TxError, corrupt};
+use crate::retry::retry;
+use crate::secret::{SealedSecret, SecretRecord};
 use crate::sql::change_member::{ChangedMember, existing};
 use crate::sql::create_member::insert_credential;
 use crate::sql::get::find_credentials;
-use crate::write::{Call, Replay, SealedSecret, SecretRecord, Write, retry};
+use crate::store::Store;
+use crate::write::{Call, Replay, Write};
 
-/// What the making of a credential left behind.
+/// The result of [`Store::issue_credential`].
 #[derive(Clone, Debug)]
 pub struct IssuedCredential {
     /// The member.
@@ -19,7 +21,7 @@ pub struct IssuedCredential {
 }
 
 impl Store {
-    /// Makes one more credential of a member. `mint`: of a credential sealed for the member's uid.
+    /// Adds a credential to a member. `secret` is sealed for the member's uid.
     ///
     /// # Errors
     /// `PERMISSION_DENIED`, `MEMBER_NOT_FOUND`, `MEMBER_LIMIT_REACHED`, `REQUEST_ID_REUSED`, `STORE_UNAVAILABLE`.
@@ -27,19 +29,19 @@ impl Store {
         &self,
         call: &Call,
         id: &MemberId,
-        mint: &SecretRecord,
+        secret: &SecretRecord,
     ) -> Result<IssuedCredential, Error> {
-        retry!(self.issue_credential_once(call, id, mint))
+        retry(|| self.issue_credential_once(call, id, secret)).await
     }
 
     async fn issue_credential_once(
         &self,
         call: &Call,
         id: &MemberId,
-        mint: &SecretRecord,
+        secret: &SecretRecord,
     ) -> Result<IssuedCredential, TxError> {
         let write = self.begin(call).await?;
-        let place = write.take_place().await?;
+        let next = write.next_entry().await?;
         let member = existing(&write.tx, id).await?;
         if let Some(replay) = write.replay().await? {
             return replayed(&write, member, replay).await;
@@ -47,17 +49,20 @@ impl Store {
         if find_credentials(&write.tx, id).await?.len() >= Member::MAX_CREDENTIALS {
             return Err(Error::member_limit_reached(id, Member::MAX_CREDENTIALS, "credentials").into());
         }
-        insert_credential(&write.tx, id, mint, place.time).await?;
-        let changed = ChangedMember::read(&write.tx, id, place.revision).await?;
-        let change =
-            Change::CredentialIssued { member: id.clone(), credential: mint.digest, digest_key_id: mint.digest_key_id };
-        write.commit(place, &change, mint.sealed.as_ref()).await?;
-        let name = CredentialName { member: id.clone(), id: CredentialId::of(&mint.digest) };
+        insert_credential(&write.tx, id, secret, next.time).await?;
+        let changed = ChangedMember::read(&write.tx, id, next.revision).await?;
+        let change = Change::CredentialIssued {
+            member: id.clone(),
+            credential: secret.digest,
+            digest_key_id: secret.digest_key_id,
+        };
+        write.commit(next, &change, secret.sealed.as_ref()).await?;
+        let name = CredentialName { member: id.clone(), id: CredentialId::of(&secret.digest) };
         Ok(IssuedCredential { changed, name, replayed: None })
     }
 }
 
-/// The first answer again. Which credential it was, the log remembers.
+/// The answer to the first request. The log has the digest of the credential that it issued.
 async fn replayed(write: &Write<'_>, member: Member, replay: Replay) -> Result<IssuedCredential, TxError> {
     let change = write.change_at(replay.revision).await?;
     let Change::CredentialIssued { credential, .. } = change else {

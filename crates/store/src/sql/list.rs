@@ -3,17 +3,17 @@ use std::collections::HashMap;
 use keyward_domain::{Error, Key, KeyFilter, Member, Platform, Project, ProjectId, Revision};
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use crate::connect::Store;
 use crate::convert::{from_state, to_key, to_member, to_project};
 use crate::entity::{key, member, project, role_binding};
 use crate::error::from_driver;
+use crate::sql::limits::rows;
 use crate::sql::matching::matching;
-use crate::sql::rows;
+use crate::store::Store;
 
-/// Lists are in the order of the revisions that created their items. Each revision creates at most one item of a list,
-/// so a page is "the next so many after that revision": what is created meanwhile comes on the last pages.
+/// Lists are ordered by the revision that created each item. A revision creates at most one item of a list, so a page is the
+/// next `limit` items after a revision, and items created meanwhile come on the last pages.
 impl Store {
-    /// Up to `limit` of a project's keys that `filter` lets through, from the first after `after`.
+    /// Up to `limit` keys of a project that match `filter` and were created after the revision `after`.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`.
@@ -26,17 +26,17 @@ impl Store {
     ) -> Result<Vec<Key>, Error> {
         let rows = key::Entity::find()
             .filter(key::Column::ProjectId.eq(project.as_str()))
-            .filter(passing(filter))
+            .filter(matches(filter))
             .filter(key::Column::CreateRevision.gt(after.0))
             .order_by_asc(key::Column::CreateRevision)
             .limit(rows(limit))
             .all(&self.reader())
             .await
-            .map_err(|e| from_driver(&e))?;
+            .map_err(from_driver)?;
         rows.into_iter().map(to_key).collect()
     }
 
-    /// Up to `limit` projects, from the first after `after`; of all, or of those `among` only.
+    /// Up to `limit` projects that were created after the revision `after`; with `among`, only projects with one of these ids.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`.
@@ -55,11 +55,11 @@ impl Store {
             .limit(rows(limit))
             .all(&self.reader())
             .await
-            .map_err(|e| from_driver(&e))?;
+            .map_err(from_driver)?;
         Ok(rows.into_iter().map(to_project).collect())
     }
 
-    /// Up to `limit` members, from the first after `after`.
+    /// Up to `limit` members that were created after the revision `after`.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`.
@@ -70,13 +70,13 @@ impl Store {
             .limit(rows(limit))
             .all(&self.reader())
             .await
-            .map_err(|e| from_driver(&e))?;
+            .map_err(from_driver)?;
         let ids = rows.iter().map(|row| row.member_id.as_str());
         let bindings = role_binding::Entity::find()
             .filter(role_binding::Column::MemberId.is_in(ids))
             .all(&self.reader())
             .await
-            .map_err(|e| from_driver(&e))?;
+            .map_err(from_driver)?;
         let mut roles: HashMap<String, Vec<role_binding::Model>> = HashMap::new();
         for binding in bindings {
             roles.entry(binding.member_id.clone()).or_default().push(binding);
@@ -90,7 +90,8 @@ impl Store {
     }
 }
 
-fn passing(filter: &KeyFilter) -> Condition {
+/// The condition that a key matches the filter.
+fn matches(filter: &KeyFilter) -> Condition {
     Condition::all()
         .add_option(filter.state.map(|state| key::Column::State.eq(from_state(state))))
         .add_option(filter.platform.map(|platform| key::Column::Platform.eq(Platform::as_str(platform))))

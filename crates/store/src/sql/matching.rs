@@ -1,7 +1,8 @@
 use keyward_domain::filter::TextMatch;
 use sea_orm::sea_query::{Expr, ExprTrait, Func, IntoColumnRef, SimpleExpr};
 
-/// That a column is, or begins with, a text. Not by LIKE: for SQLite that knows no case, and `_` is no letter to it.
+/// The condition that a column equals a text or begins with it. LIKE would not do: it ignores case in SQLite, and takes `_` and
+/// `%` for wildcards.
 pub(crate) fn matching(column: impl IntoColumnRef, text: &TextMatch) -> SimpleExpr {
     match text {
         TextMatch::Exact(text) => Expr::col(column).eq(text),

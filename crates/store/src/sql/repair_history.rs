@@ -1,79 +1,64 @@
-//! What to do when the database is not the one that it was: a backup was restored, or a server took over without the last
-//! changes. Its history gets an epoch of its own, and what the lost one refused stays refused until an owner accepts it.
+//! Repairs the history of a database that has lost changes: a backup was restored, or a server took over without the newest
+//! commits. The history continues in a new epoch, and tokens that the lost history refused stay refused until an owner
+//! accepts the epoch.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use keyward_domain::{Change, Epoch, Error, KeyName, MemberId, Position, Timestamp, Uid, WithheldToken};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, QueryFilter};
+use sea_orm::{ActiveModelTrait, ColumnTrait, DbErr, EntityTrait, QueryFilter};
 use uuid::Uuid;
 
-use crate::connect::Store;
+use crate::clock::now;
 use crate::connection::Transaction;
 use crate::convert::{from_withheld, to_entry, to_key, to_token, to_withheld};
-use crate::entity::{change, history_fork, key, key_token, withheld_token};
-use crate::error::{TxError, corrupt, from_driver};
-use crate::sql::head::read_head;
-use crate::sql::hints::announce;
-use crate::write::{Entry, begin, lock_head, move_counter, now, retry};
+use crate::entity::{history_fork, key, key_token, withheld_token};
+use crate::error::TxError;
+use crate::log::chain::append;
+use crate::log::head::{lock_head, move_head};
+use crate::log::history::{PositionStatus, status_of};
+use crate::log::notifications::notify;
+use crate::retry::retry;
+use crate::store::Store;
 
-/// Tokens looked at, and put in one entry of the log, at once.
+/// Tokens that are compared, and recorded in one log entry, at a time.
 const BATCH: usize = 500;
 
-/// How a place that somebody knows stands to the database's history.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum PositionStatus {
-    /// It is in the log.
-    InLog,
-    /// It is not: it is of a history that is known to be lost.
-    KnownLost,
-    /// It is not, and nobody has noticed yet: the database has lost changes.
-    NewlyLost,
-}
-
-/// What came of mending.
+/// The result of [`Store::repair_history`].
 #[derive(Clone, Copy, Debug)]
 pub struct HistoryRepair {
-    /// The end of the log now.
+    /// The head of the log after the repair.
     pub head: Position,
-    /// Whether this call gave the history a new epoch.
+    /// `true` if this call began a new epoch.
     pub new_epoch: bool,
-    /// Whether the log lacks the place of whoever called.
+    /// `true` if the log lacks the caller's own position.
     pub own_lost: bool,
-    /// How many tokens this call has found that a former history refused and this one does not.
+    /// The number of tokens that this call withheld.
     pub withheld: usize,
 }
 
 impl Store {
-    /// How a place that somebody knows stands to the log, with the log's end.
+    /// Begins a new epoch if the log lacks a position in `seen` or `own` and no recorded fork explains that. If the log lacks
+    /// `own`, also withholds the tokens in `refused` that the database would accept for longer.
+    ///
+    /// `own` is the position up to which the caller knows the lost history, and `refused` are the tokens that this history
+    /// refused. The caller computes `refused`, so that the log is not locked while a table of all tokens is scanned.
+    ///
+    /// One transaction compares all positions again under the lock on the head of the log. If several admins call this, one of
+    /// them begins the epoch and the others add the tokens that they know.
     ///
     /// # Errors
-    /// `STORE_UNAVAILABLE`.
-    pub async fn position_status(&self, place: &Position) -> Result<(PositionStatus, Position), Error> {
-        let reader = self.reader();
-        let head = read_head(&reader).await?;
-        Ok((bearing(&reader, &head, place).await.map_err(|e| from_driver(&e))?, head))
-    }
-
-    /// Gives the history a new epoch if it lacks one of the places that are `seen`, and nobody has done so before; and has
-    /// it refuse what `own`'s history refused, if it lacks `own`: the place up to which `refused` tells of tokens. They are
-    /// told beforehand, for the lock is held meanwhile.
-    ///
-    /// All in one transaction under the log's lock, in which every place is looked for again: of several that try, one
-    /// mints the epoch, and the others add what they know.
-    ///
-    /// # Errors
-    /// `STORE_UNAVAILABLE`; `INTERNAL` when the log's end was made by somebody else.
+    /// `STORE_UNAVAILABLE`; `INTERNAL` if the head of the log was changed outside Keyward.
     pub async fn repair_history(
         &self,
         seen: &[Position],
         own: &Position,
         refused: &[WithheldToken],
     ) -> Result<HistoryRepair, Error> {
-        let mended = retry!(self.repair_history_once(seen, own, refused))?;
-        self.seen().looked_for(&mended.head);
-        Ok(mended)
+        let repair = retry(|| self.repair_history_once(seen, own, refused)).await?;
+        self.seen().discard_compared(&repair.head);
+        Ok(repair)
     }
 
     async fn repair_history_once(
@@ -82,107 +67,52 @@ impl Store {
         own: &Position,
         refused: &[WithheldToken],
     ) -> Result<HistoryRepair, TxError> {
-        let tx = begin(&self.writer()).await?;
-        let head = lock_head(&tx, &self.chain_key).await?;
-        let own_lost = bearing(&tx, &head, own).await? != PositionStatus::InLog;
-        let mut pen = Pen { store: self, tx: &tx, head, time: now(&tx).await? };
-        for place in seen.iter().chain([own]) {
-            // Once there is a new epoch, the one before is known to have forked.
-            if bearing(&tx, &pen.head, place).await? == PositionStatus::NewlyLost {
-                pen.mint(place).await?;
+        let tx = self.writer().begin_write().await?;
+        let before = lock_head(&tx, &self.chain_key).await?;
+        let own_lost = status_of(&tx, &before, own).await? != PositionStatus::InLog;
+        let mut log = PlatformLog { store: self, tx: &tx, head: before, time: now(&tx).await? };
+        for position in seen.iter().chain([own]) {
+            // Compared with the current head: a new epoch records a fork, which explains other positions of the former one.
+            if status_of(&tx, &log.head, position).await? == PositionStatus::NewlyLost {
+                log.begin_epoch(position).await?;
             }
         }
-        let withheld =
-            if own_lost && !is_accepted(&tx, pen.head.epoch).await? { pen.withhold(refused).await? } else { 0 };
-        let (end, minted) = (pen.head, pen.head.epoch != head.epoch);
-        if end != head {
-            announce(&tx).await?;
-            move_counter(&tx, &self.chain_key, &end).await?;
+        let withhold = own_lost && !is_accepted(&tx, log.head.epoch).await?;
+        let withheld = if withhold { log.withhold(refused).await? } else { 0 };
+        let head = log.head;
+        if head != before {
+            notify(&tx).await?;
+            move_head(&tx, &self.chain_key, &head).await?;
             tx.commit().await?;
         }
-        Ok(HistoryRepair { head: end, new_epoch: minted, own_lost, withheld })
-    }
-
-    /// Refuses a history that lacks what this process knows to be in the log: what is done in it would be waited for in
-    /// the other one, and so in vain.
-    pub(crate) async fn check_history(&self, db: &impl ConnectionTrait, head: &Position) -> Result<(), TxError> {
-        // Both: what was seen since may be of another history than what was told.
-        for place in self.told().into_iter().chain(self.newest_seen()) {
-            // Mostly it is the end itself, which costs no question.
-            let is_there = place == *head || (place.epoch == head.epoch && is_in_log(db, &place).await?);
-            if !is_there {
-                return Err(Error::history_changed().into());
-            }
-        }
-        Ok(())
-    }
-
-    /// The same for whoever only reads.
-    ///
-    /// # Errors
-    /// `STORE_UNAVAILABLE`: it is such a history.
-    pub async fn checked_head(&self) -> Result<Position, Error> {
-        let reader = self.reader();
-        let head = read_head(&reader).await?;
-        match self.check_history(&reader, &head).await {
-            Ok(()) => Ok(head),
-            Err(TxError::Answer(error)) => Err(error),
-            Err(TxError::Conflict(error)) => Err(from_driver(&error)),
-        }
+        Ok(HistoryRepair { head, new_epoch: head.epoch != before.epoch, own_lost, withheld })
     }
 }
 
-/// Whether an owner has accepted the epoch.
+/// Returns `true` if an owner has accepted the epoch, or it is the first of the database.
 async fn is_accepted(tx: &Transaction, epoch: Epoch) -> Result<bool, DbErr> {
     let fork = history_fork::Entity::find_by_id(Uuid::from(epoch)).one(tx).await?;
     Ok(fork.is_none_or(|fork| fork.accept_time.is_some()))
 }
 
-async fn is_in_log(db: &impl ConnectionTrait, place: &Position) -> Result<bool, DbErr> {
-    let row = change::Entity::find_by_id(place.revision.0).one(db).await?;
-    Ok(row.is_some_and(|row| row.chain == place.chain))
-}
-
-async fn bearing(db: &impl ConnectionTrait, head: &Position, place: &Position) -> Result<PositionStatus, DbErr> {
-    let current = place.epoch == head.epoch;
-    let known = current || {
-        let of = |column: history_fork::Column| column.eq(Uuid::from(place.epoch));
-        let any = Condition::any()
-            .add(of(history_fork::Column::Epoch))
-            .add(of(history_fork::Column::Former))
-            .add(of(history_fork::Column::Lost));
-        history_fork::Entity::find().filter(any).one(db).await?.is_some()
-    };
-    Ok(match (known, is_in_log(db, place).await?) {
-        (false, _) => PositionStatus::NewlyLost,
-        (true, true) => PositionStatus::InLog,
-        (true, false) if current => PositionStatus::NewlyLost,
-        (true, false) => PositionStatus::KnownLost,
-    })
-}
-
-/// Writes the platform's own entries, one behind the other, in one transaction.
-struct Pen<'a> {
+/// Appends entries in the name of the platform, several in one transaction.
+struct PlatformLog<'a> {
     store: &'a Store,
     tx: &'a Transaction,
+    /// The end of what has been appended. The head row is moved there at the end.
     head: Position,
     time: Timestamp,
 }
 
-impl Pen<'_> {
-    async fn write(&mut self, change: &Change) -> Result<(), TxError> {
-        let (actor, resource) = (MemberId::platform(), change.resource());
-        let text = serde_json::to_string(change).map_err(corrupt)?;
-        let revision = self.head.revision.next();
-        let entry =
-            Entry { revision, time: self.time, actor: &actor, resource: &resource, project: None, change: &text };
-        let chain = entry.chain(&self.store.chain_key, &self.head.chain);
-        entry.insert(self.tx, chain).await?;
-        self.head = Position { revision, chain, ..self.head };
+impl PlatformLog<'_> {
+    async fn append(&mut self, change: &Change) -> Result<(), TxError> {
+        let actor = MemberId::platform();
+        self.head = append(self.tx, &self.store.chain_key, &self.head, self.time, &actor, change).await?;
         Ok(())
     }
 
-    async fn mint(&mut self, lost: &Position) -> Result<(), TxError> {
+    /// Begins a new epoch, because the log lacks the position `lost`.
+    async fn begin_epoch(&mut self, lost: &Position) -> Result<(), TxError> {
         let (former, epoch) = (self.head.epoch, Epoch::generate());
         let row = history_fork::ActiveModel {
             epoch: Set(epoch.into()),
@@ -193,32 +123,33 @@ impl Pen<'_> {
         };
         row.insert(self.tx).await?;
         self.head.epoch = epoch;
-        self.write(&Change::HistoryForked { former, lost: lost.epoch, known: lost.revision, epoch }).await
+        self.append(&Change::HistoryForked { former, lost: lost.epoch, known: lost.revision, epoch }).await
     }
 
-    /// Withholds those of `refused` that the rows let pass for longer.
+    /// Withholds the tokens in `refused` that the database would accept for longer. Returns their number.
     async fn withhold(&mut self, refused: &[WithheldToken]) -> Result<usize, TxError> {
         let mut count = 0;
         for batch in refused.chunks(BATCH) {
-            let (keys, tokens) = laxer(self.tx, batch).await?;
+            let (keys, tokens) = accepted_longer(self.tx, batch).await?;
             if tokens.is_empty() {
                 continue;
             }
             count += tokens.len();
-            let stricter = OnConflict::column(withheld_token::Column::Digest)
+            let replace = OnConflict::column(withheld_token::Column::Digest)
                 .update_columns([withheld_token::Column::KeyUid, withheld_token::Column::RefusedFrom])
                 .to_owned();
             let rows = tokens.iter().map(from_withheld);
-            withheld_token::Entity::insert_many(rows).on_conflict(stricter).exec_without_returning(self.tx).await?;
+            withheld_token::Entity::insert_many(rows).on_conflict(replace).exec_without_returning(self.tx).await?;
             let epoch = self.head.epoch;
-            self.write(&Change::TokensWithheld { epoch, keys: keys.into_iter().collect(), tokens }).await?;
+            self.append(&Change::TokensWithheld { epoch, keys: keys.into_iter().collect(), tokens }).await?;
         }
         Ok(count)
     }
 }
 
-/// Those of the tokens that the database would let pass for longer, and whose they are.
-async fn laxer(
+/// The tokens in `refused` that the database would accept beyond the instant from which they are refused, and the names of
+/// their keys. Tokens that the database does not have are left out: they are refused as unknown.
+async fn accepted_longer(
     tx: &Transaction,
     refused: &[WithheldToken],
 ) -> Result<(BTreeSet<KeyName>, Vec<WithheldToken>), TxError> {
@@ -227,20 +158,23 @@ async fn laxer(
     let rows = key::Entity::find().filter(key::Column::Uid.is_in(uids)).all(tx).await?;
     let keys: BTreeMap<Uid, key::Model> = rows.into_iter().map(|row| (row.uid.into(), row)).collect();
     let tokens = key_token::Entity::find().filter(key_token::Column::Digest.is_in(digests())).all(tx).await?;
+    // When the database ends each token that it has; `None`: never.
     let mut ends = HashMap::new();
     for row in &tokens {
         let Some(key) = keys.get(&row.key_uid.into()) else { continue };
         let entry = to_entry(key.clone(), vec![to_token(row)?])?;
         ends.insert(entry.tokens[0].digest, entry.ends().next().map(|end| end.from));
     }
-    let held = withheld_token::Entity::find().filter(withheld_token::Column::Digest.is_in(digests())).all(tx).await?;
-    for row in &held {
-        let held = to_withheld(row)?;
-        ends.entry(held.digest).and_modify(|end| *end = Some(end.map_or(held.from, |end| end.min(held.from))));
+    let withheld =
+        withheld_token::Entity::find().filter(withheld_token::Column::Digest.is_in(digests())).all(tx).await?;
+    for row in &withheld {
+        let withheld = to_withheld(row)?;
+        let earlier = |end: Option<Timestamp>| end.map_or(withheld.from, |end| end.min(withheld.from));
+        ends.entry(withheld.digest).and_modify(|end| *end = Some(earlier(*end)));
     }
-    let passes_longer =
+    let is_accepted_longer =
         |token: &&WithheldToken| ends.get(&token.digest).is_some_and(|end| end.is_none_or(|end| token.from < end));
-    let tokens: Vec<_> = refused.iter().filter(passes_longer).cloned().collect();
+    let tokens: Vec<_> = refused.iter().filter(is_accepted_longer).cloned().collect();
     let names = tokens.iter().filter_map(|token| keys.get(&token.key).cloned()).map(|row| to_key(row).map(|k| k.name));
     Ok((names.collect::<Result<_, _>>()?, tokens))
 }

@@ -1,14 +1,16 @@
 use keyward_domain::{Change, Error, KeyName, KeyUpdate};
 
-use crate::connect::Store;
-use crate::sql::change_key::{Alteration, ChangedKey};
-use crate::write::{Call, retry};
+use crate::retry::retry;
+use crate::sql::change_key::{ChangedKey, KeyChange};
+use crate::store::Store;
+use crate::write::Call;
 
 impl Store {
-    /// Changes what a key says, and when it expires. A key that is as it should be already stays so, whatever the etag.
+    /// Changes the description, annotations or expiry of a key. Changes nothing, whatever the etag, if the key has all the
+    /// requested values already.
     ///
     /// # Errors
-    /// `PERMISSION_DENIED`, `KEY_NOT_FOUND`, `DEFAULT_KEY_PROTECTED`, `KEY_DEACTIVATED`, `FIELD_INVALID` on an instant,
+    /// `PERMISSION_DENIED`, `KEY_NOT_FOUND`, `DEFAULT_KEY_PROTECTED`, `KEY_DEACTIVATED`, `FIELD_INVALID` on the expiry,
     /// `ETAG_MISMATCH`, `STORE_UNAVAILABLE`.
     pub async fn update_key(
         &self,
@@ -17,11 +19,11 @@ impl Store {
         update: &KeyUpdate,
         etag: &str,
     ) -> Result<ChangedKey, Error> {
-        let alteration = Alteration {
+        let change = KeyChange {
             is_done: &|key| key.has_all_of(update),
-            apply: &|key, place| key.updated(update, &call.actor, etag, place.time, place.revision),
+            apply: &|key, next| key.updated(update, &call.actor, etag, next.time, next.revision),
             log: |before, after| Change::KeyUpdated { before, after },
         };
-        retry!(self.change_key_once(call, name, &alteration))
+        retry(|| self.change_key_once(call, name, &change)).await
     }
 }

@@ -9,21 +9,21 @@ use serde::Serialize;
 
 use crate::convert::in_order;
 
-/// A row's content, as a fingerprint: a million keys are too many to hold.
+/// Hash of the content of a row. Whole rows of a million keys would not fit in memory.
 type Fingerprint = [u8; 32];
 
-/// What the rows must be, by the log.
+/// The rows that must exist, as the log implies them.
 #[derive(Debug, Default)]
 pub(super) struct Expected {
     projects: HashMap<String, Fingerprint>,
     keys: HashMap<Uid, ExpectedKey>,
-    /// The tokens of default keys, which alone can get another one.
+    /// The tokens of default keys. Other keys never get a second token.
     default_tokens: HashMap<Uid, Vec<TokenRecord>>,
     members: HashMap<String, Member>,
     credentials: HashMap<Digest, Credential>,
     forks: HashMap<Epoch, Fork>,
     withheld: HashMap<Digest, WithheldToken>,
-    /// The newest epoch; `None`: the first, which no entry names.
+    /// The current epoch; `None` if it is the first of the database, which no entry names.
     epoch: Option<Epoch>,
 }
 
@@ -31,21 +31,21 @@ pub(super) struct Expected {
 struct ExpectedKey {
     key: Fingerprint,
     tokens: Fingerprint,
-    /// Whether the log has all of its tokens' rows; entries of before 2026-11-24 have not.
-    whole: bool,
+    /// `true` if the log has every column of its tokens. Entries written before 2026-11-24 lack some.
+    complete: bool,
 }
 
-/// A credential, as the log and its row tell of it.
+/// A credential, as far as both the log and its row describe it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Credential {
     pub(super) member: MemberId,
     pub(super) create_time: Timestamp,
     pub(super) revoke_time: Option<Timestamp>,
-    /// `None`: an entry of before 2026-11-24, which does not say.
+    /// `None` if an entry of before 2026-11-24 created it, which lacks the id.
     pub(super) digest_key_id: Option<i64>,
 }
 
-/// A fork of the history, as the log and its row tell of it.
+/// A fork of the history, as both the log and its row describe it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Fork {
     pub(super) former: Epoch,
@@ -55,8 +55,8 @@ pub(super) struct Fork {
 }
 
 impl Expected {
-    /// Takes the next entry of the log in. Returns the resources for which it is not what must follow: the platform makes
-    /// entries of the rows that it finds, so one that somebody else has changed is in them.
+    /// Applies the next entry of the log. Returns the resources whose `before` image differs from the replayed state: Keyward
+    /// copies the rows that it finds into the entry, so a row that was changed outside Keyward is found here.
     pub(super) fn apply(&mut self, change: Change, time: Timestamp) -> Vec<String> {
         let resource = change.resource();
         match change {
@@ -106,19 +106,20 @@ impl Expected {
         }
     }
 
-    /// Whether the key is new.
+    /// Returns `true` if the key is new.
     fn create_key(&mut self, record: &KeyRecord) -> bool {
         self.put_key(record).is_none()
     }
 
-    /// Whether the key was as the log had it, and its tokens are still.
+    /// Returns `true` if the `before` image equals the replayed state and the tokens are unchanged.
     fn change_key(&mut self, before: &Key, after: &KeyRecord) -> bool {
         let held = self.put_key(after);
         held.is_some_and(|held| held.key == fingerprint(before) && held.tokens == held.of_tokens(&after.tokens))
             && before.uid == after.key.uid
     }
 
-    /// Whether the key was as the log had it, and got one token more: the others end sooner, or as before.
+    /// Returns `true` if the `before` image equals the replayed state, and the key got one token more while the others end at
+    /// the same time or earlier.
     fn rotate_token(&mut self, before: &Key, after: &KeyRecord) -> bool {
         let tokens = self.default_tokens.get(&before.uid).cloned().unwrap_or_default();
         let held = self.put_key(after);
@@ -131,12 +132,12 @@ impl Expected {
         if record.key.default_key {
             self.default_tokens.insert(record.key.uid, record.tokens.clone());
         }
-        let whole = record.tokens.iter().all(|token| token.create_time.is_some());
+        let complete = record.tokens.iter().all(|token| token.create_time.is_some());
         let (key, tokens) = (fingerprint(&record.key), fingerprint(&record.tokens));
-        self.keys.insert(record.key.uid, ExpectedKey { key, tokens, whole })
+        self.keys.insert(record.key.uid, ExpectedKey { key, tokens, complete })
     }
 
-    /// Whether the member was as the log had it but for the one role.
+    /// Returns `true` if the member differs from the replayed state by this role only.
     fn change_roles(&mut self, after: Member, role: &RoleBinding, granted: bool) -> bool {
         let follows = self.members.get(after.id.as_str()).is_some_and(|held| {
             let mut roles: Vec<_> = held.roles.iter().filter(|own| *own != role).cloned().collect();
@@ -150,7 +151,7 @@ impl Expected {
         follows
     }
 
-    /// Whether the credential is new.
+    /// Returns `true` if the credential is new.
     fn put_credential(
         &mut self,
         digest: Digest,
@@ -163,30 +164,30 @@ impl Expected {
         self.credentials.insert(digest, credential).is_none()
     }
 
-    /// Whether the credential was that member's, and not revoked.
+    /// Returns `true` if the credential belonged to this member and was not revoked.
     fn revoke_credential(&mut self, member: &MemberId, digest: &Digest, time: Timestamp) -> bool {
         let Some(held) = self.credentials.get_mut(digest) else { return false };
         held.member == *member && held.revoke_time.replace(time).is_none()
     }
 
-    /// Whether this is the project that the log has; it must come once.
+    /// Removes the project. Returns `true` if the row is as expected; each row must come once.
     pub(super) fn take_project(&mut self, project: &Project) -> bool {
         self.projects.remove(project.id.as_str()) == Some(fingerprint(project))
     }
 
-    /// The same for a key with its tokens; `None`: its rows are there, but cannot be read.
+    /// Removes the key and its tokens. Returns `true` if the rows are as expected; `record` is `None` if they are unreadable.
     pub(super) fn take_key(&mut self, uid: Uid, record: Option<KeyRecord>) -> bool {
         let (Some(held), Some(record)) = (self.keys.remove(&uid), record) else { return false };
         held.key == fingerprint(&record.key) && held.tokens == held.of_tokens(&record.tokens)
     }
 
-    /// The same for a member with its roles.
+    /// Removes the member and its roles. Returns `true` if the rows are as expected; `member` is `None` if they are unreadable.
     pub(super) fn take_member(&mut self, id: &str, member: Option<&Member>) -> bool {
         let held = self.members.remove(id);
         held.is_some() && held.as_ref() == member
     }
 
-    /// The same for a credential.
+    /// Removes the credential. Returns `true` if the row is as expected.
     pub(super) fn take_credential(&mut self, digest: &Digest, mut credential: Credential) -> bool {
         let Some(expected) = self.credentials.remove(digest) else { return false };
         if expected.digest_key_id.is_none() {
@@ -195,23 +196,23 @@ impl Expected {
         expected == credential
     }
 
-    /// The same for a fork of the history.
+    /// Removes the fork. Returns `true` if the row is as expected.
     pub(super) fn take_fork(&mut self, epoch: &Epoch, fork: &Fork) -> bool {
         self.forks.remove(epoch).as_ref() == Some(fork)
     }
 
-    /// The same for a token that is withheld.
+    /// Removes the withheld token. Returns `true` if the row is as expected.
     pub(super) fn take_withheld(&mut self, token: &WithheldToken) -> bool {
         self.withheld.remove(&token.digest).as_ref() == Some(token)
     }
 
-    /// Whether the log's end may be of that epoch.
-    pub(super) fn ends_in(&self, epoch: Epoch) -> bool {
+    /// Returns `true` if the log can end in this epoch.
+    pub(super) fn can_end_in(&self, epoch: Epoch) -> bool {
         self.epoch.is_none_or(|current| current == epoch)
     }
 
-    /// What no row came for.
-    pub(super) fn left(self) -> Vec<String> {
+    /// The resources whose rows are missing.
+    pub(super) fn without_rows(self) -> Vec<String> {
         let projects = self.projects.into_keys().map(|id| format!("projects/{id}"));
         let keys = self.keys.into_keys().map(|uid| format!("the key with uid {uid}"));
         let members = self.members.into_keys().map(|id| format!("members/{id}"));
@@ -226,33 +227,37 @@ impl Expected {
 }
 
 impl ExpectedKey {
-    /// The fingerprint of tokens, as far as the log has them.
+    /// The fingerprint of the columns of tokens that the log has.
     fn of_tokens(&self, tokens: &[TokenRecord]) -> Fingerprint {
-        if self.whole { fingerprint(&tokens) } else { fingerprint(&tokens.iter().map(as_before).collect::<Vec<_>>()) }
+        if self.complete {
+            fingerprint(&tokens)
+        } else {
+            fingerprint(&tokens.iter().map(without_new_columns).collect::<Vec<_>>())
+        }
     }
 }
 
-/// Whether a token is the one that it was, and ends sooner, or as before.
+/// Returns `true` if `now` is the token `then`, and ends at the same time or earlier.
 fn follows(then: &TokenRecord, now: &TokenRecord) -> bool {
     let end = |token: &TokenRecord| token.entry.not_after.unwrap_or(Timestamp::from_micros(i64::MAX));
-    let now_known = if then.create_time.is_some() { now.clone() } else { as_before(now) };
+    let now_known = if then.create_time.is_some() { now.clone() } else { without_new_columns(now) };
     let as_then = TokenEntry { not_after: then.entry.not_after, ..now_known.entry };
     end(now) <= end(then) && TokenRecord { entry: as_then, ..now_known } == *then
 }
 
-/// The resources for which something does not hold.
+/// The resources whose checks failed.
 fn failing<const N: usize>(checks: [(String, bool); N]) -> Vec<String> {
     checks.into_iter().filter(|(_, holds)| !holds).map(|(resource, _)| resource).collect()
 }
 
-/// A token as entries of before 2026-11-24 have it.
-fn as_before(token: &TokenRecord) -> TokenRecord {
+/// A token with the columns that entries of before 2026-11-24 have.
+fn without_new_columns(token: &TokenRecord) -> TokenRecord {
     TokenRecord { create_time: None, sealed: None, ..token.clone() }
 }
 
-/// Equal for what is equal only: the text has every field, in order.
+/// Hash of the JSON of a value, which has every field in a fixed order: equal values, and only they, have equal hashes.
 fn fingerprint(thing: &impl Serialize) -> Fingerprint {
-    // Writing to memory does not fail, and these types have no map keys but strings.
+    // Cannot fail: these types have string keys only, and the JSON is written to memory.
     let text = serde_json::to_vec(thing).unwrap_or_default();
     *blake3::hash(&text).as_bytes()
 }

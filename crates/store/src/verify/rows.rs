@@ -9,21 +9,21 @@ use crate::convert::{to_credential, to_digest, to_key, to_member, to_project, to
 use crate::entity::{credential, history_fork, key, key_token, member, project, role_binding, withheld_token};
 use crate::error::TxError;
 use crate::sql::image::{page_of_keys, tokens_between};
-use crate::verify::Findings;
 use crate::verify::expected::{Credential, Expected, Fork};
+use crate::verify::report::Findings;
 
-const OTHER: &str = "its row is not what the log says";
+const DIFFERS: &str = "its row is not what the log says";
 const MISSING: &str = "its row is missing";
-const OWNERLESS: &str = "has rows that belong to nothing";
+const ORPHANED: &str = "has rows that belong to nothing";
 
-/// Compares every row with the log, and returns how many there were.
+/// Compares every row with the state that the log implies. Returns the number of rows.
 pub(super) async fn check(tx: &Transaction, mut expected: Expected, findings: &mut Findings) -> Result<u64, TxError> {
     let mut rows = projects(tx, &mut expected, findings).await?;
     rows += keys(tx, &mut expected, findings).await?;
     rows += members(tx, &mut expected, findings).await?;
     rows += credentials(tx, &mut expected, findings).await?;
     rows += forks(tx, &mut expected, findings).await?;
-    for missing in expected.left() {
+    for missing in expected.without_rows() {
         findings.add(missing, MISSING);
     }
     Ok(rows)
@@ -35,7 +35,7 @@ async fn projects(tx: &Transaction, expected: &mut Expected, findings: &mut Find
     for row in rows {
         let project = to_project(row);
         if !expected.take_project(&project) {
-            findings.add(project.id.name(), OTHER);
+            findings.add(project.id.name(), DIFFERS);
         }
     }
     Ok(count as u64)
@@ -58,17 +58,17 @@ async fn keys(tx: &Transaction, expected: &mut Expected, findings: &mut Findings
             tokens_seen += own.len();
             let name = format!("projects/{}/keys/{}", row.project_id, row.key_id);
             if !expected.take_key(row.uid.into(), read(row, &own)) {
-                findings.add(name, OTHER);
+                findings.add(name, DIFFERS);
             }
         }
     }
     if key_token::Entity::find().count(tx).await? != tokens_seen as u64 {
-        findings.add("table key_token", OWNERLESS);
+        findings.add("table key_token", ORPHANED);
     }
     Ok((count + tokens_seen) as u64)
 }
 
-/// What the rows of a key say; `None`: they cannot be read, so they are not what was written.
+/// The key and its tokens; `None` if a row is unreadable and therefore not what was written.
 fn read(row: key::Model, tokens: &[key_token::Model]) -> Option<KeyRecord> {
     let tokens = tokens.iter().map(to_token_record).collect::<Result<Vec<_>, _>>().ok()?;
     Some(KeyRecord { key: to_key(row).ok()?, tokens })
@@ -85,11 +85,11 @@ async fn members(tx: &Transaction, expected: &mut Expected, findings: &mut Findi
     for row in rows {
         let (id, own) = (row.member_id.clone(), roles.remove(&row.member_id).unwrap_or_default());
         if !expected.take_member(&id, to_member(row, own).ok().as_ref()) {
-            findings.add(format!("members/{id}"), OTHER);
+            findings.add(format!("members/{id}"), DIFFERS);
         }
     }
     if !roles.is_empty() {
-        findings.add("table role_binding", OWNERLESS);
+        findings.add("table role_binding", ORPHANED);
     }
     Ok(count as u64)
 }
@@ -103,12 +103,12 @@ async fn forks(tx: &Transaction, expected: &mut Expected, findings: &mut Finding
         let time = Timestamp::from_micros(row.time);
         let fork = Fork { former: row.former.into(), lost: row.lost.into(), time, accept_time };
         if !expected.take_fork(&row.epoch.into(), &fork) {
-            findings.add(format!("epochs/{}", row.epoch), OTHER);
+            findings.add(format!("epochs/{}", row.epoch), DIFFERS);
         }
     }
     for row in withheld {
         if !to_withheld(&row).is_ok_and(|token| expected.take_withheld(&token)) {
-            findings.add("table withheld_token", OTHER);
+            findings.add("table withheld_token", DIFFERS);
         }
     }
     Ok(count as u64)
@@ -118,7 +118,7 @@ async fn credentials(tx: &Transaction, expected: &mut Expected, findings: &mut F
     let rows = credential::Entity::find().order_by_asc(credential::Column::Digest).all(tx).await?;
     let count = rows.len();
     for row in rows {
-        let place = to_credential(row.clone()).map_or_else(|_| "table credential".to_owned(), |c| c.name.to_string());
+        let name = to_credential(row.clone()).map_or_else(|_| "table credential".to_owned(), |c| c.name.to_string());
         let read = Credential {
             member: MemberId::from_store(row.member_id),
             create_time: Timestamp::from_micros(row.create_time),
@@ -126,7 +126,7 @@ async fn credentials(tx: &Transaction, expected: &mut Expected, findings: &mut F
             digest_key_id: Some(row.digest_key_id.into()),
         };
         if !to_digest(&row.digest).is_ok_and(|digest| expected.take_credential(&digest, read)) {
-            findings.add(place, OTHER);
+            findings.add(name, DIFFERS);
         }
     }
     Ok(count as u64)

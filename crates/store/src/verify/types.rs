@@ -1,11 +1,11 @@
 use sea_orm::{ConnectionTrait, DatabaseBackend, DbErr, Statement};
 
 use crate::connection::Transaction;
-use crate::verify::Findings;
+use crate::verify::report::Findings;
 
-const TYPE: &str = "has values of a type that Keyward does not write; nothing else was looked at";
+const TYPE: &str = "has values of a type that Keyward does not write; nothing else was checked";
 
-/// A table's columns, by the type of what is in them.
+/// The columns of a table, by the type of their values.
 struct Table {
     name: &'static str,
     integers: &'static [&'static str],
@@ -13,8 +13,8 @@ struct Table {
     blobs: &'static [&'static str],
 }
 
-/// Every covered table, with its columns by what SQLite keeps in them. A column of SQLite takes any type, and what is read
-/// from it looks alike when it is not the same to a query.
+/// Every table that the check covers. A column of SQLite takes values of any type: a value of another type may read the same
+/// and yet not be found by a query.
 const TABLES: &[Table] = &[
     Table {
         name: "change_log",
@@ -80,7 +80,7 @@ const TABLES: &[Table] = &[
     Table { name: "withheld_token", integers: &["refused_from"], texts: &[], blobs: &["digest", "key_uid"] },
 ];
 
-/// Looks for values of other types, and returns whether there are none. PostgreSQL keeps them out by itself.
+/// Searches for values of other types. Returns `true` if there are none. PostgreSQL enforces the types by itself.
 pub(super) async fn check(tx: &Transaction, findings: &mut Findings) -> Result<bool, DbErr> {
     if tx.get_database_backend() != DatabaseBackend::Sqlite {
         return Ok(true);

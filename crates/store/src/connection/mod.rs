@@ -1,17 +1,19 @@
 //! The way to the database: sea-orm's, or by a carrier of whoever simulates one.
 
+pub(crate) mod pool_guard;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sea_orm::{
-    ConnectionTrait, DatabaseBackend, DatabaseConnection, DatabaseTransaction, DbErr, ExecResult, QueryResult,
-    Statement, TransactionOptions, TransactionTrait,
+    AccessMode, ConnectionTrait, DatabaseBackend, DatabaseConnection, DatabaseTransaction, DbErr, ExecResult,
+    IsolationLevel, QueryResult, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, sqlx,
 };
 use sea_orm_migration::async_trait::async_trait;
 
-use crate::writer::WriterWatch;
+use crate::connection::pool_guard::WriterHealth;
 
 /// Something to do that may take a while.
 pub type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -47,10 +49,10 @@ pub trait Carrier: std::fmt::Debug + Send + Sync {
 /// A way to the database.
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
-    pub(crate) direct: DatabaseConnection,
-    pub(crate) carrier: Option<Arc<dyn Carrier>>,
+    direct: DatabaseConnection,
+    carrier: Option<Arc<dyn Carrier>>,
     /// SQLite's writer: what is known of its one connection.
-    pub(crate) watch: Option<Arc<WriterWatch>>,
+    health: Option<Arc<WriterHealth>>,
 }
 
 /// A transaction. Dropped before its commit, it is rolled back.
@@ -59,7 +61,7 @@ pub(crate) struct Transaction {
     /// Taken by the commit.
     direct: Option<Arc<DatabaseTransaction>>,
     carrier: Option<Arc<dyn Carrier>>,
-    watch: Option<Arc<WriterWatch>>,
+    health: Option<Arc<WriterHealth>>,
     /// Set when a statement fails. The transaction takes no further statement and no commit from then on: SQLite may have
     /// rolled it back, so that what follows would be committed statement by statement; and PostgreSQL answers the COMMIT
     /// of a failed transaction with a rollback and no error.
@@ -87,7 +89,41 @@ async fn carried<T: Send + 'static>(
 // === impl Connection ===
 
 impl Connection {
-    pub(crate) async fn begin(&self, options: TransactionOptions) -> Result<Transaction, DbErr> {
+    pub(crate) const fn new(
+        direct: DatabaseConnection,
+        health: Option<Arc<WriterHealth>>,
+        carrier: Option<Arc<dyn Carrier>>,
+    ) -> Self {
+        Self { direct, carrier, health }
+    }
+
+    /// The driver's pool of a PostgreSQL connection.
+    pub(crate) fn postgres_pool(&self) -> &sqlx::PgPool {
+        self.direct.get_postgres_connection_pool()
+    }
+
+    /// Begins a transaction that writes. In SQLite it is IMMEDIATE: a transaction that turns from reading to writing would
+    /// fail with SQLITE_BUSY instead of waiting.
+    pub(crate) async fn begin_write(&self) -> Result<Transaction, DbErr> {
+        let sqlite_transaction_mode = Some(SqliteTransactionMode::Immediate);
+        self.begin(TransactionOptions { sqlite_transaction_mode, ..Default::default() }).await
+    }
+
+    /// Begins a transaction that only reads, and sees one state of the database throughout.
+    pub(crate) async fn begin_snapshot(&self) -> Result<Transaction, DbErr> {
+        let options = match self.direct.get_database_backend() {
+            // In WAL mode a reading transaction sees the state of its first read.
+            DatabaseBackend::Sqlite => TransactionOptions::default(),
+            _ => TransactionOptions {
+                isolation_level: Some(IsolationLevel::RepeatableRead),
+                access_mode: Some(AccessMode::ReadOnly),
+                ..Default::default()
+            },
+        };
+        self.begin(options).await
+    }
+
+    async fn begin(&self, options: TransactionOptions) -> Result<Transaction, DbErr> {
         let direct = self.direct.clone();
         let begin = async move { direct.begin_with_options(options).await };
         let direct = match &self.carrier {
@@ -103,7 +139,7 @@ impl Connection {
         Ok(Transaction {
             direct: Some(Arc::new(direct)),
             carrier: self.carrier.clone(),
-            watch: self.watch.clone(),
+            health: self.health.clone(),
             failed: AtomicBool::new(false),
         })
     }
@@ -119,8 +155,8 @@ impl Connection {
             Some(carrier) => carried(carrier, Step::Single, work).await,
             None => work.await,
         };
-        if let (Err(_), Some(watch)) = (&done, &self.watch) {
-            watch.failed();
+        if let (Err(_), Some(health)) = (&done, &self.health) {
+            health.record_failure();
         }
         done
     }
@@ -161,13 +197,13 @@ impl Transaction {
         let direct = self.direct.take().and_then(Arc::into_inner);
         let Some(direct) = direct else { return Err(DbErr::Custom("the transaction is in use".to_owned())) };
         // The writer has one connection, and this transaction holds it: no other commit can be counted in between.
-        let counted = self.watch.as_ref().map(|watch| watch.commits());
+        let counted = self.health.as_ref().map(|health| health.commits());
         let committed = match &self.carrier {
             Some(carrier) => carried(carrier, Step::Commit, direct.commit()).await,
             None => direct.commit().await,
         };
-        let committed = committed.and_then(|()| match &self.watch {
-            Some(watch) if counted == Some(watch.commits()) => {
+        let committed = committed.and_then(|()| match &self.health {
+            Some(health) if counted == Some(health.commits()) => {
                 Err(DbErr::Custom("SQLite answered COMMIT and committed nothing".to_owned()))
             }
             _ => Ok(()),
@@ -190,8 +226,8 @@ impl Transaction {
     fn noted<T>(&self, result: Result<T, DbErr>) -> Result<T, DbErr> {
         if result.is_err() {
             self.failed.store(true, Ordering::Relaxed);
-            if let Some(watch) = &self.watch {
-                watch.failed();
+            if let Some(health) = &self.health {
+                health.record_failure();
             }
         }
         result

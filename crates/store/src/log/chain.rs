@@ -1,0 +1,48 @@
+//! The hash chain: each entry carries a keyed hash over itself and the hash of the entry before it.
+
+use keyward_domain::{Change, MemberId, Position, Timestamp};
+use keyward_token::DigestKey;
+use sea_orm::ActiveModelTrait;
+
+use crate::connection::Transaction;
+use crate::entity::change;
+use crate::error::{TxError, corrupt};
+
+/// Writes the entry that follows `head`, and returns its position. The caller holds the lock on the head and moves it.
+pub(crate) async fn append(
+    tx: &Transaction,
+    key: &DigestKey,
+    head: &Position,
+    time: Timestamp,
+    actor: &MemberId,
+    change: &Change,
+) -> Result<Position, TxError> {
+    let mut row = change::Model {
+        revision: head.revision.next().0,
+        chain: Vec::new(),
+        time: time.as_micros(),
+        actor: actor.to_string(),
+        resource: change.resource(),
+        project_id: change.project().map(ToString::to_string),
+        change: serde_json::to_string(change).map_err(corrupt)?,
+    };
+    let chain = chain_value(&row, key, &head.chain);
+    row.chain = chain.to_vec();
+    // `reset_all` marks every column as set: sea-orm takes the columns of a model for stored already.
+    change::ActiveModel::from(row).reset_all().insert(tx).await?;
+    Ok(Position { epoch: head.epoch, revision: head.revision.next(), chain })
+}
+
+/// The chain value of an entry: keyed BLAKE3 over the previous value and every column except the chain value itself and
+/// `project_id`, which the change implies. Each text is preceded by its length, so that no two entries hash alike.
+pub(crate) fn chain_value(row: &change::Model, key: &DigestKey, previous: &[u8; 32]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_keyed(key.expose());
+    hasher.update(previous);
+    hasher.update(&row.revision.to_be_bytes());
+    hasher.update(&row.time.to_be_bytes());
+    for text in [&row.actor, &row.resource, &row.change] {
+        hasher.update(&(text.len() as u64).to_be_bytes());
+        hasher.update(text.as_bytes());
+    }
+    *hasher.finalize().as_bytes()
+}

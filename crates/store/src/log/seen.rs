@@ -1,0 +1,110 @@
+//! The positions that this process has seen in the log.
+
+use std::collections::BTreeMap;
+
+use keyward_domain::Position;
+
+/// The most unpublished positions that are kept. Only a process that publishes nothing collects more, and there the newest
+/// ones matter.
+const MAX_UNPUBLISHED: usize = 4_096;
+
+/// Positions that were in the log at some time. A database whose log lacks one of them has lost changes.
+#[derive(Debug, Default)]
+pub(crate) struct SeenPositions {
+    /// The newest position that was published to validators.
+    published: Option<Position>,
+    /// Positions after the published one, by revision: commits of this process, and heads found by its heartbeats.
+    unpublished: BTreeMap<i64, Position>,
+}
+
+impl SeenPositions {
+    /// Records that validators know every change up to `position`.
+    pub(crate) fn publish(&mut self, position: Position) {
+        self.published = Some(position);
+        self.unpublished.retain(|revision, _| *revision > position.revision.0);
+    }
+
+    /// Records that `position` is in the log. The first position recorded at a revision stays: if a later one conflicts with
+    /// it, the first one is the evidence that the history has changed.
+    pub(crate) fn record(&mut self, position: Position) {
+        if self.published.is_none_or(|published| position.revision > published.revision) {
+            self.unpublished.entry(position.revision.0).or_insert(position);
+        }
+        if self.unpublished.len() > MAX_UNPUBLISHED {
+            self.unpublished.pop_first();
+        }
+    }
+
+    /// The newest position that was published to validators.
+    pub(crate) const fn published(&self) -> Option<Position> {
+        self.published
+    }
+
+    /// The newest position, published or not.
+    pub(crate) fn newest(&self) -> Option<Position> {
+        self.unpublished.values().next_back().copied().or(self.published)
+    }
+
+    /// The unpublished position at the revision of `position`, if its chain value differs.
+    pub(crate) fn conflict(&self, position: &Position) -> Option<Position> {
+        self.unpublished.get(&position.revision.0).copied().filter(|seen| seen.chain != position.chain)
+    }
+
+    /// Discards the unpublished positions that were compared with a log that ended at `end`: all but those after `end` in the
+    /// same epoch.
+    pub(crate) fn discard_compared(&mut self, end: &Position) {
+        self.unpublished.retain(|_, seen| seen.epoch == end.epoch && seen.revision > end.revision);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keyward_domain::{Epoch, Revision};
+
+    use super::*;
+
+    fn position(revision: i64, chain: u8) -> Position {
+        Position { epoch: Epoch::from_bytes([0; 16]), revision: Revision(revision), chain: [chain; 32] }
+    }
+
+    #[test]
+    fn a_committed_position_is_kept_until_it_is_published() {
+        let mut seen = SeenPositions::default();
+        seen.publish(position(10, 1));
+        seen.record(position(11, 2));
+        assert_eq!(seen.newest(), Some(position(11, 2)));
+        assert_eq!((seen.published(), seen.conflict(&position(11, 9))), (Some(position(10, 1)), Some(position(11, 2))));
+        assert_eq!((seen.conflict(&position(11, 2)), seen.conflict(&position(12, 9))), (None, None));
+        seen.publish(position(11, 2));
+        assert_eq!((seen.newest(), seen.conflict(&position(11, 9))), (Some(position(11, 2)), None));
+    }
+
+    #[test]
+    fn a_conflicting_position_does_not_replace_the_first_one() {
+        let mut seen = SeenPositions::default();
+        seen.record(position(11, 2));
+        seen.record(position(11, 9));
+        assert_eq!(seen.conflict(&position(11, 9)), Some(position(11, 2)));
+        seen.discard_compared(&position(11, 9));
+        assert_eq!(seen.newest(), None);
+    }
+
+    #[test]
+    fn a_position_after_the_compared_end_is_kept_unless_the_epoch_differs() {
+        let mut seen = SeenPositions::default();
+        seen.record(position(12, 2));
+        seen.discard_compared(&position(11, 1));
+        assert_eq!(seen.newest(), Some(position(12, 2)));
+        seen.discard_compared(&Position { epoch: Epoch::from_bytes([255; 16]), ..position(11, 1) });
+        assert_eq!(seen.newest(), None);
+    }
+
+    #[test]
+    fn the_number_of_positions_is_bounded_and_the_newest_stay() {
+        let mut seen = SeenPositions::default();
+        for revision in 0..10_000 {
+            seen.record(position(revision, 1));
+        }
+        assert_eq!((seen.unpublished.len(), seen.newest()), (MAX_UNPUBLISHED, Some(position(9_999, 1))));
+    }
+}

@@ -1,0 +1,80 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use keyward_domain::Error;
+use sea_orm::{DbErr, RuntimeErr};
+
+use crate::error::fault;
+use crate::pools::MAX_CONNECTIONS;
+
+/// Why the database could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL starts with neither `sqlite:` nor `postgres://`.
+    #[error("the database URL must start with sqlite: or postgres://")]
+    Scheme,
+    /// Another process has the SQLite file open. Two admins over one file would break the fence: each assumes that it alone
+    /// grants leases.
+    #[error("another keyward process uses the database {0}")]
+    InUse(PathBuf),
+    /// The lock file beside the SQLite file could not be created. Likely the directory is missing or not writable.
+    #[error("cannot lock {path}: {source}")]
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: std::io::Error,
+    },
+    /// A file of the SQLite database could not be made private to its owner.
+    #[error("cannot use {path}: {source}")]
+    Private {
+        /// The database file.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: std::io::Error,
+    },
+    /// The database could not be reached, or refused a statement. The message ends with the driver's text, which may name
+    /// hosts and roles but never a password.
+    #[error("cannot open the database: {0}")]
+    Driver(String),
+    /// The PostgreSQL database is not encoded in UTF-8.
+    #[error(
+        "the database's encoding is {0}, and Keyward needs UTF8, or some descriptions could not be stored: create it with \
+         CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+    )]
+    Encoding(String),
+    /// A pooler moves a session between server processes.
+    #[error(
+        "the database is behind a connection pooler in transaction mode, where prepared statements and LISTEN get lost: \
+         give Keyward the server itself, or a pool in session mode"
+    )]
+    TransactionPooling,
+    /// `CONNECTION LIMIT` of the role or of the database is too low.
+    #[error(
+        "the database's role may hold {0} connections, and one admin uses up to {MAX_CONNECTIONS}: raise CONNECTION LIMIT"
+    )]
+    TooFewConnections(u32),
+    /// The database was initialized with another keyring.
+    #[error(
+        "this keyring is not the one that the database was made with; with it every token would be unknown. Start with the original keyring"
+    )]
+    WrongKeyring,
+    /// The database returned a value that Keyward does not write.
+    #[error("{0}")]
+    Store(#[from] Error),
+}
+
+impl From<DbErr> for OpenError {
+    fn from(error: DbErr) -> Self {
+        Self::Driver(match fault(&error) {
+            Some(fault) => format!("{}: {error}", fault.what),
+            None => error.to_string(),
+        })
+    }
+}
+
+impl From<sea_orm::sqlx::Error> for OpenError {
+    fn from(error: sea_orm::sqlx::Error) -> Self {
+        DbErr::Conn(RuntimeErr::SqlxError(Arc::new(error))).into()
+    }
+}

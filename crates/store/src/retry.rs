@@ -1,0 +1,27 @@
+//! Runs a transaction again when another one got in between.
+
+use std::time::Duration;
+
+use keyward_domain::Error;
+
+use crate::error::{TxError, from_driver};
+
+/// How often a transaction is tried in all.
+const ATTEMPTS: u32 = 5;
+
+/// Runs `transaction` until it ends without a conflict, 5 times at most, with pauses of 10, 20, 40 and 80 ms between.
+pub(crate) async fn retry<T, F>(transaction: impl Fn() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, TxError>>,
+{
+    let mut attempt = 1;
+    loop {
+        match transaction().await {
+            Ok(done) => return Ok(done),
+            Err(TxError::Answer(error)) => return Err(error),
+            Err(TxError::Conflict(error)) if attempt >= ATTEMPTS => return Err(from_driver(error)),
+            Err(TxError::Conflict(_)) => tokio::time::sleep(Duration::from_millis(5 << attempt)).await,
+        }
+        attempt += 1;
+    }
+}

@@ -1,0 +1,51 @@
+//! What is stored of tokens and credentials. The secrets themselves never reach the store.
+
+use keyward_domain::{Error, Uid};
+use keyward_token::Digest;
+
+use crate::error::corrupt;
+
+/// What is stored of a new token or credential.
+#[derive(Clone, Debug)]
+pub struct SecretRecord {
+    /// The uid of the key or member that it belongs to; `sealed` is bound to it.
+    pub uid: Uid,
+    /// The digest by which it is looked up.
+    pub digest: Digest,
+    /// The id of the digest key that made the digest.
+    pub digest_key_id: u32,
+    /// Its last four characters.
+    pub last4: String,
+    /// The secret, sealed; `None` without a sealing key.
+    pub sealed: Option<SealedSecret>,
+}
+
+impl SecretRecord {
+    /// The column `digest_key_id`.
+    pub(crate) fn digest_key_column(&self) -> Result<i32, Error> {
+        i32::try_from(self.digest_key_id).map_err(corrupt)
+    }
+}
+
+/// A token or credential, encrypted. Only a holder of the keyring can open it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SealedSecret {
+    /// The id of the sealing key.
+    pub key_id: u32,
+    /// Nonce and ciphertext.
+    pub bytes: Vec<u8>,
+}
+
+impl SealedSecret {
+    /// From the columns `sealing_key_id` and `sealed`; `None` if either is NULL.
+    pub(crate) fn from_columns(key_id: Option<i32>, bytes: Option<Vec<u8>>) -> Result<Option<Self>, Error> {
+        let (Some(key_id), Some(bytes)) = (key_id, bytes) else { return Ok(None) };
+        Ok(Some(Self { key_id: u32::try_from(key_id).map_err(corrupt)?, bytes }))
+    }
+
+    /// The columns `sealing_key_id` and `sealed`.
+    pub(crate) fn to_columns(sealed: Option<&Self>) -> Result<(Option<i32>, Option<Vec<u8>>), Error> {
+        let Some(sealed) = sealed else { return Ok((None, None)) };
+        Ok((Some(i32::try_from(sealed.key_id).map_err(corrupt)?), Some(sealed.bytes.clone())))
+    }
+}

@@ -1,0 +1,162 @@
+//! [`Store`]: the handle on one database, with its connection pools and the positions that this process has seen.
+
+use std::fs::File;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use keyward_domain::{Error, Position};
+use keyward_token::DigestKey;
+
+use crate::connection::pool_guard::WriterHealth;
+use crate::connection::{Carrier, Connection};
+use crate::error::from_driver;
+use crate::log::seen::SeenPositions;
+use crate::pools::{Pools, ServerOptions};
+
+/// The longest time that [`Store::close`] takes.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Keyward's durable state. Cheap to clone; clones share the pools and the positions seen.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pools: Arc<RwLock<Pools>>,
+    backend: Backend,
+    /// Carries every call to the database in a simulation.
+    carrier: Option<Arc<dyn Carrier>>,
+    pub(crate) chain_key: Arc<DigestKey>,
+    seen: Arc<Mutex<SeenPositions>>,
+}
+
+/// The database behind a [`Store`].
+#[derive(Clone, Debug)]
+pub(crate) enum Backend {
+    /// A SQLite file that this process alone has open.
+    Sqlite {
+        /// State of the connection that writes.
+        writer: Arc<WriterHealth>,
+        /// The lock on the file, held until the last clone of the store is dropped.
+        _lock: Arc<File>,
+    },
+    /// A PostgreSQL server, which other admins may use at the same time.
+    Postgres(Arc<ServerOptions>),
+    /// SQLite in memory, shared by the simulated admins of one process.
+    Memory,
+}
+
+impl Store {
+    pub(crate) fn new(pools: Pools, backend: Backend, chain_key: DigestKey) -> Self {
+        Self {
+            pools: Arc::new(RwLock::new(pools)),
+            backend,
+            carrier: None,
+            chain_key: Arc::new(chain_key),
+            seen: Arc::default(),
+        }
+    }
+
+    /// A handle on the same database for another simulated process: calls go through `carrier`, and no position has been
+    /// seen yet.
+    #[must_use]
+    pub fn carried_by(&self, carrier: Arc<dyn Carrier>) -> Self {
+        Self { carrier: Some(carrier), seen: Arc::default(), ..self.clone() }
+    }
+
+    /// Returns `true` if other admins may use the same database at the same time.
+    pub const fn is_shared(&self) -> bool {
+        !matches!(self.backend, Backend::Sqlite { .. })
+    }
+
+    pub(crate) const fn is_postgres(&self) -> bool {
+        matches!(self.backend, Backend::Postgres(_))
+    }
+
+    /// How to connect to the PostgreSQL server; `None` for SQLite.
+    pub(crate) const fn server(&self) -> Option<&Arc<ServerOptions>> {
+        match &self.backend {
+            Backend::Postgres(server) => Some(server),
+            Backend::Sqlite { .. } | Backend::Memory => None,
+        }
+    }
+
+    /// Abandons every connection and opens new ones, for a PostgreSQL server that has stopped answering. A connection that
+    /// the network cut silently looks open until TCP gives up on it after about 15 minutes, and occupies its slot in the
+    /// pool until then. Does nothing for SQLite.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE`.
+    pub async fn reconnect(&self) -> Result<(), Error> {
+        let Some(server) = self.server() else { return Ok(()) };
+        self.replace_pools(Pools::connect_lazy(&server.get()).await.map_err(from_driver)?);
+        Ok(())
+    }
+
+    /// Uses these pools from now on. Calls in progress finish on the connections that they hold.
+    pub(crate) fn replace_pools(&self, pools: Pools) {
+        *self.pools.write().unwrap_or_else(PoisonError::into_inner) = pools;
+    }
+
+    fn pools(&self) -> Pools {
+        self.pools.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The connection for changes.
+    pub(crate) fn writer(&self) -> Connection {
+        Connection::new(self.pools().writer, self.writer_health(), self.carrier.clone())
+    }
+
+    /// The connection for queries.
+    pub(crate) fn reader(&self) -> Connection {
+        Connection::new(self.pools().reader, None, self.carrier.clone())
+    }
+
+    /// The connection for heartbeats.
+    pub(crate) fn heartbeats(&self) -> Connection {
+        Connection::new(self.pools().heartbeats, self.writer_health(), self.carrier.clone())
+    }
+
+    fn writer_health(&self) -> Option<Arc<WriterHealth>> {
+        match &self.backend {
+            Backend::Sqlite { writer, .. } => Some(Arc::clone(writer)),
+            Backend::Postgres(_) | Backend::Memory => None,
+        }
+    }
+
+    /// Records that validators know every change up to `position`. From now on, nothing is written to a log that lacks it.
+    pub fn record_published(&self, position: Position) {
+        self.seen().publish(position);
+    }
+
+    /// Records that `position` is in the log, published or not. From now on, nothing is written to a log that lacks it.
+    pub fn record_seen(&self, position: Position) {
+        self.seen().record(position);
+    }
+
+    /// The newest position that this process has seen in the log.
+    pub fn newest_seen(&self) -> Option<Position> {
+        self.seen().newest()
+    }
+
+    /// The unpublished position that was seen at the revision of `position`, if its chain value differs.
+    pub fn conflicting_position(&self, position: &Position) -> Option<Position> {
+        self.seen().conflict(position)
+    }
+
+    /// The positions that this process has seen in the log.
+    pub(crate) fn seen(&self) -> MutexGuard<'_, SeenPositions> {
+        // Every statement leaves the value consistent, so a panic elsewhere cannot have left half a change.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes every connection, in 3 seconds at most. SQLite folds its write-ahead log into the database file.
+    pub async fn close(self) {
+        let Pools { writer, reader, heartbeats } = self.pools();
+        let close = async {
+            // A close that fails loses nothing: SQLite replays the write-ahead log at the next start.
+            let _ = heartbeats.close().await;
+            let _ = reader.close().await;
+            let _ = writer.close().await;
+        };
+        // A server that has stopped answering must not delay the end of the process.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, close).await;
+    }
+}
