@@ -22,7 +22,7 @@ pub use log::notifications::LogNotifications;
 pub use open::error::OpenError;
 pub use open::exposure::{UrlError, check_exposure};
 pub use open::renew::RenewError;
-pub use secret::{SealedSecret, SecretRecord};
+pub use secret::{IssuedSecret, SealedSecret, SecretRecord};
 pub use sql::accept_epoch::AcceptedEpoch;
 pub use sql::admin_node::Heartbeat;
 pub use sql::change_key::ChangedKey;

@@ -49,3 +49,21 @@ impl SealedSecret {
         Ok((Some(i32::try_from(sealed.key_id).map_err(corrupt)?), Some(sealed.bytes.clone())))
     }
 }
+
+/// The secret in the answer to a request that creates one.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum IssuedSecret {
+    /// This call made the change: the answer has the new secret, whose record the caller passed in.
+    New,
+    /// The request is a retry: the answer has the secret of the first answer.
+    Replayed(SealedSecret),
+    /// The request is a retry, and the secret of the first answer was not kept for lack of a sealing key.
+    NotKept,
+}
+
+impl IssuedSecret {
+    /// The secret in the answer to a retry. `sealed` is what was kept of the first answer.
+    pub(crate) fn of_retry(sealed: Option<SealedSecret>) -> Self {
+        sealed.map_or(Self::NotKept, Self::Replayed)
+    }
+}

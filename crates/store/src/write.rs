@@ -20,7 +20,7 @@ use crate::error::{TxError, corrupt};
 use crate::log::chain::append;
 use crate::log::head::{lock_head, move_head, read_head};
 use crate::log::notifications::notify;
-use crate::secret::SealedSecret;
+use crate::secret::{IssuedSecret, SealedSecret};
 use crate::store::Store;
 
 /// How long a request id identifies a retry.
@@ -57,7 +57,7 @@ pub struct RequestStamp {
 pub(crate) struct Replay {
     pub(crate) resource: String,
     pub(crate) revision: Revision,
-    pub(crate) sealed: Option<SealedSecret>,
+    pub(crate) secret: IssuedSecret,
 }
 
 /// A transaction that is about to change something. Dropped before its commit, it is rolled back.
@@ -170,8 +170,8 @@ impl Write<'_> {
             return Err(Error::request_id_reused().into());
         }
         self.check_history().await?;
-        let sealed = SealedSecret::from_columns(row.sealing_key_id, row.sealed)?;
-        Ok(Some(Replay { resource: row.resource, revision: Revision(row.revision), sealed }))
+        let secret = IssuedSecret::of_retry(SealedSecret::from_columns(row.sealing_key_id, row.sealed)?);
+        Ok(Some(Replay { resource: row.resource, revision: Revision(row.revision), secret }))
     }
 
     /// Fails if the log lacks a position that this process has seen. For calls that change nothing: their caller waits for a

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use keyward_domain::{Change, KeyDraft, KeyState, Platform, Reason, Revision, TokenEntry};
+use keyward_store::IssuedSecret;
 
 use super::database::Database;
 use super::{
@@ -43,7 +44,7 @@ async fn a_key_is_as_it_was_asked_for(db: &Database) {
     let (key, after) = (created.key, store.now().await.unwrap());
 
     assert_eq!((created.revision, head(&store).await), (START.next(), START.next()));
-    assert!(created.replayed.is_none());
+    assert_eq!(created.secret, IssuedSecret::New);
     assert_eq!((&key.name, key.uid, &key.last4), (&name, mint.uid, &mint.last4));
     assert_eq!((key.state, key.default_key, key.platform), (KeyState::Active, false, Platform::Ios));
     assert_eq!((&key.description, &key.annotations, key.expire_time), (&text, &annotations, Some(expire_time)));

@@ -1,7 +1,7 @@
 //! Members: their making, their roles and their credentials.
 
 use keyward_domain::{Change, CredentialId, CredentialName, Member, MemberDraft, Permission, Reason, Revision, Role};
-use keyward_store::{Call, Store};
+use keyward_store::{Call, IssuedSecret, Store};
 
 use super::database::Database;
 use super::{
@@ -30,7 +30,7 @@ async fn a_member_is_as_it_was_asked_for(db: &Database) {
     let member = created.member;
 
     assert_eq!((created.revision, head(&store).await), (Revision(2), Revision(2)));
-    assert!(created.replayed.is_none());
+    assert_eq!(created.secret, IssuedSecret::New);
     assert_eq!((member.id.as_str(), member.display_name.as_str()), ("alice", "Alice Ångström"));
     assert_eq!((member.uid, &member.creator), (mint.uid, &Some(member_id("root"))));
     assert_eq!(member.create_revision, Revision(2));
@@ -196,7 +196,7 @@ async fn a_retried_issue_gives_the_same_credential(db: &Database) {
     let first = store.issue_credential(&call, &member_id("alice"), &mint("second")).await.unwrap();
     let again = store.issue_credential(&call, &member_id("alice"), &mint("third")).await.unwrap();
     assert_eq!((&again.name, again.changed.revision), (&first.name, first.changed.revision));
-    assert_eq!((first.replayed, again.replayed), (None, Some(Some(sealed("second")))));
+    assert_eq!((first.secret, again.secret), (IssuedSecret::New, IssuedSecret::Replayed(sealed("second"))));
     assert_eq!(store.credentials(&member_id("alice")).await.unwrap().len(), 2);
     assert_eq!(store.member_by_credential(&digest("third")).await.unwrap(), None);
     let other = under(to_change("root"), "IssueCredential", REQUEST, 2);

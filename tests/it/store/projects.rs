@@ -1,7 +1,7 @@
 //! Creating projects.
 
 use keyward_domain::{Change, KeyState, ProjectDraft, Reason, Revision};
-use keyward_store::Store;
+use keyward_store::{IssuedSecret, Store};
 
 use super::database::Database;
 use super::{
@@ -26,7 +26,7 @@ async fn a_project_comes_with_its_default_key_in_one_change(db: &Database) {
     let (project, key) = (created.project, created.default_key);
 
     assert_eq!((created.revision, head(&store).await), (Revision(2), Revision(2)));
-    assert!(created.replayed.is_none());
+    assert_eq!(created.secret, IssuedSecret::New);
     assert_eq!((project.id.as_str(), project.display_name.as_str()), ("6666", "Räume & Höfe"));
     assert_eq!((&project.creator, project.create_revision), (&member_id("root"), Revision(2)));
     assert_eq!(key.name, key_name_in("6666", "6666_default_193444"));

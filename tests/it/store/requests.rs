@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use keyward_domain::{Error, KeyDraft, Reason, Revision, Role};
-use keyward_store::{CreatedKey, SealedSecret, SecretRecord, Store};
+use keyward_store::{CreatedKey, IssuedSecret, SecretRecord, Store};
 
 use super::database::Database;
 use super::{
@@ -46,20 +46,20 @@ async fn request_key(
     store.create_key(&call, &key_draft(key_name(key)), mint).await
 }
 
-/// What a retry has: the secret of the first answer, whatever the retry itself brought.
-fn replay_of(of: &str) -> Option<Option<SealedSecret>> {
-    Some(Some(sealed(of)))
+/// The secret in the answer to a retry: the one of the first answer, whatever secret the retry brought.
+fn replay_of(of: &str) -> IssuedSecret {
+    IssuedSecret::Replayed(sealed(of))
 }
 
 async fn a_retried_create_key_finds_the_first_key(db: &Database) {
     let store = db.started().await;
     let first = request_key(&store, "root", 1, "a", &mint("first")).await.unwrap();
-    assert_eq!(first.replayed, None);
+    assert_eq!(first.secret, IssuedSecret::New);
     create_key(&store, &key_name("b")).await;
     for retry in ["second", "third"] {
         let again = request_key(&store, "root", 1, "a", &mint(retry)).await.unwrap();
         assert_eq!((again.key, again.revision), (first.key.clone(), first.revision));
-        assert_eq!(again.replayed, replay_of("first"));
+        assert_eq!(again.secret, replay_of("first"));
     }
     assert_eq!(head(&store).await, Revision(4));
 }
@@ -70,7 +70,7 @@ async fn a_retried_create_project_finds_the_first_project(db: &Database) {
     // Its id is allocated: the retry cannot know it, and must not get the next one.
     let first = store.create_project(&call, &project_draft(""), 1, &mint("first")).await.unwrap();
     let again = store.create_project(&call, &project_draft(""), 2, &mint("second")).await.unwrap();
-    assert_eq!((first.replayed, again.replayed), (None, replay_of("first")));
+    assert_eq!((first.secret, again.secret), (IssuedSecret::New, replay_of("first")));
     assert_eq!((again.project, again.default_key, again.revision), (first.project, first.default_key, first.revision));
     assert_eq!(head(&store).await, START.next());
 }
@@ -81,7 +81,7 @@ async fn a_retried_create_member_finds_the_first_member(db: &Database) {
     let draft = member_draft("alice", &[on_platform(Role::Support)]);
     let first = store.create_member(&call, &draft, &mint("first")).await.unwrap();
     let again = store.create_member(&call, &draft, &mint("second")).await.unwrap();
-    assert_eq!((first.replayed, again.replayed), (None, replay_of("first")));
+    assert_eq!((first.secret, again.secret), (IssuedSecret::New, replay_of("first")));
     assert_eq!((again.member, again.revision), (first.member, first.revision));
     assert_eq!(store.member_by_credential(&digest("second")).await.unwrap(), None);
     assert_eq!(head(&store).await, START.next());
@@ -92,7 +92,7 @@ async fn a_retry_shows_the_key_as_it_is_now(db: &Database) {
     let first = request_key(&store, "root", 1, "a", &mint("first")).await.unwrap();
     deactivate_key(&store, &key_name("a")).await;
     let again = request_key(&store, "root", 1, "a", &mint("second")).await.unwrap();
-    assert_eq!((again.revision, again.replayed), (first.revision, replay_of("first")));
+    assert_eq!((again.revision, again.secret), (first.revision, replay_of("first")));
     assert_eq!(Some(again.key), store.key(&key_name("a")).await.unwrap());
 }
 
@@ -106,14 +106,14 @@ async fn a_retry_is_answered_after_its_key_expired(db: &Database) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let again = store.create_key(&call, &draft, &mint("second")).await.unwrap();
-    assert_eq!((again.key, again.replayed), (first.key, replay_of("first")));
+    assert_eq!((again.key, again.secret), (first.key, replay_of("first")));
 }
 
 async fn a_retry_has_no_secret_where_none_could_be_sealed(db: &Database) {
     let store = db.started().await;
     request_key(&store, "root", 1, "a", &SecretRecord { sealed: None, ..mint("first") }).await.unwrap();
     let again = request_key(&store, "root", 1, "a", &mint("second")).await.unwrap();
-    assert_eq!(again.replayed, Some(None));
+    assert_eq!(again.secret, IssuedSecret::NotKept);
 }
 
 async fn a_request_id_with_another_payload_is_refused(db: &Database) {
@@ -136,7 +136,9 @@ async fn a_request_id_is_its_members_and_its_methods(db: &Database) {
     let other_method = store.create_project(&call, &project_draft("7777"), 1, &mint("c")).await.unwrap();
     let call = under(to_create_key("root", "6666"), "CreateKey", OTHER_REQUEST, 4);
     let other_id = store.create_key(&call, &key_draft(key_name("d")), &mint("d")).await.unwrap();
-    assert_eq!((other_member.replayed, other_method.replayed, other_id.replayed), (None, None, None));
+    for secret in [other_member.secret, other_method.secret, other_id.secret] {
+        assert_eq!(secret, IssuedSecret::New);
+    }
     assert_eq!(head(&store).await, Revision(7));
 }
 
@@ -146,11 +148,11 @@ async fn a_refused_request_leaves_its_id_free(db: &Database) {
     let refusal = request_key(&store, "root", 1, "taken", &mint("a")).await;
     assert_eq!(refused(refusal), Reason::KeyNameTaken);
     let created = request_key(&store, "root", 2, "free", &mint("b")).await.unwrap();
-    assert_eq!(created.replayed, None);
+    assert_eq!(created.secret, IssuedSecret::New);
 }
 
-/// What a try answered: what was made, its revision, and what was replayed.
-type Answer<T> = (T, Revision, Option<Option<SealedSecret>>);
+/// The answer to a try: the resource, the revision, and the secret.
+type Answer<T> = (T, Revision, IssuedSecret);
 
 /// Sends one request eight times at once, through both admins: one of them is the first, and all others find what it
 /// did. Does so ten times over, for it is a matter of chance which of them meet between which two statements. `attempt`
@@ -168,13 +170,14 @@ where
         for answer in tries.collect::<Vec<_>>() {
             answers.push(answer.await.unwrap());
         }
-        let first = answers.iter().position(|(.., replayed)| replayed.is_none()).expect("one of them is the first");
+        let first =
+            answers.iter().position(|(.., secret)| *secret == IssuedSecret::New).expect("one of them is the first");
         let revision = head(&store).await;
         assert_eq!(revision, Revision(START.next().0 + i64::from(round)));
-        for (n, (made, at, replayed)) in answers.iter().enumerate() {
+        for (n, (made, at, secret)) in answers.iter().enumerate() {
             assert_eq!((made, *at), (&answers[first].0, revision));
-            let expected = if n == first { None } else { replay_of(&first.to_string()) };
-            assert_eq!(*replayed, expected, "try {n}, the first being {first}");
+            let expected = if n == first { IssuedSecret::New } else { replay_of(&first.to_string()) };
+            assert_eq!(*secret, expected, "try {n}, the first being {first}");
         }
     }
 }
@@ -190,7 +193,7 @@ async fn identical_requests_at_once_create_one_key(db: &Database) {
         let (request, mint) = round_and_try(round, &n);
         let call = under(to_create_key("root", "6666"), "CreateKey", &request, 1);
         let created = store.create_key(&call, &key_draft(key_name(&format!("key_{round}"))), &mint).await.unwrap();
-        (created.key, created.revision, created.replayed)
+        (created.key, created.revision, created.secret)
     };
     assert_one_is_first(db, attempt).await;
 }
@@ -202,7 +205,7 @@ async fn identical_requests_at_once_create_one_project(db: &Database) {
         // A given id, then an allocated one.
         let id = if round % 2 == 0 { format!("round{round}") } else { String::new() };
         let created = store.create_project(&call, &project_draft(&id), 1, &mint).await.unwrap();
-        ((created.project, created.default_key), created.revision, created.replayed)
+        ((created.project, created.default_key), created.revision, created.secret)
     };
     assert_one_is_first(db, attempt).await;
 }
@@ -213,7 +216,7 @@ async fn identical_requests_at_once_create_one_member(db: &Database) {
         let call = under(to_create_member("root"), "CreateMember", &request, 1);
         let draft = member_draft(&format!("member-{round}"), &[]);
         let created = store.create_member(&call, &draft, &mint).await.unwrap();
-        (created.member, created.revision, created.replayed)
+        (created.member, created.revision, created.secret)
     };
     assert_one_is_first(db, attempt).await;
 }
@@ -250,13 +253,13 @@ async fn a_request_id_is_free_again_after_a_day(db: &Database) {
 
     age(DAY - Duration::from_secs(60)).await;
     let again = request_key(&store, "root", 1, "a", &mint("again")).await.unwrap();
-    assert_eq!((again.revision, again.replayed), (first.revision, replay_of("a")));
+    assert_eq!((again.revision, again.secret), (first.revision, replay_of("a")));
 
     age(Duration::from_secs(61)).await;
     let next = request_key(&store, "root", 2, "b", &mint("b")).await.unwrap();
-    assert_eq!((next.revision, next.replayed), (first.revision.next(), None));
+    assert_eq!((next.revision, next.secret), (first.revision.next(), IssuedSecret::New));
     let again = request_key(&store, "root", 2, "b", &mint("again")).await.unwrap();
-    assert_eq!((again.revision, again.replayed), (next.revision, replay_of("b")));
+    assert_eq!((again.revision, again.secret), (next.revision, replay_of("b")));
     let first = request_key(&store, "root", 1, "a", &mint("again")).await;
     assert_eq!(refused(first), Reason::RequestIdReused);
 }

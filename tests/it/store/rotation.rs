@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use keyward_domain::{Change, Key, KeyEntry, KeyName, KeyState, KeyUpdate, Permission, Reason, Timestamp};
-use keyward_store::{Call, Rotation, Store};
+use keyward_store::{Call, IssuedSecret, Rotation, Store};
 
 use super::database::Database;
 use super::{
-    all_changes, create_key, deactivate_key, head, key_name, member_id, mint, on_all, refused, to_create_key, under,
+    all_changes, create_key, deactivate_key, head, key_name, member_id, mint, on_all, refused, sealed, to_create_key,
+    under,
 };
 
 on_all! {
@@ -93,7 +94,7 @@ async fn a_rotation_links_both_keys_at_one_revision_and_is_done_once(db: &Databa
     assert_eq!(store.key(&key_name("b")).await.unwrap().as_ref(), Some(&done.key));
     let again = store.rotate_key(&call, &asked, &mint("other")).await.unwrap();
     assert_eq!((again.key.uid, again.revision, head(&store).await), (done.key.uid, done.revision, done.revision));
-    assert_eq!(again.replayed, Some(mint("b").sealed));
+    assert_eq!(again.secret, IssuedSecret::Replayed(sealed("b")));
     let later = store.rotate_key(&to(Permission::KeyRotate), &rotation(&name, "c", None), &mint("c")).await;
     assert_eq!(refused(later), Reason::KeyReplaced);
 }

@@ -27,7 +27,7 @@ impl App {
         let call = Call { scope: Some(draft.name.project.clone()), ..caller.to(Permission::KeyCreate, request) };
         let (token, mint) = self.secrets.mint(draft.platform.token_kind())?;
         let created = self.store.create_key(&call, &draft, &mint).await?;
-        let token = self.secret_of(token, created.replayed, created.key.uid)?;
+        let token = self.secret_of(token, created.secret, created.key.uid)?;
         let receipt = self.push(created.revision).await;
         tracing::info!(revision = %created.revision, key = %created.key.name, actor = %caller.id, "key created");
         Ok(Created { key: created.key, token, receipt })

@@ -27,7 +27,7 @@ impl App {
         let call = caller.to(Permission::MemberCreate, request);
         let (token, mint) = self.secrets.mint(TokenKind::Member)?;
         let created = self.store.create_member(&call, &draft, &mint).await?;
-        let credential = self.secret_of(token, created.replayed, created.member.uid)?;
+        let credential = self.secret_of(token, created.secret, created.member.uid)?;
         // Validators follow every revision, also those that do not concern them.
         self.publisher.announce(created.revision);
         tracing::info!(revision = %created.revision, member = %created.member.id, actor = %caller.id, "member created");

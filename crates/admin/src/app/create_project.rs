@@ -28,7 +28,7 @@ impl App {
         let call = caller.to(Permission::ProjectCreate, request);
         let (token, mint) = self.secrets.mint(TokenKind::Server)?;
         let created = self.store.create_project(&call, &draft, random_suffix()?, &mint).await?;
-        let default_token = self.secret_of(token, created.replayed, created.default_key.uid)?;
+        let default_token = self.secret_of(token, created.secret, created.default_key.uid)?;
         let receipt = self.push(created.revision).await;
         tracing::info!(revision = %created.revision, project = %created.project.id, actor = %caller.id, "project created");
         Ok(Created { project: created.project, default_key: created.default_key, default_token, receipt })

@@ -25,7 +25,7 @@ impl App {
         let owner = self.store.member(id).await?.ok_or_else(|| Error::member_not_found(id))?;
         let (token, mint) = self.secrets.mint_for(TokenKind::Member, owner.uid)?;
         let issued = self.store.issue_credential(&member::to_change(caller, request), id, &mint).await?;
-        let credential = self.secret_of(token, issued.replayed, owner.uid)?;
+        let credential = self.secret_of(token, issued.secret, owner.uid)?;
         let revision = issued.changed.revision;
         self.publisher.announce(revision);
         tracing::info!(%revision, credential = %issued.name, actor = %caller.id, "credential issued");

@@ -37,7 +37,7 @@ use std::time::Duration;
 
 use keyward_domain::{Error, KeyName, Permission};
 use keyward_replica::AnyClock;
-use keyward_store::{Call, SealedSecret, Store};
+use keyward_store::{Call, IssuedSecret, Store};
 use keyward_token::{Keyring, Token, TokenFormat};
 use tokio::sync::Mutex;
 
@@ -117,16 +117,11 @@ impl App {
     }
 
     /// The secret of a create's answer: the new token, or on a retry the one that the first answer carried.
-    fn secret_of(
-        &self,
-        fresh: Token,
-        replayed: Option<Option<SealedSecret>>,
-        uid: keyward_domain::Uid,
-    ) -> Result<Option<Token>, Error> {
-        match replayed {
-            None => Ok(Some(fresh)),
-            Some(Some(sealed)) => self.secrets.unseal(&sealed, uid).map(Some),
-            Some(None) => Ok(None),
+    fn secret_of(&self, fresh: Token, secret: IssuedSecret, uid: keyward_domain::Uid) -> Result<Option<Token>, Error> {
+        match secret {
+            IssuedSecret::New => Ok(Some(fresh)),
+            IssuedSecret::Replayed(sealed) => self.secrets.unseal(&sealed, uid).map(Some),
+            IssuedSecret::NotKept => Ok(None),
         }
     }
 }

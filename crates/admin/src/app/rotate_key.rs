@@ -30,7 +30,7 @@ impl App {
         let old = self.store.key(&rotation.old).await?.ok_or_else(|| Error::key_not_found(&rotation.old))?;
         let (token, mint) = self.secrets.mint(old.platform.token_kind())?;
         let rotated = self.store.rotate_key(&call, &rotation, &mint).await?;
-        let token = self.secret_of(token, rotated.replayed, rotated.key.uid)?;
+        let token = self.secret_of(token, rotated.secret, rotated.key.uid)?;
         let receipt = self.push(rotated.revision).await;
         let (key, old) = (rotated.key, rotated.old);
         tracing::info!(revision = %rotated.revision, key = %key.name, old = %old.name, actor = %caller.id, "key rotated");

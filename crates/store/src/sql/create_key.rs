@@ -7,7 +7,7 @@ use crate::convert::{from_key, to_token_record};
 use crate::entity::key_token;
 use crate::error::{TxError, corrupt};
 use crate::retry::retry;
-use crate::secret::{SealedSecret, SecretRecord};
+use crate::secret::{IssuedSecret, SealedSecret, SecretRecord};
 use crate::sql::get::{find_key, find_project};
 use crate::store::Store;
 use crate::write::{Call, NextEntry, Replay, Write};
@@ -19,8 +19,8 @@ pub struct CreatedKey {
     pub key: Key,
     /// The revision that created it.
     pub revision: Revision,
-    /// Set when the request was a retry: the token that the first answer carried, if it could be sealed.
-    pub replayed: Option<Option<SealedSecret>>,
+    /// The token in the answer.
+    pub secret: IssuedSecret,
 }
 
 impl Store {
@@ -54,7 +54,7 @@ impl Store {
         draft.check_expiry(next.time)?;
         let key = new_key(draft, secret, write.actor(), &next, false);
         let record = insert_key(&write.tx, key, secret).await?;
-        let created = CreatedKey { key: record.key.clone(), revision: next.revision, replayed: None };
+        let created = CreatedKey { key: record.key.clone(), revision: next.revision, secret: IssuedSecret::New };
         write.commit(next, &Change::KeyCreated { key: Box::new(record) }, secret.sealed.as_ref()).await?;
         Ok(created)
     }
@@ -63,7 +63,7 @@ impl Store {
 async fn replayed(write: &Write<'_>, draft: &KeyDraft, replay: Replay) -> Result<CreatedKey, TxError> {
     let key =
         find_key(&write.tx, &draft.name).await?.ok_or_else(|| corrupt("the key of a remembered request is gone"))?;
-    Ok(CreatedKey { key, revision: replay.revision, replayed: Some(replay.sealed) })
+    Ok(CreatedKey { key, revision: replay.revision, secret: replay.secret })
 }
 
 /// The key that a draft describes, in its state after creation.

@@ -7,7 +7,7 @@ use crate::convert::{from_member, from_role, in_order};
 use crate::entity::credential;
 use crate::error::{TxError, corrupt};
 use crate::retry::retry;
-use crate::secret::{SealedSecret, SecretRecord};
+use crate::secret::{IssuedSecret, SecretRecord};
 use crate::sql::get::find_member;
 use crate::store::Store;
 use crate::write::{Call, Replay, Write};
@@ -19,8 +19,8 @@ pub struct CreatedMember {
     pub member: Member,
     /// The revision that created the member.
     pub revision: Revision,
-    /// Set when the request was a retry: the credential that the first answer carried, if it could be sealed.
-    pub replayed: Option<Option<SealedSecret>>,
+    /// The credential in the answer.
+    pub secret: IssuedSecret,
 }
 
 impl Store {
@@ -54,7 +54,7 @@ impl Store {
         let next = write.next_entry().await?;
         let member = new_member(draft, secret, Some(write.actor().clone()), next.time, next.revision);
         insert_member(&write.tx, &member, secret).await?;
-        let created = CreatedMember { member: member.clone(), revision: next.revision, replayed: None };
+        let created = CreatedMember { member: member.clone(), revision: next.revision, secret: IssuedSecret::New };
         let change = creation(member, secret);
         write.commit(next, &change, secret.sealed.as_ref()).await?;
         Ok(created)
@@ -65,7 +65,7 @@ async fn replayed(write: &Write<'_>, draft: &MemberDraft, replay: Replay) -> Res
     let member = find_member(&write.tx, &draft.id)
         .await?
         .ok_or_else(|| corrupt("the member of a remembered request is gone"))?;
-    Ok(CreatedMember { member, revision: replay.revision, replayed: Some(replay.sealed) })
+    Ok(CreatedMember { member, revision: replay.revision, secret: replay.secret })
 }
 
 /// The member that a draft describes, in its state after creation.

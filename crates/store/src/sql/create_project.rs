@@ -9,7 +9,7 @@ use crate::convert::from_project;
 use crate::entity::setting;
 use crate::error::{TxError, corrupt};
 use crate::retry::retry;
-use crate::secret::{SealedSecret, SecretRecord};
+use crate::secret::{IssuedSecret, SecretRecord};
 use crate::sql::create_key::{insert_key, new_key};
 use crate::sql::get::{find_default_key, find_project};
 use crate::store::Store;
@@ -28,8 +28,8 @@ pub struct CreatedProject {
     pub default_key: Key,
     /// The revision that created both.
     pub revision: Revision,
-    /// Set when the request was a retry: the token that the first answer carried, if it could be sealed.
-    pub replayed: Option<Option<SealedSecret>>,
+    /// The token of the default key in the answer.
+    pub secret: IssuedSecret,
 }
 
 impl Store {
@@ -83,7 +83,7 @@ impl Store {
             project: project.clone(),
             default_key: record.key.clone(),
             revision: next.revision,
-            replayed: None,
+            secret: IssuedSecret::New,
         };
         let change = Change::ProjectCreated { project, default_key: Box::new(record) };
         write.commit(next, &change, secret.sealed.as_ref()).await?;
@@ -97,7 +97,7 @@ async fn replayed(write: &Write<'_>, replay: Replay) -> Result<CreatedProject, T
     let id = ProjectId::from_store(id.to_owned());
     let project = find_project(&write.tx, &id).await?.ok_or_else(gone)?;
     let default_key = find_default_key(&write.tx, &id).await?.ok_or_else(gone)?;
-    Ok(CreatedProject { project, default_key, revision: replay.revision, replayed: Some(replay.sealed) })
+    Ok(CreatedProject { project, default_key, revision: replay.revision, secret: replay.secret })
 }
 
 fn default_draft(project: ProjectId, suffix: u32) -> KeyDraft {

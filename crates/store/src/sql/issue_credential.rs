@@ -2,7 +2,7 @@ use keyward_domain::{Change, CredentialId, CredentialName, Error, Member, Member
 
 use crate::error::{TxError, corrupt};
 use crate::retry::retry;
-use crate::secret::{SealedSecret, SecretRecord};
+use crate::secret::{IssuedSecret, SecretRecord};
 use crate::sql::change_member::{ChangedMember, existing};
 use crate::sql::create_member::insert_credential;
 use crate::sql::get::find_credentials;
@@ -16,8 +16,8 @@ pub struct IssuedCredential {
     pub changed: ChangedMember,
     /// The new credential's name.
     pub name: CredentialName,
-    /// Set when the request was a retry: the credential that the first answer carried, if it could be sealed.
-    pub replayed: Option<Option<SealedSecret>>,
+    /// The credential in the answer.
+    pub secret: IssuedSecret,
 }
 
 impl Store {
@@ -58,7 +58,7 @@ impl Store {
         };
         write.commit(next, &change, secret.sealed.as_ref()).await?;
         let name = CredentialName { member: id.clone(), id: CredentialId::of(&secret.digest) };
-        Ok(IssuedCredential { changed, name, replayed: None })
+        Ok(IssuedCredential { changed, name, secret: IssuedSecret::New })
     }
 }
 
@@ -70,5 +70,5 @@ async fn replayed(write: &Write<'_>, member: Member, replay: Replay) -> Result<I
     };
     let name = CredentialName { member: member.id.clone(), id: CredentialId::of(&credential) };
     let changed = ChangedMember::read(&write.tx, &member.id, replay.revision).await?;
-    Ok(IssuedCredential { changed, name, replayed: Some(replay.sealed) })
+    Ok(IssuedCredential { changed, name, secret: replay.secret })
 }

@@ -6,7 +6,7 @@ use sea_orm::ActiveModelTrait;
 use crate::convert::from_key;
 use crate::error::{TxError, corrupt};
 use crate::retry::retry;
-use crate::secret::{SealedSecret, SecretRecord};
+use crate::secret::{IssuedSecret, SecretRecord};
 use crate::sql::change_key::tokens_of;
 use crate::sql::create_key::{insert_key, new_key};
 use crate::sql::get::{find_key, lock_key};
@@ -33,8 +33,8 @@ pub struct RotatedKey {
     pub old: Key,
     /// The revision of the rotation.
     pub revision: Revision,
-    /// As in [`crate::CreatedKey`].
-    pub replayed: Option<Option<SealedSecret>>,
+    /// The new token in the answer.
+    pub secret: IssuedSecret,
 }
 
 impl Rotation {
@@ -90,7 +90,12 @@ impl Store {
         let record = insert_key(&write.tx, key, secret).await?;
         from_key(&old)?.update(&write.tx).await?;
         let tokens = tokens_of(&write.tx, &old).await?;
-        let rotated = RotatedKey { key: record.key.clone(), old: old.clone(), revision: next.revision, replayed: None };
+        let rotated = RotatedKey {
+            key: record.key.clone(),
+            old: old.clone(),
+            revision: next.revision,
+            secret: IssuedSecret::New,
+        };
         let after = Box::new(KeyRecord { key: old, tokens });
         let change = Change::KeyRotated { before: Box::new(before), after, key: Box::new(record) };
         write.commit(next, &change, secret.sealed.as_ref()).await?;
@@ -100,5 +105,5 @@ impl Store {
 
 async fn replayed(write: &Write<'_>, old: Key, new: &KeyName, replay: Replay) -> Result<RotatedKey, TxError> {
     let key = find_key(&write.tx, new).await?.ok_or_else(|| corrupt("the key of a remembered request is gone"))?;
-    Ok(RotatedKey { key, old, revision: replay.revision, replayed: Some(replay.sealed) })
+    Ok(RotatedKey { key, old, revision: replay.revision, secret: replay.secret })
 }
