@@ -59,6 +59,7 @@ async fn each_reason_of_the_contract_is_given_with_its_code() {
     about_members(&root, &mut seen).await;
     about_tokens(&mut seen).await;
     about_validators(&serve, &root, &token, &mut seen).await;
+    about_the_replica_protocol(&serve, &mut seen).await;
     about_the_database(&serve, &root, &mut seen).await;
     about_shutting_down(serve, &mut seen).await;
     let expected: BTreeMap<_, _> =
@@ -157,6 +158,15 @@ async fn about_validators(serve: &Serve, root: &Admin, token: &str, seen: &mut S
     root.members.clone().revoke_role(revoke).await.unwrap();
     edge.process.signal(Signal::CONT);
     seen.add("NO_LEASE", at_edge.ask(token).await);
+}
+
+/// A validator of another version.
+async fn about_the_replica_protocol(serve: &Serve, seen: &mut Seen) {
+    let mut client = ReplicaServiceClient::new(transport(serve.admin, Some(&serve.root())).await);
+    let message = Hello { protocol: 1_000, validator_id: "newer".to_owned(), ..Default::default() };
+    let hello = SyncRequest { message: Some(sync_request::Message::Hello(message)) };
+    let call = client.sync(tokio_stream::once(hello)).await;
+    seen.add("SYNC_PROTOCOL_VIOLATED", call.map(drop));
 }
 
 /// With the help of somebody who writes to the database past Keyward.

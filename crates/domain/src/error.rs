@@ -65,11 +65,12 @@ pub enum Reason {
     MemberLimitReached,
     LastOwner,
     EpochMismatch,
+    SyncProtocolViolated,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::CredentialMissing,
         Self::CredentialInvalid,
         Self::PermissionDenied,
@@ -100,6 +101,7 @@ impl Reason {
         Self::MemberLimitReached,
         Self::LastOwner,
         Self::EpochMismatch,
+        Self::SyncProtocolViolated,
     ];
 
     /// The reason on the wire, as `KEY_NAME_TAKEN`.
@@ -135,6 +137,7 @@ impl Reason {
             Self::MemberLimitReached => "MEMBER_LIMIT_REACHED",
             Self::LastOwner => "LAST_OWNER",
             Self::EpochMismatch => "EPOCH_MISMATCH",
+            Self::SyncProtocolViolated => "SYNC_PROTOCOL_VIOLATED",
         }
     }
 
@@ -158,7 +161,8 @@ impl Reason {
             | Self::KeyReplaced
             | Self::MemberLimitReached
             | Self::LastOwner
-            | Self::StoreRefused => Kind::FailedPrecondition,
+            | Self::StoreRefused
+            | Self::SyncProtocolViolated => Kind::FailedPrecondition,
             Self::EtagMismatch | Self::EpochMismatch => Kind::Aborted,
             Self::NotYetEnforced => Kind::DeadlineExceeded,
             Self::NoLease | Self::RevisionNotReached | Self::StoreUnavailable | Self::ShuttingDown => Kind::Unavailable,
@@ -472,6 +476,35 @@ impl Error {
         Self::new(Reason::RevisionNotReached, format!("revision {asked} was asked for, this validator is at {reached}"))
             .with("revision", reached.to_string())
             .retry_after(Duration::from_millis(50))
+    }
+
+    /// A validator sent something that the replica protocol does not allow, or speaks a version of it that this admin does
+    /// not. `rule` is the whole message, such as "a session begins with Hello".
+    pub fn sync_protocol_violated(rule: impl Into<String>) -> Self {
+        Self::new(Reason::SyncProtocolViolated, rule)
+    }
+
+    /// A validator has applied revision `known`, and this admin only `reached`: it could not continue the validator's log.
+    pub fn admin_behind(known: Revision, reached: Revision) -> Self {
+        Self::new(
+            Reason::RevisionNotReached,
+            format!("this admin is at revision {reached}, behind revision {known} that the validator has"),
+        )
+        .with("revision", reached.to_string())
+        .retry_after(Duration::from_millis(50))
+    }
+
+    /// A validator reported a position that the log lacks. Until the admin has searched the database for it, no session
+    /// may begin.
+    pub fn history_uncertain() -> Self {
+        let message = "this admin is checking if the database has lost changes; try again";
+        Self::new(Reason::StoreUnavailable, message).retry_after(Duration::from_secs(1))
+    }
+
+    /// The admin is reading the whole database again after its history forked. Until it has, no session may begin.
+    pub fn history_loading() -> Self {
+        let message = "this admin is loading the database again after its history forked; try again";
+        Self::new(Reason::StoreUnavailable, message).retry_after(Duration::from_secs(1))
     }
 
     /// The database did not answer.

@@ -2,14 +2,15 @@
 //!
 //! It is noticed by an admin that lived through it, whose own place is not in the log any more, and by one that did not
 //! when a validator comes that knows more than the log. The database then gets a new epoch, and in it what the lost
-//! history refused stays refused ([`keyward_store::Store::repair_history`]). Validators come back, take a snapshot, and go
+//! history refused stays refused ([`keyward_store::Store::mend_history`]). Validators come back, take a snapshot, and go
 //! on; nobody needs to do anything for keys that are active in both.
 
 use std::time::Duration;
 
 use keyward_domain::{Error, Position, Revision, WithheldToken};
 use keyward_replica::{Basis, Clock, Settled};
-use keyward_store::{History, PositionStatus};
+use keyward_runtime::status;
+use keyward_store::{Bearing, History};
 use tonic::Status;
 
 use crate::sync::image::Image;
@@ -42,20 +43,20 @@ impl Publisher {
             return Ok(true);
         }
         // Read after the Hello, so a database that has lost nothing has the place.
-        let found = self.store().position_status(place).await;
-        let (bearing, head) = found.map_err(|e| keyward_runtime::status::from_error(&e))?;
+        let found = self.store().bearing(place).await;
+        let (bearing, head) = found.map_err(|e| status::from_error(&e))?;
         let state = self.lock();
-        let (same_epoch, behind) =
-            (state.is_of_epoch(&head), state.is_of_epoch(place) && state.revision < place.revision);
+        let reached = state.revision;
+        let (same_epoch, behind) = (state.is_of_epoch(&head), state.is_of_epoch(place) && reached < place.revision);
         drop(state);
-        if bearing == PositionStatus::NewlyLost || !same_epoch {
+        if bearing == Bearing::Lost || !same_epoch {
             self.suspect(*place);
-            return Err(Status::unavailable("this admin is finding out whether the database has lost changes"));
+            return Err(status::from_error(&Error::history_uncertain()));
         }
         if behind {
-            return Err(Status::unavailable("this admin is behind what the validator knows"));
+            return Err(status::from_error(&Error::admin_behind(place.revision, reached)));
         }
-        Ok(bearing == PositionStatus::InLog)
+        Ok(bearing == Bearing::Continues)
     }
 
     /// Has a place looked for that somebody knows and the database seems not to.
@@ -74,18 +75,18 @@ impl Publisher {
             return Ok(());
         }
         let seen: Vec<_> = suspicion.into_iter().chain(self.store().newest_seen()).collect();
-        let (bearing, _) = answered(self.store().position_status(&own)).await?;
-        let lost = bearing != PositionStatus::InLog;
+        let (bearing, _) = answered(self.store().bearing(&own)).await?;
+        let lost = bearing != Bearing::Continues;
         // All keys are looked through for that.
         let refused = if lost { self.refused() } else { Vec::new() };
-        let mended = answered(self.store().repair_history(&seen, &own, &refused)).await?;
-        if mended.own_lost && !lost {
+        let mended = answered(self.store().mend_history(&seen, &own, &refused)).await?;
+        if mended.own_is_gone && !lost {
             // It has changed between two questions: asked again, with what this admin knows.
             self.lock().doubt();
             return Err(Error::history_changed());
         }
         self.lock().suspicion = None;
-        if mended.new_epoch {
+        if mended.minted {
             tracing::error!(
                 epoch = %mended.head.epoch,
                 revision = %mended.head.revision,
@@ -94,7 +95,7 @@ impl Publisher {
                  an owner accepts it: keyward audit accept-epoch"
             );
         }
-        if mended.own_lost {
+        if mended.own_is_gone {
             return self.load_again(refused).await;
         }
         if in_doubt {

@@ -65,7 +65,7 @@ impl ReplicaService for ReplicaApi {
             None => false,
         };
         let joined = publisher.join(place.as_ref().filter(|_| !hello.snapshot), caller.as_ref().map(Principal::of));
-        let joined = joined.ok_or_else(|| Status::unavailable("this admin is loading what the database has now"))?;
+        let joined = joined.ok_or_else(|| status::from_error(&Error::history_loading()))?;
         let session = Session { api: self.clone(), id: joined.id, validator: hello.validator_id, continues };
         tracing::info!(
             session = session.id.0,
@@ -111,18 +111,22 @@ impl ReplicaApi {
 async fn hello(incoming: &mut Streaming<SyncRequest>) -> Result<Hello, Status> {
     let first = tokio::time::timeout(HELLO, incoming.next()).await;
     let Ok(Some(Ok(SyncRequest { message: Some(Said::Hello(hello)) }))) = first else {
-        return Err(Status::failed_precondition("a session begins with Hello"));
+        return Err(violated("a session begins with Hello"));
     };
     if hello.protocol != PROTOCOL {
-        return Err(Status::failed_precondition(format!(
+        return Err(violated(format!(
             "this admin speaks version {PROTOCOL} of the replica protocol, the validator {}",
             hello.protocol
         )));
     }
     if !is_validator_id(&hello.validator_id) {
-        return Err(Status::failed_precondition("a validator_id is 1 to 64 letters, digits and hyphens"));
+        return Err(violated("a validator_id is 1 to 64 letters, digits and hyphens"));
     }
     Ok(hello)
+}
+
+fn violated(rule: impl Into<String>) -> Status {
+    status::from_error(&Error::sync_protocol_violated(rule))
 }
 
 /// One validator's session. Dropping it ends it.
