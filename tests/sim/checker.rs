@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use keyward_proto::validate::Verdict;
-use keyward_replica::Policy;
+use keyward_protocol::Policy;
 
 use crate::faults::Faults;
 use crate::history::{Answer, Change, Done, History, Key, Kind, UNKNOWN_REVISION};

@@ -20,20 +20,21 @@ const fn mutant(name: &'static str, edits: &'static [Edit]) -> CodeMutant {
     CodeMutant { name, edits }
 }
 
-const FENCE: &str = "crates/admin/src/sync/fence.rs";
-const FOLLOWER: &str = "crates/replica/src/follower.rs";
+const FENCE: &str = "crates/protocol/src/admin/fence.rs";
+const FENCE_IO: &str = "crates/admin/src/sync/fence.rs";
+const FOLLOWER: &str = "crates/protocol/src/validator/follower.rs";
+const NODE: &str = "crates/protocol/src/admin/node.rs";
 const PEERS: &str = "crates/admin/src/sync/peers.rs";
-const POLICY: &str = "crates/replica/src/policy.rs";
-const PUBLISHER: &str = "crates/admin/src/sync/publisher.rs";
+const POLICY: &str = "crates/protocol/src/policy.rs";
 const REPLICA: &str = "crates/replica/src/replica.rs";
-const SESSIONS: &str = "crates/replica/src/sessions.rs";
-const WATCH: &str = "crates/replica/src/watch.rs";
+const SESSIONS: &str = "crates/protocol/src/admin/sessions.rs";
+const WATCH: &str = "crates/protocol/src/admin/watch.rs";
 
 pub(crate) const CODE_MUTANTS: &[CodeMutant] = &[
     // A validator answers, lease or no lease.
     mutant(
         "answers_without_a_lease",
-        &[Edit { file: REPLICA, from: "if now >= until {", to: "if now >= until && !MUTANT {" }],
+        &[Edit { file: REPLICA, from: "if !lease.is_valid_at(now) {", to: "if !lease.is_valid_at(now) && !MUTANT {" }],
     ),
     // A validator acknowledges a change that it shows to requests a little later.
     mutant(
@@ -41,8 +42,8 @@ pub(crate) const CODE_MUTANTS: &[CodeMutant] = &[
         &[
             Edit {
                 file: FOLLOWER,
-                from: "    sessions: BTreeMap<HolderSession, Session>,\n}",
-                to: "    sessions: BTreeMap<HolderSession, Session>,\n    late: Vec<KeyEntry>,\n}",
+                from: "    sessions: BTreeMap<HolderSession, Session<T>>,\n}",
+                to: "    sessions: BTreeMap<HolderSession, Session<T>>,\n    late: Vec<T::Entry>,\n}",
             },
             Edit {
                 file: FOLLOWER,
@@ -51,15 +52,15 @@ pub(crate) const CODE_MUTANTS: &[CodeMutant] = &[
             },
             Edit {
                 file: FOLLOWER,
-                from: "    fn apply(&mut self, position: Position, keys: Vec<KeyEntry>, accepted: bool) {",
-                to: "    fn apply(&mut self, position: Position, keys: Vec<KeyEntry>, accepted: bool) {
+                from: "    fn apply(&mut self, position: ProvenPosition, keys: Vec<T::Entry>, accepted: bool) {",
+                to: "    fn apply(&mut self, position: ProvenPosition, keys: Vec<T::Entry>, accepted: bool) {
         let keys = if MUTANT { self.late.extend(keys); Vec::new() } else { keys };",
             },
             Edit {
                 file: FOLLOWER,
-                from: "        // A lease is good behind all that its session has said, so that must be in the table.",
+                from: "        // A lease covers everything that its session has sent before it, so all of that must be in the table.",
                 to: "        for key in std::mem::take(&mut self.late) {
-            self.writer.put(key);
+            self.table.put(key);
         }",
             },
         ],
@@ -78,10 +79,9 @@ pub(crate) const CODE_MUTANTS: &[CodeMutant] = &[
         "waits_from_before_the_commit",
         &[Edit {
             file: FENCE,
-            from: "        let mut barrier = Barrier::new(self.committed_before(revision));",
-            to: "        let early = if MUTANT { 500_000_000 } else { 0 };
-        let committed = self.committed_before(revision).as_nanos() - early;
-        let mut barrier = Barrier::new(keyward_replica::Instant::from_nanos(committed));",
+            from: "        let barrier = Barrier::new(known.unwrap_or(now));",
+            to: "        let early = std::time::Duration::from_millis(if MUTANT { 500 } else { 0 });
+        let barrier = Barrier::new(known.unwrap_or(now).minus(early));",
         }],
     ),
     // An admin forgets a validator when its stream breaks.
@@ -89,8 +89,8 @@ pub(crate) const CODE_MUTANTS: &[CodeMutant] = &[
         "forgets_whose_stream_broke",
         &[Edit {
             file: SESSIONS,
-            from: "    pub fn broke(&mut self, id: SessionId) {",
-            to: "    pub fn broke(&mut self, id: SessionId) {
+            from: "    pub fn break_stream(&mut self, id: SessionId) {",
+            to: "    pub fn break_stream(&mut self, id: SessionId) {
         if MUTANT {
             self.sessions.remove(&id);
         }",
@@ -100,10 +100,10 @@ pub(crate) const CODE_MUTANTS: &[CodeMutant] = &[
     mutant(
         "takes_renewals_for_acknowledgements",
         &[Edit {
-            file: PUBLISHER,
-            from: "        state.ack(id, applied);",
-            to: "        let applied = if MUTANT { state.revision } else { applied };
-        state.ack(id, applied);",
+            file: NODE,
+            from: "        self.ack(session, applied);",
+            to: "        let applied = if MUTANT { self.history.head().revision } else { applied };
+        self.ack(session, applied);",
         }],
     ),
     // An admin waits for its own validators only.
@@ -111,11 +111,11 @@ pub(crate) const CODE_MUTANTS: &[CodeMutant] = &[
         "asks_no_other_admin",
         &[Edit {
             file: FENCE,
-            from: "        let Some(shared) = &mut self.shared else { return (own, look_again) };",
+            from: "        let Some(cluster) = &mut self.cluster else { return own.status() };",
             to: "        if MUTANT {
-            return (own, look_again);
+            return own.status();
         }
-        let Some(shared) = &mut self.shared else { return (own, look_again) };",
+        let Some(cluster) = &mut self.cluster else { return own.status() };",
         }],
     ),
     // An admin that cannot be reached counts as one without validators.
@@ -132,12 +132,13 @@ pub(crate) const CODE_MUTANTS: &[CodeMutant] = &[
     mutant(
         "takes_applied_for_enforced",
         &[Edit {
-            file: FENCE,
-            from: "        let mut asking = Asking::default();",
-            to: "        if MUTANT && self.lock().revision >= revision {
-            return FenceOutcome::default();
+            file: FENCE_IO,
+            from: "        let mut queries = Queries::default();",
+            to: "        if MUTANT && self.lock().revision() >= revision {
+            let by = keyward_protocol::admin::EnforcedBy::Acks;
+            return FenceStatus::Enforced { acked: 0, lapsed: 0, by };
         }
-        let mut asking = Asking::default();",
+        let mut queries = Queries::default();",
         }],
     ),
     // When one change is enforced, so are those that were published after it.
@@ -145,9 +146,9 @@ pub(crate) const CODE_MUTANTS: &[CodeMutant] = &[
         "settles_more_than_was_asked",
         &[Edit {
             file: FENCE,
-            from: "            shared.settled.enforced(revision, !outcome.waited_out);",
-            to: "            let revision = if MUTANT { self.revision } else { revision };
-            shared.settled.enforced(revision, !outcome.waited_out);",
+            from: "            cluster.enforced.enforced(revision, by);",
+            to: "            let revision = if MUTANT { self.history.head().revision } else { revision };
+            cluster.enforced.enforced(revision, by);",
         }],
     ),
     // Admins strike each other off before their leases have run out.

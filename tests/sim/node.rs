@@ -28,7 +28,7 @@ pub(crate) async fn admin(world: Arc<World>, index: usize) -> turmoil::Result {
 async fn admin_once(world: &Arc<World>, index: usize) -> anyhow::Result<()> {
     let store = world.store.carried_by(Arc::new(world.ways[index].clone()));
     let keyring = Keyring::parse(&world.keyring)?;
-    let clock = AnyClock::Told(Arc::clone(&world.admin_clocks[index]) as _);
+    let clock = AnyClock::Simulated(Arc::clone(&world.admin_clocks[index]) as _);
     let (metrics, _) = Metrics::new();
     let peers =
         PeerOptions::new(&format!("http://admin-{index}:{PORT}"), &world.peer, true).map_err(anyhow::Error::msg)?;
@@ -56,7 +56,7 @@ pub(crate) async fn validator(world: Arc<World>, index: usize) -> turmoil::Resul
         authorization: Authorization::fixed(&credential)?,
         connector: connector(),
     };
-    let clock = AnyClock::Told(Arc::clone(&world.validator_clocks[index]) as _);
+    let clock = AnyClock::Simulated(Arc::clone(&world.validator_clocks[index]) as _);
     let (trigger, leave) = shutdown::channel();
     world.can_be_told(format!("validator-{index}"), trigger);
     let life = world.life(index);

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use keyward_replica::{Clock, Instant};
+use keyward_protocol::Instant;
+use keyward_replica::Clock;
 
 /// How far the simulator goes at once. In a step it runs one machine after the other, and delivers what they send at the
 /// beginning of the next.

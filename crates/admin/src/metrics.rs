@@ -2,7 +2,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use keyward_replica::Sessions;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -64,8 +63,8 @@ impl Metrics {
         (metrics, Arc::new(registry))
     }
 
-    pub(crate) fn connected(&self, sessions: &Sessions) {
-        self.sessions.set(i64::try_from(sessions.connected()).unwrap_or(i64::MAX));
+    pub(crate) fn connected(&self, sessions: usize) {
+        self.sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn heartbeat_failed(&self) {

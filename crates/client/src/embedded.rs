@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use keyward_domain::{Expectation, Revision};
-use keyward_replica::{AnyClock, Follower, Replica};
+use keyward_replica::{AnyClock, Replica, ReplicaWriter};
 use keyward_sync::{StopTrigger, Subscriber};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -30,10 +30,10 @@ impl Embedded {
     pub(crate) fn start(admins: &Admins) -> Result<Self, ConfigError> {
         let upstream = admins.upstream()?;
         let replica = Arc::new(Replica::new(AnyClock::Boot));
-        let follower = Follower::new(Arc::clone(&replica));
+        let writer = ReplicaWriter::new(Arc::clone(&replica));
         let (stop, stops) = StopTrigger::new();
         // In a task of its own: a snapshot is much work, and requests must not wait for it.
-        let subscriber = tokio::spawn(Subscriber::new(upstream, follower, admins.validator_id()).run(stops));
+        let subscriber = tokio::spawn(Subscriber::new(upstream, writer, admins.validator_id()).run(stops));
         Ok(Self { replica, left: AtomicBool::new(false), stop, subscriber: Mutex::new(Some(subscriber)) })
     }
 

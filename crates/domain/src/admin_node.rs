@@ -4,7 +4,7 @@ use crate::log::AdminLife;
 
 /// One life of one admin process, as the others that share its database see it. Each start is a life of its own: what a
 /// process granted in a former one, it no longer knows.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct AdminNode {
     /// Never reused.
     pub life: AdminLife,

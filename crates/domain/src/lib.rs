@@ -27,7 +27,7 @@ pub use error::{Error, Kind, Reason, Resource, Violation};
 pub use id::{KeyId, KeyName, MemberId, ProjectId, RequestId, Uid};
 pub use key::{Key, KeyDraft, KeyState, KeyUpdate, Platform, Schedule};
 pub use key_filter::KeyFilter;
-pub use log::{AdminLife, Epoch, Position, Revision};
+pub use log::{AdminLife, Epoch, Position, ProvenPosition, Revision};
 pub use member::{Member, MemberDraft, Permission, Role, RoleBinding, allows, allows_somewhere};
 pub use presented::{Places, Presented};
 pub use project::{Project, ProjectDraft};

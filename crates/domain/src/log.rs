@@ -106,3 +106,27 @@ pub struct Position {
     /// The hash chain's value at that entry.
     pub chain: [u8; 32],
 }
+
+/// A position with a MAC over it. The MAC proves to an admin with the same keyring that an admin named the position, so that a
+/// made-up position cannot make a database appear to have lost changes.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct ProvenPosition {
+    /// The position.
+    pub position: Position,
+    /// The MAC.
+    pub mac: [u8; 32],
+}
+
+impl ProvenPosition {
+    /// The position of `revision` in `epoch`, from the 64 bytes of the replica protocol: the chain value, then the MAC. `None`
+    /// if there are not 64 bytes.
+    pub fn from_wire(epoch: Epoch, revision: Revision, chain: &[u8]) -> Option<Self> {
+        let (chain, mac) = chain.split_first_chunk::<32>()?;
+        Some(Self { position: Position { epoch, revision, chain: *chain }, mac: mac.try_into().ok()? })
+    }
+
+    /// The 64 bytes of the replica protocol: the chain value, then the MAC.
+    pub fn to_wire(&self) -> Vec<u8> {
+        [self.position.chain, self.mac].concat()
+    }
+}

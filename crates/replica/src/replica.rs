@@ -3,69 +3,79 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
 use keyward_domain::{Expectation, Revision, Timestamp, Verdict};
+use keyward_protocol::Instant;
+use keyward_protocol::validator::Lease;
 use keyward_token::{Digest, DigestKey, TokenFormat};
 
-use crate::clock::{Clock, Instant};
-use crate::lease::Lease;
-use crate::table::{Facts, Table};
+use crate::clock::Clock;
+use crate::lease::LeaseCell;
+use crate::table::{Facts, SharedTable};
 
-/// A validator's memory as requests see it. Written by one [`crate::Follower`], read by every request.
+/// A validator's memory as requests read it. Written by one [`crate::ReplicaWriter`].
 #[derive(Debug)]
 pub struct Replica<C> {
     clock: C,
-    lease: Lease,
-    /// Wall-clock microseconds minus boot-clock microseconds, as the last grant gave them.
+    lease: LeaseCell,
+    /// The database's wall clock minus this machine's boot clock, in microseconds, by the last grant.
     wall_offset: AtomicI64,
     state: ArcSwap<State>,
 }
 
-/// What changes as a whole, at a snapshot.
+/// What a snapshot replaces as a whole.
 #[derive(Debug, Default)]
 struct State {
-    table: Arc<Table>,
-    format: TokenFormat,
-    digest_keys: Vec<DigestKey>,
+    table: Arc<SharedTable>,
+    keys: TokenKeys,
+}
+
+/// What tokens are looked up by.
+#[derive(Clone, Debug, Default)]
+pub struct TokenKeys {
+    /// The shape of a token.
+    pub format: TokenFormat,
+    /// The digest keys in use, the newest last.
+    pub digest_keys: Vec<DigestKey>,
 }
 
 /// Why there is no verdict.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NoAnswer {
-    /// The lease has lapsed: somebody may have deactivated the key without this replica knowing.
+    /// The lease has expired: a key may have been deactivated without this replica knowing.
     NoLease,
-    /// The replica has not come as far as the request demands.
+    /// The replica has not reached the revision that the request demands.
     Behind {
-        /// How far it has come.
+        /// The revision of the replica.
         reached: Revision,
     },
 }
 
-/// A verdict with what is known of the key.
+/// A verdict with the facts about the key.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// Accept, or why not.
+    /// Valid, or the reason why not.
     pub verdict: Verdict,
-    /// The key; none for MALFORMED and UNKNOWN.
+    /// The key; `None` for MALFORMED and UNKNOWN.
     pub key: Option<Arc<Facts>>,
-    /// The revision of the memory that answered.
+    /// The revision of the table that answered.
     pub revision: Revision,
 }
 
 impl<C: Clock> Replica<C> {
-    /// An empty one, without a lease.
+    /// An empty replica without a lease.
     pub fn new(clock: C) -> Self {
-        Self { clock, lease: Lease::default(), wall_offset: AtomicI64::new(0), state: ArcSwap::default() }
+        Self { clock, lease: LeaseCell::default(), wall_offset: AtomicI64::new(0), state: ArcSwap::default() }
     }
 
-    /// Judges a token. `at_least`: the revision that the answer must have reached.
+    /// Judges a token. `at_least`: the lowest revision that may answer.
     ///
-    /// The order lease, clock, table is what makes a pause between any two steps harmless.
+    /// The reads are in the order lease, clock, table, which makes a pause between any two of them harmless; see [`Lease`].
     ///
     /// # Errors
-    /// [`NoAnswer`], of which the caller must make UNAVAILABLE: never a guess.
+    /// [`NoAnswer`], which the caller must render as UNAVAILABLE.
     pub fn judge(&self, token: &str, expectation: &Expectation<'_>, at_least: Revision) -> Result<Answer, NoAnswer> {
-        let until = self.lease.until();
+        let lease = self.lease.load();
         let now = self.clock.now();
-        if now >= until {
+        if !lease.is_valid_at(now) {
             return Err(NoAnswer::NoLease);
         }
         let state = self.state.load();
@@ -73,30 +83,34 @@ impl<C: Clock> Replica<C> {
         if revision < at_least {
             return Err(NoAnswer::Behind { reached: revision });
         }
-        let Ok(parsed) = state.format.parse(token) else {
+        let Ok(parsed) = state.keys.format.parse(token) else {
             return Ok(Answer { verdict: Verdict::Malformed, key: None, revision });
         };
         let wall = self.wall_time(now);
-        let found =
-            state.digest_keys.iter().rev().find_map(|key| state.table.judge(&key.digest(parsed), expectation, wall));
+        let found = state
+            .keys
+            .digest_keys
+            .iter()
+            .rev()
+            .find_map(|key| state.table.judge(&key.digest(parsed), expectation, wall));
         Ok(match found {
             Some((verdict, key)) => Answer { verdict, key: Some(key), revision },
             None => Answer { verdict: Verdict::Unknown, key: None, revision },
         })
     }
 
-    /// Whether it may answer now.
+    /// Returns `true` if a request that starts now may be answered.
     pub fn holds_lease(&self) -> bool {
-        let until = self.lease.until();
-        self.clock.now() < until
+        let lease = self.lease.load();
+        lease.is_valid_at(self.clock.now())
     }
 
-    /// The revision up to which every change is visible.
+    /// The revision up to which requests see every change.
     pub fn revision(&self) -> Revision {
         self.state.load().table.revision()
     }
 
-    /// How many tokens it knows.
+    /// The number of tokens in the table.
     pub fn tokens(&self) -> usize {
         self.state.load().table.len()
     }
@@ -106,9 +120,9 @@ impl<C: Clock> Replica<C> {
         &self.clock
     }
 
-    /// The lease; the follower's to publish.
-    pub(crate) const fn lease(&self) -> &Lease {
-        &self.lease
+    /// Publishes the lease that requests are answered under.
+    pub(crate) fn publish_lease(&self, lease: Lease) {
+        self.lease.store(lease);
     }
 
     /// The database's wall clock at a boot-clock instant.
@@ -116,21 +130,21 @@ impl<C: Clock> Replica<C> {
         Timestamp::from_micros(self.wall_offset.load(Ordering::Relaxed).saturating_add(at.as_nanos() / 1_000))
     }
 
-    /// Learns the wall time at an instant. Told the moment *before* the grant was asked for, it runs ahead of the
-    /// database by at most a round trip: an expired key is never accepted late.
+    /// Records the database's clock at an instant. The instant is from *before* the grant was asked for, so this clock runs ahead
+    /// of the database's by at most a round trip: an expired key is never accepted late.
     pub(crate) fn set_wall_time(&self, at: Instant, wall: Timestamp) {
         self.wall_offset.store(wall.as_micros().saturating_sub(at.as_nanos() / 1_000), Ordering::Relaxed);
     }
 
-    /// Puts a complete new table in the place of the old one.
-    pub(crate) fn install(&self, table: Arc<Table>, format: TokenFormat, digest_keys: Vec<DigestKey>) {
-        self.state.store(Arc::new(State { table, format, digest_keys }));
+    /// Makes requests read another table.
+    pub(crate) fn install(&self, table: Arc<SharedTable>, keys: TokenKeys) {
+        self.state.store(Arc::new(State { table, keys }));
     }
 
     /// The digest of a token, under the newest digest key; for tests and tools.
     pub fn digest(&self, token: &str) -> Option<Digest> {
         let state = self.state.load();
-        let parsed = state.format.parse(token).ok()?;
-        Some(state.digest_keys.last()?.digest(parsed))
+        let parsed = state.keys.format.parse(token).ok()?;
+        Some(state.keys.digest_keys.last()?.digest(parsed))
     }
 }

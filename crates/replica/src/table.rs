@@ -6,18 +6,19 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use keyward_domain::{
     Expectation, KeyEntry, KeyName, Platform, Revision, Standing, Timestamp, TokenEntry, Uid, Verdict, evaluate,
 };
+use keyward_protocol::validator::Table;
 use keyward_token::Digest;
 
-/// Every token of every key, by digest. One writer, any number of readers that never wait for it.
+/// Every token of every key, by digest. It has one writer; readers never wait.
 ///
-/// The map is papaya's: lock-free, and as fast as validation needs behind an RPC.
+/// The map is lock-free (papaya).
 #[derive(Debug)]
-pub struct Table {
+pub struct SharedTable {
     slots: papaya::HashMap<Digest, Slot, BuildHasherDefault<DigestHasher>>,
     revision: AtomicI64,
 }
 
-/// What a verdict needs, and what an answer tells, of a key. Shared by its tokens.
+/// The facts about a key that a verdict needs and an answer contains. Shared by the tokens of the key.
 #[derive(Debug)]
 pub struct Facts {
     /// The key's uid.
@@ -26,7 +27,7 @@ pub struct Facts {
     pub name: KeyName,
     /// Its resource name, rendered once.
     pub resource_name: String,
-    /// Where its tokens live.
+    /// The platform that its tokens are used on.
     pub platform: Platform,
     active: bool,
     expire_time: Option<Timestamp>,
@@ -39,7 +40,7 @@ struct Slot {
 }
 
 impl Slot {
-    /// From when on the token is refused, whatever else may come.
+    /// The instant from which the token is refused; `None` if there is none.
     fn end(&self) -> Option<Timestamp> {
         if !self.key.active {
             return Some(Timestamp::MIN);
@@ -48,26 +49,26 @@ impl Slot {
     }
 }
 
-/// From when on tokens are refused.
-pub(crate) type Ends = HashMap<Digest, Timestamp>;
+/// Refused tokens, each with the instant from which it is refused.
+pub type Ends = HashMap<Digest, Timestamp>;
 
-/// A token that is refused for what a former history said of it.
+/// A token that is refused because a former history refused it.
 #[derive(Debug)]
 struct Withheld {
     from: Timestamp,
-    /// When it is superseded by the present history's account.
-    otherwise: Option<Timestamp>,
+    /// The end of the token in the present history, which counts again after a release.
+    own_end: Option<Timestamp>,
 }
 
 impl Withheld {
-    /// Lets the former history's word stand over what the present one says.
-    fn over(&mut self, not_after: Option<Timestamp>) -> Option<Timestamp> {
-        self.otherwise = not_after;
+    /// Returns the earlier of the former history's end and `not_after`, the present history's end.
+    fn end_with(&mut self, not_after: Option<Timestamp>) -> Option<Timestamp> {
+        self.own_end = not_after;
         Some(not_after.map_or(self.from, |end| end.min(self.from)))
     }
 }
 
-/// A digest is uniformly distributed and keyed, so its first bytes are as good a hash as any.
+/// Uses the first bytes of a digest as its hash: digests are keyed, and therefore uniformly distributed.
 #[derive(Default)]
 struct DigestHasher(u64);
 
@@ -78,7 +79,7 @@ impl Hasher for DigestHasher {
         }
     }
 
-    /// Hashing a byte array writes its length first; it says nothing.
+    /// Hashing a byte array writes its length first, which is the same for every digest.
     fn write_usize(&mut self, _: usize) {}
 
     fn write_u64(&mut self, _: u64) {}
@@ -88,29 +89,29 @@ impl Hasher for DigestHasher {
     }
 }
 
-impl Default for Table {
+impl Default for SharedTable {
     fn default() -> Self {
         Self { slots: papaya::HashMap::default(), revision: AtomicI64::new(0) }
     }
 }
 
-impl Table {
-    /// The revision up to which every change is visible to a reader that asks now.
+impl SharedTable {
+    /// The revision up to which a reader sees every change.
     pub fn revision(&self) -> Revision {
         Revision(self.revision.load(Ordering::Acquire))
     }
 
-    /// How many tokens it holds.
+    /// The number of tokens.
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether it holds none.
+    /// Returns `true` if there is no token.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
-    /// Judges the token of that digest. `None`: there is none.
+    /// Judges the token of that digest; `None` if the table does not contain it.
     pub fn judge(
         &self,
         digest: &Digest,
@@ -130,27 +131,37 @@ impl Table {
     }
 }
 
-/// The writer's half: it alone knows which digests a key had before.
+/// The writing half of a [`SharedTable`]. It keeps the digests of each key, to remove those that a key no longer has.
 #[derive(Debug, Default)]
-pub(crate) struct TableWriter {
-    table: Arc<Table>,
+pub struct TableWriter {
+    table: Arc<SharedTable>,
     digests: HashMap<Uid, Vec<Digest>>,
     withheld: HashMap<Digest, Withheld>,
 }
 
 impl TableWriter {
-    pub(crate) fn table(&self) -> &Arc<Table> {
+    /// The table as requests read it.
+    pub(crate) const fn shared(&self) -> &Arc<SharedTable> {
         &self.table
     }
 
-    /// Replaces what is known of a key. Its new slots are visible before any stale one goes, so that a token which
-    /// stays is never missing in between.
-    pub(crate) fn put(&mut self, entry: KeyEntry) {
+    /// The number of tokens that are refused because a former history refused them.
+    pub(crate) fn withheld_len(&self) -> usize {
+        self.withheld.len()
+    }
+}
+
+impl Table for TableWriter {
+    type Entry = KeyEntry;
+    type Ends = Ends;
+
+    /// Inserts the new slots before it removes stale ones, so that a token that stays is never missing in between.
+    fn put(&mut self, entry: KeyEntry) {
         let KeyEntry { uid, name, platform, active, expire_time, tokens } = entry;
         let key = Arc::new(Facts { uid, resource_name: name.to_string(), name, platform, active, expire_time });
         let slots = self.table.slots.pin();
         for TokenEntry { digest, not_after, .. } in &tokens {
-            let not_after = self.withheld.get_mut(digest).map_or(*not_after, |held| held.over(*not_after));
+            let not_after = self.withheld.get_mut(digest).map_or(*not_after, |held| held.end_with(*not_after));
             slots.insert(*digest, Slot { key: Arc::clone(&key), not_after });
         }
         let now: Vec<Digest> = tokens.into_iter().map(|t| t.digest).collect();
@@ -160,19 +171,12 @@ impl TableWriter {
         }
     }
 
-    /// The tokens that are refused for what a former history said.
-    pub(crate) fn withheld(&self) -> Ends {
+    fn withheld(&self) -> Ends {
         self.withheld.iter().map(|(digest, held)| (*digest, held.from)).collect()
     }
 
-    /// How many those are.
-    pub(crate) fn withheld_len(&self) -> usize {
-        self.withheld.len()
-    }
-
-    /// All tokens that are refused, or will be.
-    pub(crate) fn ends(&self) -> Ends {
-        // Those that the present history does not even know are kept in mind: another restore may bring them back.
+    fn ends(&self) -> Ends {
+        // Tokens that the present history does not contain are included: another restore may bring them back.
         let mut ends = self.withheld();
         for (digest, slot) in &self.table.slots.pin() {
             if let Some(end) = slot.end() {
@@ -182,34 +186,30 @@ impl TableWriter {
         ends
     }
 
-    /// Refuses these tokens from then on, unless this history does so itself and no later; once, before anybody sees the
-    /// table.
-    pub(crate) fn withhold(&mut self, ends: Ends) {
+    fn withhold(&mut self, ends: Ends) {
         let slots = self.table.slots.pin();
         for (digest, from) in ends {
-            let mut held = Withheld { from, otherwise: None };
+            let mut held = Withheld { from, own_end: None };
             if let Some(slot) = slots.get(&digest) {
                 if slot.end().is_some_and(|end| end <= from) {
                     continue;
                 }
-                slots.insert(digest, Slot { key: Arc::clone(&slot.key), not_after: held.over(slot.not_after) });
+                slots.insert(digest, Slot { key: Arc::clone(&slot.key), not_after: held.end_with(slot.not_after) });
             }
             self.withheld.insert(digest, held);
         }
     }
 
-    /// Goes by what this history says alone.
-    pub(crate) fn release(&mut self) {
+    fn release(&mut self) {
         let slots = self.table.slots.pin();
         for (digest, held) in self.withheld.drain() {
             if let Some(Slot { key, .. }) = slots.get(&digest) {
-                slots.insert(digest, Slot { key: Arc::clone(key), not_after: held.otherwise });
+                slots.insert(digest, Slot { key: Arc::clone(key), not_after: held.own_end });
             }
         }
     }
 
-    /// Says that everything up to `revision` is in.
-    pub(crate) fn publish(&self, revision: Revision) {
+    fn publish(&mut self, revision: Revision) {
         self.table.revision.store(revision.0, Ordering::Release);
     }
 }

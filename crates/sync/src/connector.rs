@@ -27,7 +27,8 @@ impl fmt::Debug for Connector {
 }
 
 impl Connector {
-    /// One that goes other ways than TCP.
+    /// Connects by other means than TCP.
+    #[cfg(feature = "simulation")]
     pub fn by(connect: impl Fn(Uri) -> Connecting + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(connect)))
     }

@@ -1,74 +1,80 @@
-//! The wire's messages as the follower takes them. One that cannot be read ends the session, and with it the lease: a
-//! validator that does not understand its admin must not answer.
+//! Decodes an admin's messages into the follower's. An unreadable message ends the session: a validator that does not
+//! understand its admin must not answer.
 
 use std::time::Duration;
 
-use keyward_domain::{KeyEntry, Revision, Timestamp};
-use keyward_proto::replica::sync_response::Message as Said;
-use keyward_proto::replica::{self, Welcome};
-use keyward_replica::{HistoryStanding, Message, Position};
+use keyward_domain::{Epoch, KeyEntry, ProvenPosition, Revision, Timestamp};
+use keyward_proto::replica::{self, Delta, Grant, SnapshotChunk};
+use keyward_protocol::validator::{Message, Welcome};
+use keyward_replica::{TableWriter, TokenKeys};
 use keyward_token::{DigestKey, TokenFormat};
 
 use crate::wire::{self, Unreadable};
 
-/// The admin's message, or `None` for a Goodbye.
-pub(super) fn message(said: Said) -> Result<Option<Message>, Unreadable> {
-    Ok(Some(match said {
-        Said::Welcome(welcome) => self::welcome(welcome)?,
-        Said::SnapshotChunk(chunk) => Message::Chunk {
-            complete: chunk.last.then(|| position(chunk.revision, chunk.chain)),
-            keys: keys(chunk.keys)?,
-        },
-        Said::Delta(delta) => {
-            let position = position(delta.revision, delta.chain);
-            Message::Delta { position, keys: keys(delta.keys)?, accepted: delta.epoch_accepted }
-        }
-        Said::Grant(grant) => Message::Grant {
-            seq: grant.seq,
-            duration: grant.duration.map(duration).transpose()?.unwrap_or_default(),
-            wall_time: Timestamp::from_micros(grant.wall_time_micros),
-        },
-        Said::Goodbye(_) => return Ok(None),
-    }))
-}
-
-fn welcome(welcome: Welcome) -> Result<Message, Unreadable> {
-    let digest_keys = welcome.digest_keys.into_iter().map(digest_key).collect::<Result<Vec<_>, _>>()?;
-    if digest_keys.is_empty() || welcome.epoch.is_empty() {
-        return Err(Unreadable("welcome"));
-    }
-    Ok(Message::Welcome {
-        epoch: welcome.epoch,
-        digest_keys,
-        format: TokenFormat::new(&welcome.token_prefix).map_err(|_| Unreadable("token_prefix"))?,
-        snapshot: welcome.snapshot,
-        standing: HistoryStanding { accepted: welcome.epoch_accepted, continues: welcome.continues },
-    })
-}
-
-/// How leases go, as the cluster has agreed.
+/// The lease terms of a deployment, from the Welcome.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms {
-    /// The longest that a grant gives.
+    /// D, the longest lease.
     pub(super) lease: Duration,
     pub(super) renew_interval: Duration,
 }
 
 impl Terms {
-    /// Until the Welcome says better.
+    /// The terms that are assumed before the Welcome.
     pub(super) const UNKNOWN: Self = Self { lease: Duration::from_secs(10), renew_interval: Duration::from_secs(1) };
 }
 
-/// How leases go; a Welcome that does not say is of no version that we know.
-pub(super) fn terms(welcome: &Welcome) -> Result<Terms, Unreadable> {
+/// Parses a Welcome.
+pub(super) fn welcome(welcome: replica::Welcome) -> Result<(Welcome, TokenKeys, Terms), Unreadable> {
+    let terms = terms(&welcome)?;
+    let digest_keys = welcome.digest_keys.into_iter().map(digest_key).collect::<Result<Vec<_>, _>>()?;
+    if digest_keys.is_empty() {
+        return Err(Unreadable("welcome"));
+    }
+    let keys = TokenKeys {
+        format: TokenFormat::new(&welcome.token_prefix).map_err(|_| Unreadable("token_prefix"))?,
+        digest_keys,
+    };
+    let welcome = Welcome {
+        epoch: Epoch::from_text(&welcome.epoch).ok_or(Unreadable("epoch"))?,
+        snapshot: welcome.snapshot,
+        accepted: welcome.epoch_accepted,
+        continues: welcome.continues,
+    };
+    Ok((welcome, keys, terms))
+}
+
+/// Parses the lease terms; rejects a Welcome without them.
+fn terms(welcome: &replica::Welcome) -> Result<Terms, Unreadable> {
     let policy = welcome.policy.as_ref();
-    let told = |field: Option<prost_types::Duration>, name| {
-        let told = duration(field.ok_or(Unreadable(name))?)?;
-        if told.is_zero() { Err(Unreadable(name)) } else { Ok(told) }
+    let required = |field: Option<prost_types::Duration>, name| {
+        let value = duration(field.ok_or(Unreadable(name))?)?;
+        if value.is_zero() { Err(Unreadable(name)) } else { Ok(value) }
     };
     Ok(Terms {
-        lease: told(policy.and_then(|p| p.lease), "lease")?,
-        renew_interval: told(policy.and_then(|p| p.renew_interval), "renew_interval")?,
+        lease: required(policy.and_then(|p| p.lease), "lease")?,
+        renew_interval: required(policy.and_then(|p| p.renew_interval), "renew_interval")?,
+    })
+}
+
+/// Parses a part of a snapshot, in a session of that epoch.
+pub(super) fn chunk(chunk: SnapshotChunk, epoch: Epoch) -> Result<Message<TableWriter>, Unreadable> {
+    let complete = chunk.last.then(|| position(epoch, chunk.revision, &chunk.chain)).transpose()?;
+    Ok(Message::Chunk { complete, keys: keys(chunk.keys)? })
+}
+
+/// Parses a committed change, in a session of that epoch.
+pub(super) fn delta(delta: Delta, epoch: Epoch) -> Result<Message<TableWriter>, Unreadable> {
+    let position = position(epoch, delta.revision, &delta.chain)?;
+    Ok(Message::Delta { position, keys: keys(delta.keys)?, accepted: delta.epoch_accepted })
+}
+
+/// Parses a lease.
+pub(super) fn grant(grant: Grant) -> Result<Message<TableWriter>, Unreadable> {
+    Ok(Message::Grant {
+        seq: grant.seq,
+        duration: grant.duration.map(duration).transpose()?.unwrap_or_default(),
+        wall_time: Timestamp::from_micros(grant.wall_time_micros),
     })
 }
 
@@ -80,8 +86,8 @@ fn keys(keys: Vec<replica::KeyEntry>) -> Result<Vec<KeyEntry>, Unreadable> {
     keys.into_iter().map(wire::from_key_entry).collect()
 }
 
-const fn position(revision: i64, chain: Vec<u8>) -> Position {
-    Position { revision: Revision(revision), chain }
+fn position(epoch: Epoch, revision: i64, chain: &[u8]) -> Result<ProvenPosition, Unreadable> {
+    ProvenPosition::from_wire(epoch, Revision(revision), chain).ok_or(Unreadable("chain"))
 }
 
 fn duration(duration: prost_types::Duration) -> Result<Duration, Unreadable> {

@@ -1,10 +1,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use keyward_domain::{Epoch, Revision};
 use keyward_proto::replica::replica_service_client::ReplicaServiceClient;
-use keyward_proto::replica::sync_request::Message as Say;
-use keyward_proto::replica::{Goodbye, Renew, SyncRequest, SyncResponse};
-use keyward_replica::HolderSession;
+use keyward_proto::replica::sync_request::Message as Outgoing;
+use keyward_proto::replica::{Goodbye, Hello, Renew, SyncRequest, SyncResponse};
+use keyward_protocol::validator::HolderSession;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
@@ -13,71 +14,73 @@ use tonic::{Request, Streaming};
 use crate::decode::Terms;
 use crate::upstream::Upstream;
 
-/// How long an admin may take to open a session, or to take a message.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The longest time to open a session, or to send a message.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The same before the replica is complete: a part of a snapshot may travel long, and HTTP/2's own keepalive tells whether
-/// the admin lives.
-const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(60);
+/// The longest silence of an admin before the replica is complete. A part of a snapshot may take long to transfer, and
+/// HTTP/2's keepalive detects a dead admin.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Renewals without an answer after which a stream counts as dead.
+/// A stream counts as dead after so many renew intervals without a message.
 const UNANSWERED: u32 = 4;
 
-/// Messages to the admin that may wait. Acknowledgements come one a delta.
+/// The queue of messages to the admin. There is one acknowledgement per delta.
 const OUTGOING: usize = 1_024;
 
-/// Largest message from an admin: a snapshot's part is a fraction of it.
+/// The largest message from an admin. A part of a snapshot is much smaller.
 const MESSAGE_LIMIT: usize = 16 << 20;
 
-/// One session's stream.
+/// The stream of one session.
 pub(super) struct Link {
     pub(super) session: HolderSession,
-    /// Which of the admins it is with.
+    /// The index of the session's admin.
     pub(super) turn: usize,
-    /// For logs.
+    /// The admin's address, for logs.
     pub(super) admin: String,
     incoming: Streaming<SyncResponse>,
     outgoing: mpsc::Sender<SyncRequest>,
     seq: u64,
     terms: Terms,
     renew: Interval,
-    heard: Instant,
-    /// Since when the replica is complete in this session.
+    last_message: Instant,
+    /// The epoch of the session, from the Welcome.
+    epoch: Option<Epoch>,
+    /// When the replica became complete in this session.
     complete: Option<Instant>,
-    /// The snapshot, if there was one, is here as a whole; what may still be missing are a few changes.
-    whole: bool,
-    /// Since when it has been seen without a lease that it should have.
+    /// The last part of the snapshot has arrived; a few changes may still be missing.
+    snapshot_received: bool,
+    /// When the session was first found without the lease that it should have.
     lapsed: Option<Instant>,
-    /// The admin has said that it leaves.
+    /// The admin has sent a Goodbye.
     pub(super) admin_leaves: bool,
 }
 
-/// What happens next on a stream.
+/// The next event on a stream.
 pub(super) enum Event {
-    Said(Box<SyncResponse>),
-    /// The admin ended the stream in good order.
+    Message(Box<SyncResponse>),
+    /// The admin ended the stream without an error.
     Ended,
-    /// It is time to ask for a grant.
-    RenewalIsDue,
+    /// The next renewal is due.
+    RenewalDue,
 }
 
 impl Link {
-    /// Opens a session that begins with `hello`. Needs nothing of the caller, so that it can go on beside another session.
+    /// Opens a session that begins with `hello`. The future borrows nothing, so that it can run beside another session.
     pub(super) async fn open(
         upstream: Upstream,
         turn: usize,
         session: HolderSession,
-        hello: Say,
+        hello: Hello,
     ) -> anyhow::Result<Self> {
         let (channel, admin) = upstream.connect(turn).await?;
         let (outgoing, requests) = mpsc::channel(OUTGOING);
-        outgoing.try_send(SyncRequest { message: Some(hello) })?;
+        outgoing.try_send(SyncRequest { message: Some(Outgoing::Hello(hello)) })?;
         let mut request = Request::new(ReceiverStream::new(requests));
         if let Some(authorization) = upstream.authorization().await {
             request.metadata_mut().insert("authorization", authorization);
         }
         let mut client = ReplicaServiceClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT);
-        let opened = tokio::time::timeout(PATIENCE, client.sync(request)).await;
+        let opened = tokio::time::timeout(TIMEOUT, client.sync(request)).await;
         let opened = opened.with_context(|| format!("{admin} does not answer"))?;
         let incoming = opened.map_err(|status| anyhow::anyhow!("{admin} refuses: {}", status.message()))?.into_inner();
         tracing::info!(admin, "session begins");
@@ -91,38 +94,49 @@ impl Link {
             seq: 0,
             terms,
             renew: ticks(terms.renew_interval),
-            heard: Instant::now(),
+            last_message: Instant::now(),
+            epoch: None,
             complete: None,
-            whole: false,
+            snapshot_received: false,
             lapsed: None,
             admin_leaves: false,
         })
     }
 
-    /// Waits for what happens next. Cancel safe.
+    /// Waits for the next event. Cancel safe.
     ///
     /// # Errors
-    /// The stream broke, or has been silent for too long.
+    /// The stream broke, or the admin was silent for too long.
     pub(super) async fn next(&mut self) -> anyhow::Result<Event> {
         let complete = self.complete.is_some();
-        let patience = if complete || self.whole { self.terms.renew_interval * UNANSWERED } else { SNAPSHOT_PATIENCE };
+        let limit =
+            if complete || self.snapshot_received { self.terms.renew_interval * UNANSWERED } else { SNAPSHOT_TIMEOUT };
         tokio::select! {
-            said = self.incoming.message() => {
-                self.heard = Instant::now();
-                Ok(said?.map_or(Event::Ended, |said| Event::Said(Box::new(said))))
+            message = self.incoming.message() => {
+                self.last_message = Instant::now();
+                Ok(message?.map_or(Event::Ended, |message| Event::Message(Box::new(message))))
             }
-            _ = self.renew.tick(), if complete => Ok(Event::RenewalIsDue),
-            () = tokio::time::sleep_until(self.heard + patience) => bail!("{} has fallen silent", self.admin),
+            _ = self.renew.tick(), if complete => Ok(Event::RenewalDue),
+            () = tokio::time::sleep_until(self.last_message + limit) => bail!("{} has fallen silent", self.admin),
         }
     }
 
-    /// The admin's Welcome said how leases go.
-    pub(super) fn agree(&mut self, terms: Terms) {
+    /// Takes the epoch and the lease terms of the Welcome.
+    pub(super) fn welcome(&mut self, epoch: Epoch, terms: Terms) {
+        self.epoch = Some(epoch);
         (self.terms, self.renew) = (terms, ticks(terms.renew_interval));
     }
 
-    /// The replica is complete: a lease is worth asking for, at once. Whether that is news.
-    pub(super) fn is_now_complete(&mut self) -> bool {
+    /// The epoch of the session.
+    ///
+    /// # Errors
+    /// There was no Welcome yet.
+    pub(super) fn epoch(&self) -> anyhow::Result<Epoch> {
+        self.epoch.with_context(|| format!("{} sent a message before its Welcome", self.admin))
+    }
+
+    /// Records that the replica is complete, and asks for a lease at once. Returns `true` the first time.
+    pub(super) fn set_complete(&mut self) -> bool {
         if self.complete.is_some() {
             return false;
         }
@@ -131,19 +145,19 @@ impl Link {
         true
     }
 
-    /// The last part of the snapshot has come.
-    pub(super) const fn is_now_whole(&mut self) {
-        self.whole = true;
+    /// Records that the last part of the snapshot has arrived.
+    pub(super) const fn set_snapshot_received(&mut self) {
+        self.snapshot_received = true;
     }
 
-    /// Whether the replica is complete, and since long enough for a lease to have come.
+    /// Returns `true` if the replica has been complete for long enough to have a lease.
     pub(super) fn should_have_a_lease(&self) -> bool {
         self.complete.is_some_and(|since| since.elapsed() > self.terms.lease / 3)
     }
 
-    /// Notes how much is left of the session's lease; whether it has had none for too long. A process that was stopped and
-    /// goes on finds none, and need only ask.
-    pub(super) fn is_barren(&mut self, left: Duration) -> bool {
+    /// Returns `true` if the session has been without a lease for too long. `left`: how long its lease runs on. A process that
+    /// was stopped and resumes finds its lease expired, and needs only to renew.
+    pub(super) fn is_without_lease_for_too_long(&mut self, left: Duration) -> bool {
         if !left.is_zero() || !self.should_have_a_lease() {
             self.lapsed = None;
             return false;
@@ -155,36 +169,36 @@ impl Link {
         &self.terms
     }
 
-    /// Asks for a grant. `note`: is told the renewal's number before it is sent.
-    pub(super) async fn renew(&mut self, revision: i64, note: impl FnOnce(u64)) -> anyhow::Result<()> {
+    /// Asks for a lease. `record` is called with the renewal's number before the renewal is sent.
+    pub(super) async fn renew(&mut self, revision: Revision, record: impl FnOnce(u64)) -> anyhow::Result<()> {
         self.seq += 1;
-        note(self.seq);
-        self.say(Say::Renew(Renew { seq: self.seq, revision })).await
+        record(self.seq);
+        self.send(Outgoing::Renew(Renew { seq: self.seq, revision: revision.0 })).await
     }
 
-    pub(super) async fn say(&self, message: Say) -> anyhow::Result<()> {
-        let sent = self.outgoing.send_timeout(SyncRequest { message: Some(message) }, PATIENCE).await;
+    pub(super) async fn send(&self, message: Outgoing) -> anyhow::Result<()> {
+        let sent = self.outgoing.send_timeout(SyncRequest { message: Some(message) }, TIMEOUT).await;
         if sent.is_err() {
             bail!("the stream to {} is broken or stuck", self.admin);
         }
         Ok(())
     }
 
-    /// Ends the session in good order. Nothing may be answered under its lease any more.
+    /// Ends the session with a Goodbye. No request may be answered under its lease any more.
     pub(super) async fn goodbye(mut self, reason: &str) {
-        if self.say(Say::Goodbye(Goodbye { reason: reason.to_owned() })).await.is_err() {
+        if self.send(Outgoing::Goodbye(Goodbye { reason: reason.to_owned() })).await.is_err() {
             return;
         }
-        // The admin ends the stream when it has heard; left before, the Goodbye might be lost, and deactivations would
-        // wait for a lease that nobody uses.
-        let heard = async { while let Ok(Some(_)) = self.incoming.message().await {} };
-        let _ = tokio::time::timeout(PATIENCE, heard).await;
+        // The admin ends the stream once it has received the Goodbye. If the connection closed earlier, the Goodbye might be
+        // lost, and deactivations would wait for a lease that is not in use.
+        let ended = async { while let Ok(Some(_)) = self.incoming.message().await {} };
+        let _ = tokio::time::timeout(TIMEOUT, ended).await;
     }
 }
 
 fn ticks(period: Duration) -> Interval {
     let mut interval = tokio::time::interval_at(Instant::now() + period, period);
-    // After a pause one renewal is as good as many.
+    // After a pause, one renewal replaces those that were missed.
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
 }

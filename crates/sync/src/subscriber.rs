@@ -1,10 +1,11 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use keyward_proto::replica::sync_request::Message as Say;
-use keyward_proto::replica::sync_response::Message as Said;
+use keyward_proto::replica::sync_request::Message as Outgoing;
+use keyward_proto::replica::sync_response::Message as Incoming;
 use keyward_proto::replica::{Ack, Hello, SyncResponse};
-use keyward_replica::{AnyClock, Follower, HolderSession, Reply};
+use keyward_protocol::validator::{Decision, Handover, HolderSession, is_short};
+use keyward_replica::{AnyClock, ReplicaWriter};
 use tokio::time::Instant;
 
 use crate::backoff::{Backoff, start_anywhere};
@@ -13,62 +14,63 @@ use crate::link::{Event, Link};
 use crate::stop::Stop;
 use crate::upstream::Upstream;
 
-/// The version of the protocol that this validator speaks.
+/// The version of the replica protocol that this validator speaks.
 const PROTOCOL: u32 = 1;
 
-/// A session that lasted so long went well: the next try need not wait for long.
+/// A session of at least this length resets the backoff.
 const GOOD_SESSION: Duration = Duration::from_secs(5);
 
-/// Keeps the replica fed: one session after another, until it is told to stop.
+/// Feeds the replica: opens one session after another, until it is stopped.
 ///
-/// When the admin of a session leaves, or its grants grow short because it hears little from its database, another
-/// session is begun beside the first. Only with a lease from there is the first one's given up, and only then is Goodbye
-/// said: the validator can answer throughout, and the admin that it leaves need not wait for it.
+/// When a session's admin leaves, or grants short leases because its database is slow, a second session is opened beside the
+/// first. The first session is left only once the second one has a lease, and its Goodbye is sent only after its lease is
+/// dropped. So the validator answers throughout, and the admin that it leaves need not wait for it.
 pub struct Subscriber {
     upstream: Upstream,
-    follower: Follower<AnyClock>,
+    writer: ReplicaWriter<AnyClock>,
     validator_id: String,
-    /// Which admin is next.
+    /// The index of the next admin to try.
     turn: usize,
-    /// Tries in a row that came to nothing.
+    /// Failed attempts in a row.
     failures: usize,
     backoff: Backoff,
 }
 
-/// A session about to be opened.
+/// A session that is being opened.
 type Opening = Pin<Box<dyn Future<Output = anyhow::Result<Link>> + Send>>;
 
-/// The session that the validator lives by, and the one that it may move to.
+/// The session that requests are answered under, and the one that the validator may move to.
 struct Links {
     current: Link,
     next: Next,
 }
 
-/// How far a move has come.
+/// The second session.
 enum Next {
-    /// Nothing to move for, or not before that instant.
+    /// There is none, and none is opened before that instant.
     None(Instant),
     Opening(HolderSession, Opening),
-    /// Beside the first, until it has a lease.
+    /// It is open, and has no lease that is worth a move yet.
     Open(Box<Link>),
 }
 
-/// What happened.
+/// The next thing to react to.
 enum Happened {
-    Leave,
+    /// The validator is stopping.
+    Stop,
     Current(anyhow::Result<Event>),
     Next(anyhow::Result<Event>),
     Opened(anyhow::Result<Box<Link>>),
-    /// Time to look for another admin.
-    Seek,
+    /// A second session should be opened.
+    OpenSecond,
 }
 
-/// How the life by one session ended.
+/// How a session ended.
 enum End {
-    /// This validator is leaving.
-    Leaving,
-    /// The session is over; another has been opened beside it.
-    GoOnWith(Box<Link>),
+    /// The validator is stopping.
+    Stopping,
+    /// The session is over, and a second one is open.
+    ContinueWith(Box<Link>),
     /// The session is over.
     Lost,
 }
@@ -80,18 +82,18 @@ impl std::fmt::Debug for Subscriber {
 }
 
 impl Subscriber {
-    /// Feeds the replica behind `follower`. `validator_id`: unique to this process, for logs and receipts.
-    pub fn new(upstream: Upstream, follower: Follower<AnyClock>, validator_id: String) -> Self {
-        // Anywhere in the list, so that many validators with the same list spread over it.
+    /// Feeds the replica of `writer`. `validator_id`: unique to this process, for logs and receipts.
+    pub fn new(upstream: Upstream, writer: ReplicaWriter<AnyClock>, validator_id: String) -> Self {
+        // A random start spreads validators with the same list over its admins.
         let turn = start_anywhere(upstream.count());
-        Self { upstream, follower, validator_id, turn, failures: 0, backoff: Backoff::default() }
+        Self { upstream, writer, validator_id, turn, failures: 0, backoff: Backoff::default() }
     }
 
-    /// Runs until it is told to stop, and says Goodbye then.
+    /// Runs until it is stopped, and then sends Goodbye.
     pub async fn run(mut self, stop: Stop) {
-        let mut given = None;
+        let mut open = None;
         loop {
-            let link = match given.take() {
+            let link = match open.take() {
                 Some(link) => link,
                 None => {
                     let Some(link) = self.connect(&stop).await else { return };
@@ -99,13 +101,13 @@ impl Subscriber {
                 }
             };
             let begun = Instant::now();
-            let end = self.live_by(link, &stop).await;
+            let end = self.run_session(link, &stop).await;
             if begun.elapsed() > GOOD_SESSION {
                 self.backoff.reset();
             }
             match end {
-                End::Leaving => return,
-                End::GoOnWith(link) => given = Some(*link),
+                End::Stopping => return,
+                End::ContinueWith(link) => open = Some(*link),
                 End::Lost => {
                     tokio::select! {
                         () = stop.wait() => return,
@@ -116,13 +118,13 @@ impl Subscriber {
         }
     }
 
-    /// How long to wait before the next try: not at all as long as there are admins that were not tried.
+    /// How long to wait before the next attempt: zero while there are untried admins.
     fn pause(&mut self) -> Duration {
         self.failures += 1;
         if self.failures.is_multiple_of(self.upstream.count()) { self.backoff.next_wait() } else { Duration::ZERO }
     }
 
-    /// Opens a session with whichever admin answers; `None`: this validator is leaving.
+    /// Opens a session with the first admin that answers; `None` if the validator is stopping.
     async fn connect(&mut self, stop: &Stop) -> Option<Link> {
         loop {
             let (session, opening) = self.open();
@@ -142,40 +144,41 @@ impl Subscriber {
     }
 
     fn open(&mut self) -> (HolderSession, Opening) {
-        let snapshot = self.follower.wants_snapshot();
-        let (session, epoch, position) = self.follower.begin();
-        let hello = Say::Hello(Hello {
+        let opening = self.writer.begin();
+        let position = opening.position;
+        let hello = Hello {
             validator_id: self.validator_id.clone(),
-            epoch: epoch.to_owned(),
-            revision: position.revision.0,
-            chain: position.chain.clone(),
+            epoch: position.map(|proven| proven.position.epoch.to_string()).unwrap_or_default(),
+            revision: position.map_or(0, |proven| proven.position.revision.0),
+            chain: position.map(|proven| proven.to_wire()).unwrap_or_default(),
             protocol: PROTOCOL,
-            snapshot,
-        });
+            snapshot: opening.snapshot,
+        };
+        let session = opening.session;
         let opening = Link::open(self.upstream.clone(), self.turn, session, hello);
         self.turn = (self.turn + 1) % self.upstream.count();
         (session, Box::pin(opening))
     }
 
     fn not_connected(&mut self, session: HolderSession, error: &anyhow::Error) {
-        self.follower.broke(session);
+        self.writer.break_stream(session);
         tracing::warn!(error = format!("{error:#}"), "not connected to an admin");
     }
 
-    async fn live_by(&mut self, link: Link, stop: &Stop) -> End {
+    async fn run_session(&mut self, link: Link, stop: &Stop) -> End {
         let mut links = Links { current: link, next: Next::None(Instant::now()) };
         loop {
-            let seek = self.wants_to_move(&links.current);
-            match links.happens(seek, stop).await {
-                Happened::Leave => {
+            let open_second = self.wants_to_move(&links.current);
+            match links.happens(open_second, stop).await {
+                Happened::Stop => {
                     self.leave(links).await;
-                    return End::Leaving;
+                    return End::Stopping;
                 }
                 Happened::Current(event) => {
                     if let Err(error) = self.take(&mut links.current, event).await {
                         return self.lost(links, &error);
                     }
-                    if let Some(why) = self.is_useless(&mut links.current) {
+                    if let Some(why) = self.why_useless(&mut links.current) {
                         return self.lost(links, &anyhow::anyhow!(why));
                     }
                 }
@@ -187,8 +190,8 @@ impl Subscriber {
                     }
                     links.next = self.later();
                 }
-                Happened::Seek => {
-                    // Not with the same one once more.
+                Happened::OpenSecond => {
+                    // Not the admin of the current session again.
                     if self.turn == links.current.turn {
                         self.turn = (self.turn + 1) % self.upstream.count();
                     }
@@ -199,71 +202,83 @@ impl Subscriber {
         }
     }
 
-    /// Whether another admin would be better: this one leaves, or its grants have grown short.
+    /// Returns `true` if another admin should be tried: this one leaves, or its leases are short.
     fn wants_to_move(&self, current: &Link) -> bool {
         if self.upstream.count() < 2 {
             return false;
         }
-        let short = self.follower.lease_left(current.session) < current.terms().lease * 2 / 3;
+        let short = is_short(self.writer.lease_left(current.session), current.terms().lease);
         current.admin_leaves || (current.should_have_a_lease() && short)
     }
 
-    /// Why a session is not worth going on with, where there is no other admin to move to; the one address may stand for
-    /// several.
-    fn is_useless(&self, current: &mut Link) -> Option<&'static str> {
+    /// Why a session should be ended although no other admin is configured; `None` if it should not. The one address may lead
+    /// to several admins.
+    fn why_useless(&self, current: &mut Link) -> Option<&'static str> {
         if self.upstream.count() > 1 {
             return None;
         }
         if current.admin_leaves {
             return Some("the admin leaves, and there is no other");
         }
-        current.is_barren(self.follower.lease_left(current.session)).then_some("the admin grants no lease")
+        current
+            .is_without_lease_for_too_long(self.writer.lease_left(current.session))
+            .then_some("the admin grants no lease")
     }
 
     fn later(&mut self) -> Next {
         Next::None(Instant::now() + self.pause())
     }
 
-    /// Takes what happened on one stream.
+    /// Takes an event of one stream.
     async fn take(&mut self, link: &mut Link, event: anyhow::Result<Event>) -> anyhow::Result<()> {
         match event? {
-            Event::Said(said) => self.hear(link, *said).await,
+            Event::Message(message) => self.receive(link, *message).await,
             Event::Ended => anyhow::bail!("{} has ended the session", link.admin),
-            Event::RenewalIsDue => {
-                let revision = self.follower.revision_of(link.session).0;
-                let (follower, session) = (&mut self.follower, link.session);
-                link.renew(revision, |seq| follower.renewing(session, seq)).await
+            Event::RenewalDue => {
+                let revision = self.writer.revision_of(link.session);
+                let (writer, session) = (&mut self.writer, link.session);
+                link.renew(revision, |seq| writer.renewing(session, seq)).await
             }
         }
     }
 
-    async fn hear(&mut self, link: &mut Link, said: SyncResponse) -> anyhow::Result<()> {
-        let Some(said) = said.message else { return Ok(()) };
-        match &said {
-            Said::Welcome(welcome) => link.agree(decode::terms(welcome)?),
-            Said::SnapshotChunk(chunk) if chunk.last => link.is_now_whole(),
-            _ => {}
-        }
-        let Some(message) = decode::message(said)? else {
-            tracing::info!(admin = link.admin, "the admin is leaving");
-            link.admin_leaves = true;
-            return Ok(());
+    async fn receive(&mut self, link: &mut Link, message: SyncResponse) -> anyhow::Result<()> {
+        let Some(message) = message.message else { return Ok(()) };
+        let withheld_before = self.writer.withheld();
+        let ack = match message {
+            Incoming::Welcome(welcome) => {
+                let (welcome, keys, terms) = decode::welcome(welcome)?;
+                link.welcome(welcome.epoch, terms);
+                self.writer.welcome(link.session, welcome, keys)?;
+                None
+            }
+            Incoming::SnapshotChunk(chunk) => {
+                if chunk.last {
+                    link.set_snapshot_received();
+                }
+                self.writer.receive(link.session, decode::chunk(chunk, link.epoch()?)?)?
+            }
+            Incoming::Delta(delta) => self.writer.receive(link.session, decode::delta(delta, link.epoch()?)?)?,
+            Incoming::Grant(grant) => self.writer.receive(link.session, decode::grant(grant)?)?,
+            Incoming::Goodbye(_) => {
+                tracing::info!(admin = link.admin, "the admin is leaving");
+                link.admin_leaves = true;
+                return Ok(());
+            }
         };
-        let withheld_before = self.follower.withheld();
-        let reply = self.follower.handle(link.session, message)?;
-        self.tell_of_forks(withheld_before);
-        if let Some(Reply::Ack(revision)) = reply {
-            link.say(Say::Ack(Ack { revision: revision.0 })).await?;
+        self.log_withheld(withheld_before);
+        if let Some(revision) = ack {
+            link.send(Outgoing::Ack(Ack { revision: revision.0 })).await?;
         }
-        if self.follower.is_complete(link.session) && link.is_now_complete() {
-            tracing::info!(admin = link.admin, revision = %self.follower.revision(), "the replica is complete");
+        if self.writer.is_complete(link.session) && link.set_complete() {
+            tracing::info!(admin = link.admin, revision = %self.writer.revision(), "the replica is complete");
         }
         Ok(())
     }
 
-    /// Raises the alarm when tokens begin to be refused for what a former history said.
-    fn tell_of_forks(&self, withheld_before: usize) {
-        let withheld = self.follower.withheld();
+    /// Logs that tokens begin or cease to be refused because a former history refused them.
+    fn log_withheld(&self, withheld_before: usize) {
+        let withheld = self.writer.withheld();
         if withheld_before == 0 && withheld > 0 {
             tracing::error!(
                 withheld,
@@ -274,7 +289,7 @@ impl Subscriber {
         }
     }
 
-    /// Takes what happened on the stream beside; moves over to it once it has a lease that is worth it.
+    /// Takes an event of the second session. Moves to it once it has a lease that is worth the move.
     async fn take_next(&mut self, links: Links, event: anyhow::Result<Event>) -> Links {
         let Links { mut current, next } = links;
         let Next::Open(mut link) = next else { return Links { current, next } };
@@ -282,63 +297,62 @@ impl Subscriber {
             self.not_connected(link.session, &error);
             return Links { current, next: self.later() };
         }
-        let (left, better) = (self.follower.lease_left(current.session), self.follower.lease_left(link.session));
-        if better.is_zero() {
-            // An admin that should have granted and has not is no better.
-            if link.should_have_a_lease() {
-                self.part_with(*link, "no lease to be had");
-                return Links { current, next: self.later() };
+        let handover = Handover {
+            lease: link.terms().lease,
+            current_left: self.writer.lease_left(current.session),
+            admin_leaves: current.admin_leaves,
+            next_left: self.writer.lease_left(link.session),
+            next_is_overdue: link.should_have_a_lease(),
+        };
+        match handover.decide() {
+            Decision::Wait => return Links { current, next: Next::Open(link) },
+            Decision::NoLease => self.leave_session(*link, "no lease to be had"),
+            Decision::NotBetter => self.leave_session(*link, "its lease is no better"),
+            Decision::Move => {
+                std::mem::swap(&mut current, &mut link);
+                tracing::info!(from = link.admin, to = current.admin, "moved to another admin");
+                self.leave_session(*link, "moved to another admin");
             }
-            return Links { current, next: Next::Open(link) };
         }
-        // What is gained by a move must be worth it: of several admins whose database is slow one is always a little ahead.
-        let gain = left + link.terms().lease / 10;
-        if better < gain && !current.admin_leaves {
-            self.part_with(*link, "its lease is no better");
-            return Links { current, next: self.later() };
-        }
-        std::mem::swap(&mut current, &mut link);
-        tracing::info!(from = link.admin, to = current.admin, "moved to another admin");
-        self.part_with(*link, "moved to another admin");
         Links { current, next: self.later() }
     }
 
-    /// Gives up a session's lease, and then says so; nobody waits for the admin to have heard.
-    fn part_with(&mut self, link: Link, reason: &'static str) {
-        self.follower.leave(link.session);
+    /// Drops a session's lease, and then sends Goodbye in the background.
+    fn leave_session(&mut self, link: Link, reason: &'static str) {
+        self.writer.leave(link.session);
         tokio::spawn(link.goodbye(reason));
     }
 
     fn lost(&mut self, links: Links, error: &anyhow::Error) -> End {
         let Links { current, next } = links;
-        if !self.follower.lease_left(current.session).is_zero() {
-            // It was of use, so the others are worth a try at once.
+        if !self.writer.lease_left(current.session).is_zero() {
+            // The session was useful, so every admin is tried again without delay.
             self.failures = 0;
         }
-        self.follower.broke(current.session);
+        self.writer.break_stream(current.session);
         tracing::warn!(error = format!("{error:#}"), admin = current.admin, "a session is over");
         match next {
-            Next::Open(link) => End::GoOnWith(link),
+            Next::Open(link) => End::ContinueWith(link),
             Next::Opening(session, _) => {
-                self.follower.broke(session);
+                self.writer.break_stream(session);
                 End::Lost
             }
             Next::None(_) => End::Lost,
         }
     }
 
-    /// Ends everything in good order.
+    /// Ends both sessions with a Goodbye.
     async fn leave(&mut self, links: Links) {
         let Links { current, next } = links;
-        self.follower.leave(current.session);
+        self.writer.leave(current.session);
         let beside = match next {
             Next::Open(link) => {
-                self.follower.leave(link.session);
+                self.writer.leave(link.session);
                 Some(link)
             }
             Next::None(_) | Next::Opening(..) => None,
         };
-        // Both are heard, for the process may end with this.
+        // Both Goodbyes are awaited, because the process may end afterwards.
         let beside = async {
             if let Some(link) = beside {
                 link.goodbye("draining").await;
@@ -349,14 +363,14 @@ impl Subscriber {
 }
 
 impl Links {
-    /// Waits for what happens next. Cancel safe.
-    async fn happens(&mut self, seek: bool, stop: &Stop) -> Happened {
+    /// Waits for the next thing to react to. Cancel safe.
+    async fn happens(&mut self, open_second: bool, stop: &Stop) -> Happened {
         let Self { current, next } = self;
         let beside = async {
             match next {
-                Next::None(not_before) if seek => {
+                Next::None(not_before) if open_second => {
                     tokio::time::sleep_until(*not_before).await;
-                    Happened::Seek
+                    Happened::OpenSecond
                 }
                 Next::None(_) => std::future::pending().await,
                 Next::Opening(_, opening) => Happened::Opened(opening.await.map(Box::new)),
@@ -364,7 +378,7 @@ impl Links {
             }
         };
         tokio::select! {
-            () = stop.wait() => Happened::Leave,
+            () = stop.wait() => Happened::Stop,
             event = current.next() => Happened::Current(event),
             happened = beside => happened,
         }

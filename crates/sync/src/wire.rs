@@ -1,10 +1,10 @@
-//! What a validator is told of a key, between the wire's messages and the domain's types. Both ends need it.
+//! A key as the replica protocol carries it: conversion between the wire message and the domain type, for both ends.
 
 use keyward_domain::{KeyEntry, KeyName, Platform, Timestamp, TokenEntry, Uid};
 use keyward_proto::replica;
 use keyward_token::Digest;
 
-/// 0 stands for "never" on the wire.
+/// On the wire, 0 means "never".
 fn micros_or_zero(time: Option<Timestamp>) -> i64 {
     time.map_or(0, Timestamp::as_micros)
 }
@@ -13,7 +13,7 @@ fn nonzero_micros(micros: i64) -> Option<Timestamp> {
     (micros != 0).then(|| Timestamp::from_micros(micros))
 }
 
-/// What a validator is told of a key.
+/// Encodes a key.
 pub fn key_entry(entry: &KeyEntry) -> replica::KeyEntry {
     let tokens = entry.tokens.iter().map(|token| replica::TokenEntry {
         digest: token.digest.as_bytes().to_vec(),
@@ -31,10 +31,10 @@ pub fn key_entry(entry: &KeyEntry) -> replica::KeyEntry {
     }
 }
 
-/// A message between Keyward's own programs that does not say what it must.
+/// A message of the replica protocol with a missing or malformed field.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Unreadable(
-    /// Which field.
+    /// The field.
     pub &'static str,
 );
 
@@ -46,7 +46,7 @@ impl std::fmt::Display for Unreadable {
 
 impl std::error::Error for Unreadable {}
 
-/// What a validator understands of it.
+/// Decodes a key.
 ///
 /// # Errors
 /// [`Unreadable`]: the admin is of another version, or defective.
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_entry_survives_the_wire_unaltered() {
+    fn a_key_entry_is_decoded_as_it_was_encoded() {
         let entry = KeyEntry {
             uid: Uid::generate(),
             name: KeyName::parse("name", "projects/6666/keys/server_prod").unwrap(),

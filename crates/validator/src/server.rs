@@ -8,7 +8,7 @@ use anyhow::Context;
 use keyward_domain::Places;
 use keyward_proto::envoy::authorization_server::AuthorizationServer;
 use keyward_proto::validate::validate_service_server::ValidateServiceServer;
-use keyward_replica::{AnyClock, Follower, Replica};
+use keyward_replica::{AnyClock, Replica, ReplicaWriter};
 use keyward_runtime::grpc::{VALIDATOR_MESSAGE_LIMIT, add_reflection, server};
 use keyward_runtime::listener::Listener;
 use keyward_runtime::ops::{self, Ops};
@@ -67,7 +67,7 @@ impl Role {
         let replica = Arc::new(Replica::new(clock));
         let (metrics, registry) = Metrics::new(Arc::clone(&replica));
         let validator = Validator::new(Arc::clone(&replica), metrics);
-        let subscriber = Subscriber::new(upstream, Follower::new(Arc::clone(&replica)), validator_id);
+        let subscriber = Subscriber::new(upstream, ReplicaWriter::new(Arc::clone(&replica)), validator_id);
         let gate = Gate::new(validator.clone(), places);
         Self { replica, validator, gate, registry, subscriber }
     }

@@ -1,9 +1,10 @@
 use std::time::{Duration, Instant};
 
 use keyward_domain::{Error, Revision};
+use keyward_protocol::admin::{self, FenceStatus, Pending};
 
 use crate::app::App;
-use crate::sync::FenceOutcome;
+use crate::sync::AwaitedPeers;
 
 /// A new key should work at once, but nobody is harmed when it works a little later.
 const WIDENING_LIMIT: Duration = Duration::from_millis(250);
@@ -16,18 +17,18 @@ pub(super) fn within(patience: Option<Duration>, used: Duration) -> Option<Durat
     patience.map(|patience| patience.saturating_sub(used + ANSWER_MARGIN))
 }
 
-/// How it is known that no validator answers from before a revision.
+/// How a revision came to be enforced.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum EnforcedBy {
-    /// All acknowledged.
+    /// Every validator acknowledged it.
     Acks,
-    /// Some did not, and have lost the right to answer.
+    /// Some leases were waited out.
     WaitOut,
-    /// It is not known yet.
+    /// It is not enforced yet.
     Pending,
 }
 
-/// What a change returns about its way to the validators.
+/// What a change returns about its enforcement.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Receipt {
     pub(crate) revision: Revision,
@@ -38,45 +39,44 @@ pub(crate) struct Receipt {
 }
 
 impl Receipt {
-    /// Of a change that no validator needs to know, and every admin does.
+    /// The receipt of a change that only admins need to know, and that every admin reads from the database.
     pub(super) const fn at_once(revision: Revision) -> Self {
         Self { revision, enforced_by: EnforcedBy::Acks, acked: 0, lapsed: 0, elapsed: Duration::ZERO }
     }
 }
 
 impl App {
-    /// After a widening change: pushes it, and waits for a short while only.
+    /// After a widening change: pushes it, and waits for a short time only.
     pub(super) async fn push(&self, revision: Revision) -> Receipt {
         let begun = Instant::now();
-        // Another admin's validators learn of it just as soon, but only leases would tell when.
-        let outcome = self.publisher.fence(revision, Some(WIDENING_LIMIT), |outcome| outcome.only_others).await;
-        receipt(revision, outcome, begun.elapsed())
+        // Validators of unreachable admins receive the change as soon as others do, but only their leases would prove it.
+        let status = self.publisher.fence(revision, Some(WIDENING_LIMIT), AwaitedPeers::Reachable).await;
+        receipt(revision, status, begun.elapsed())
     }
 
-    /// After a narrowing change: waits until no validator answers from before it: each has acknowledged it,
-    /// or its lease has run out.
+    /// After a narrowing change: waits until no validator can answer from before it, because each has acknowledged it or its
+    /// lease has expired.
     ///
     /// # Errors
-    /// `NOT_YET_ENFORCED` when `limit` was not enough; `STORE_UNAVAILABLE` when the database may have lost the change.
+    /// `NOT_YET_ENFORCED` if `limit` was too short; `STORE_UNAVAILABLE` if the database may have lost the change.
     pub(super) async fn fence(&self, revision: Revision, limit: Option<Duration>) -> Result<Receipt, Error> {
         let begun = Instant::now();
-        let outcome = self.publisher.fence(revision, limit, |_| false).await;
-        self.metrics.fence(outcome.missing == 0, begun.elapsed());
-        if outcome.parted {
-            return Err(Error::history_changed());
+        let status = self.publisher.fence(revision, limit, AwaitedPeers::All).await;
+        self.metrics.fence(matches!(status, FenceStatus::Enforced { .. }), begun.elapsed());
+        match status {
+            FenceStatus::Enforced { .. } => Ok(receipt(revision, status, begun.elapsed())),
+            FenceStatus::Pending(pending) => Err(Error::not_yet_enforced(revision, pending.missing)),
+            FenceStatus::HistoryChanged => Err(Error::history_changed()),
         }
-        if outcome.missing > 0 {
-            return Err(Error::not_yet_enforced(revision, outcome.missing));
-        }
-        Ok(receipt(revision, outcome, begun.elapsed()))
     }
 }
 
-const fn receipt(revision: Revision, outcome: FenceOutcome, elapsed: Duration) -> Receipt {
-    let enforced_by = match outcome {
-        FenceOutcome { missing: 1.., .. } => EnforcedBy::Pending,
-        FenceOutcome { waited_out: true, .. } => EnforcedBy::WaitOut,
-        FenceOutcome { .. } => EnforcedBy::Acks,
+const fn receipt(revision: Revision, status: FenceStatus, elapsed: Duration) -> Receipt {
+    let (enforced_by, acked, lapsed) = match status {
+        FenceStatus::Enforced { acked, lapsed, by: admin::EnforcedBy::Acks } => (EnforcedBy::Acks, acked, lapsed),
+        FenceStatus::Enforced { acked, lapsed, by: admin::EnforcedBy::WaitOut } => (EnforcedBy::WaitOut, acked, lapsed),
+        FenceStatus::Pending(Pending { acked, lapsed, .. }) => (EnforcedBy::Pending, acked, lapsed),
+        FenceStatus::HistoryChanged => (EnforcedBy::Pending, 0, 0),
     };
-    Receipt { revision, enforced_by, acked: outcome.acked, lapsed: outcome.lapsed, elapsed }
+    Receipt { revision, enforced_by, acked, lapsed, elapsed }
 }

@@ -25,14 +25,14 @@ impl PeerService for PeerApi {
     }
 
     async fn hint(&self, request: Request<HintRequest>) -> Result<Response<HintResponse>, Status> {
-        self.0.publisher.hinted(Revision(request.get_ref().revision));
+        self.0.publisher.peer_announced(Revision(request.get_ref().revision));
         Ok(Response::new(HintResponse {}))
     }
 }
 
 async fn barrier(app: &App, request: &BarrierRequest, patience: Option<Duration>) -> Result<BarrierResponse, Error> {
     let (life, place) = (life(request)?, place(request)?);
-    let cleared = app.publisher.clear_for(life, &place, patience).await?;
+    let cleared = app.publisher.clear_for_peer(life, &place, patience).await?;
     Ok(cleared.map_or_else(BarrierResponse::default, |cleared| BarrierResponse {
         cleared: true,
         validators_acked: u32::try_from(cleared.acked).unwrap_or(u32::MAX),

@@ -1,222 +1,134 @@
-//! Waiting until no validator answers from before a revision.
+//! Waits until no validator can answer from before a revision.
 
 use std::time::Duration;
 
 use keyward_domain::{AdminLife, Error, Position, Revision};
-use keyward_replica::{Barrier, Cleared, Clock, Standing};
+use keyward_protocol::Instant;
+use keyward_protocol::admin::{Cleared, Event, FenceId, FenceStatus, PeerBarrier, Pending};
+use keyward_replica::Clock;
 
-use crate::sync::peers::Asking;
+use crate::sync::peers::Queries;
 use crate::sync::publisher::Publisher;
-use crate::sync::state::State;
 
-/// How long to wait at most before looking again without a reason.
-const LOOK: Duration = Duration::from_secs(1);
+/// The longest wait before a fence is looked at again without a reason.
+const POLL: Duration = Duration::from_secs(1);
 
-/// What a fence may take beyond the longest wait for leases to run out, for reading the log and for scheduling.
+/// How much longer than all leases a fence may take, for reading the log and for scheduling.
 const SLACK: Duration = Duration::from_secs(5);
 
 /// Timers are not exact to the nanosecond.
-const TIMER: Duration = Duration::from_millis(1);
+const TIMER_ERROR: Duration = Duration::from_millis(1);
 
-/// How a wait for the validators ended.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct FenceOutcome {
-    /// Sessions that acknowledged.
-    pub(crate) acked: usize,
-    /// Sessions and former lives whose leases ran out instead.
-    pub(crate) lapsed: usize,
-    /// Sessions, former lives and other admins whose validators may still answer from before; 0: it is enforced.
-    pub(crate) missing: usize,
-    /// Leases were waited out.
-    pub(crate) waited_out: bool,
-    /// The history of the database has changed meanwhile: the revision may be another change now, or none.
-    pub(crate) parted: bool,
-    /// Only other admins are waited for, and none of them can be asked: that takes as long as leases last.
-    pub(crate) only_others: bool,
+/// Which peers a fence waits for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum AwaitedPeers {
+    /// All of them.
+    All,
+    /// Those that can be asked. Waiting for others takes as long as their leases last.
+    Reachable,
+}
+
+/// A fence in the node, which ends with this value.
+struct OpenFence<'a> {
+    publisher: &'a Publisher,
+    id: FenceId,
+}
+
+impl Drop for OpenFence<'_> {
+    fn drop(&mut self) {
+        self.publisher.handle(Event::FenceEnded(self.id));
+    }
 }
 
 impl Publisher {
-    /// Whether no validator answers from before `revision`, now, as far as this admin knows.
+    /// Returns `true` if `revision` is known to be enforced.
     pub(crate) fn is_enforced(&self, revision: Revision) -> bool {
-        let mut state = self.lock();
-        let (now, policy) = (self.clock().now(), *state.sessions.policy());
-        if state.in_doubt {
-            return false;
-        }
-        if let Some(shared) = &mut state.shared {
-            return shared.look(revision, &policy, now).is_some();
-        }
-        state.revision >= revision && state.sessions.enforcement(revision, now).missing == 0
+        self.lock().node.is_enforced(revision, self.clock.now())
     }
 
-    /// Waits until no validator answers from before `revision`, which is committed; for `limit`, if there is one, and no
-    /// longer than leases can last. `give_up`: ends it early, whatever it has found.
-    pub(crate) async fn fence(
-        &self,
-        revision: Revision,
-        limit: Option<Duration>,
-        give_up: fn(&FenceOutcome) -> bool,
-    ) -> FenceOutcome {
+    /// Waits until `revision`, which is committed, is enforced; for `limit`, if there is one, and no longer than leases can
+    /// last. Returns the last status.
+    pub(crate) async fn fence(&self, revision: Revision, limit: Option<Duration>, peers: AwaitedPeers) -> FenceStatus {
         let begun = tokio::time::Instant::now();
-        let mut barrier = Barrier::new(self.committed_before(revision));
-        let mut asking = Asking::default();
-        self.hint();
-        self.beat_now().notify_one();
+        let fence = OpenFence { publisher: self, id: self.lock().next_fence() };
+        self.handle(Event::FenceBegan { fence: fence.id, revision });
+        let mut queries = Queries::default();
         let mut moved = self.movements();
-        let doubts = self.lock().doubts;
         loop {
             moved.borrow_and_update();
-            let (mut outcome, look_again) = self.look(revision, &mut barrier, doubts);
-            if outcome.missing > 0 {
-                // By the newest listing there is; who is found in one from after the commit only, is asked then.
-                self.ask_others(revision, &mut asking);
-                outcome.only_others &= !asking.is_open();
-            }
-            // Asked each time: longer leases of others may have become known.
-            let longest = self.longest_wait() + SLACK;
+            let now = self.clock.now();
+            let status = self.lock().node.fence(fence.id, now);
+            let FenceStatus::Pending(pending) = status else { return status };
+            // By the newest listing, which may be from before the commit; lives that a later one adds are asked then.
+            self.ask_peers(revision, &mut queries);
+            // Computed each time: longer leases of other admins may have become known.
+            let longest = self.longest_wait();
             let left = limit.unwrap_or(longest).min(longest).saturating_sub(begun.elapsed());
-            if outcome.missing == 0 || outcome.parted || left.is_zero() || give_up(&outcome) {
-                return outcome;
+            let unreachable = pending.only_peers && !queries.are_open();
+            if left.is_zero() || (peers == AwaitedPeers::Reachable && unreachable) {
+                return status;
             }
             tokio::select! {
                 _ = moved.changed() => {}
-                (life, answer) = asking.next() => {
+                (life, answer) = queries.next() => {
                     if let Some(cleared) = answer {
-                        barrier.cleared(life, cleared);
+                        self.handle(Event::PeerCleared { fence: fence.id, life, cleared });
                     }
                 }
-                () = tokio::time::sleep((look_again + TIMER).min(left)) => {}
+                () = tokio::time::sleep(until_next_check(&pending, now).min(left)) => {}
             }
         }
     }
 
-    /// Asks the other admins once this one has published the revision, and can tell them which history it is of.
-    fn ask_others(&self, revision: Revision, asking: &mut Asking) {
-        let place = self.lock().place_at(revision);
-        if let (Some(peers), Some(others), Some(place)) = (self.peers(), self.others(), place) {
-            peers.ask(asking, &others, &place);
+    /// Asks the peers once this admin has applied the revision, and can name its position.
+    fn ask_peers(&self, revision: Revision, queries: &mut Queries) {
+        let position = self.lock().node.history().position_at(revision);
+        if let (Some(peers), Some(position)) = (&self.peers, position) {
+            peers.ask(queries, &self.listed_peers(), &position);
         }
     }
 
-    /// Waits, for another admin, until no validator of this one answers from before a place in the log; `patience`: for how
-    /// long at most. `None`: that is not for this admin to say, for it is not in that life, or follows another history.
+    /// Waits, for a peer, until no validator of this admin can answer from before `position`; for `limit`, if there is one, and
+    /// no longer than leases can last. Returns `None` if this admin cannot answer: it is not in that life, or follows another
+    /// history.
     ///
     /// # Errors
-    /// `NOT_YET_ENFORCED`: not in time.
-    pub(crate) async fn clear_for(
+    /// `NOT_YET_ENFORCED` if the limit was too short.
+    pub(crate) async fn clear_for_peer(
         &self,
         life: AdminLife,
-        place: &Position,
-        patience: Option<Duration>,
+        position: &Position,
+        limit: Option<Duration>,
     ) -> Result<Option<Cleared>, Error> {
         let begun = tokio::time::Instant::now();
-        let limit = patience.unwrap_or_else(|| self.longest_wait() + SLACK);
-        self.hint();
+        let limit = limit.unwrap_or_else(|| self.longest_wait());
+        self.read_log.notify_one();
         let mut moved = self.movements();
         loop {
             moved.borrow_and_update();
-            let Some((outcome, look_again)) = self.look_for(life, place) else { return Ok(None) };
-            if outcome.missing == 0 {
-                return Ok(Some(Cleared { acked: outcome.acked, lapsed: outcome.lapsed }));
-            }
+            let now = self.clock.now();
+            let barrier = self.lock().node.peer_barrier(life, position, now);
+            let pending = match barrier {
+                PeerBarrier::NotHere => return Ok(None),
+                PeerBarrier::Cleared(cleared) => return Ok(Some(cleared)),
+                PeerBarrier::Pending(pending) => pending,
+            };
             let left = limit.saturating_sub(begun.elapsed());
             if left.is_zero() {
-                return Err(Error::not_yet_enforced(place.revision, outcome.missing));
+                return Err(Error::not_yet_enforced(position.revision, pending.missing));
             }
             tokio::select! {
                 _ = moved.changed() => {}
-                () = tokio::time::sleep((look_again + TIMER).min(left)) => {}
+                () = tokio::time::sleep(until_next_check(&pending, now).min(left)) => {}
             }
         }
     }
 
-    /// An instant before which the revision was committed: the earlier, the less there is to wait.
-    fn committed_before(&self, revision: Revision) -> keyward_replica::Instant {
-        let now = self.clock().now();
-        self.with_shared(|shared| shared.settled.committed_before(revision)).flatten().unwrap_or(now)
-    }
-
-    /// How far the validators of that life have come, if this is it and the place may be in its history.
-    fn look_for(&self, life: AdminLife, place: &Position) -> Option<(FenceOutcome, Duration)> {
-        let state = self.lock();
-        let lives = !state.in_doubt && state.shared.as_ref().is_some_and(|shared| shared.life == life);
-        let follows = if state.revision < place.revision {
-            state.known().epoch == place.epoch
-        } else {
-            // Its number alone says little: another history has a change of the same number.
-            state.place_at(place.revision).as_ref() == Some(place)
-        };
-        (lives && follows).then(|| state.look_at_own(place.revision))
-    }
-
-    /// How far a revision is enforced, and when to look again if nothing moves before. `doubts`: as it was when the fence
-    /// began; the database may have lost that revision since.
-    fn look(&self, revision: Revision, barrier: &mut Barrier, doubts: u64) -> (FenceOutcome, Duration) {
-        let mut state = self.lock();
-        if state.in_doubt || state.doubts != doubts {
-            let parted = state.doubts != doubts;
-            return (FenceOutcome { missing: 1, parted, ..FenceOutcome::default() }, LOOK);
-        }
-        let (own, look_again) = state.look_at_own(revision);
-        state.look_at_others(revision, barrier, own, look_again)
+    fn longest_wait(&self) -> Duration {
+        self.lock().node.longest_wait() + SLACK
     }
 }
 
-impl State {
-    /// How far the validators of this admin have come.
-    fn look_at_own(&self, revision: Revision) -> (FenceOutcome, Duration) {
-        if self.revision < revision {
-            // Not even published: every session may answer from before, and if there is none now one may yet come.
-            let missing = self.sessions.connected().max(1);
-            return (FenceOutcome { missing, ..FenceOutcome::default() }, LOOK);
-        }
-        let now = self.clock.now();
-        let sum = self.sessions.enforcement(revision, now);
-        let waited_out = sum.lapsed > 0;
-        let (acked, lapsed, missing) = (sum.acked, sum.lapsed, sum.missing);
-        let outcome = FenceOutcome { acked, lapsed, missing, waited_out, ..FenceOutcome::default() };
-        (outcome, sum.look_again.map_or(LOOK, |at| at.since(now)))
-    }
-
-    /// The same with the admins that share the database, if it is shared.
-    fn look_at_others(
-        &mut self,
-        revision: Revision,
-        barrier: &mut Barrier,
-        own: FenceOutcome,
-        look_again: Duration,
-    ) -> (FenceOutcome, Duration) {
-        let (now, policy) = (self.clock.now(), *self.sessions.policy());
-        let published = self.revision >= revision;
-        let Some(shared) = &mut self.shared else { return (own, look_again) };
-        if let Some(by_acks) = shared.look(revision, &policy, now) {
-            return (FenceOutcome { missing: 0, waited_out: !by_acks, ..own }, LOOK);
-        }
-        shared.tell(barrier, &policy);
-        let theirs = barrier.sum();
-        let own = FenceOutcome {
-            acked: own.acked + theirs.acked,
-            lapsed: own.lapsed + theirs.lapsed,
-            waited_out: own.waited_out || theirs.lapsed > 0,
-            ..own
-        };
-        let outcome = match barrier.standing(now) {
-            Standing::Unknown => FenceOutcome { missing: own.missing + 1, ..own },
-            Standing::Blocked(others, until) => {
-                let (missing, only_others) = (own.missing + others, own.missing == 0);
-                return (FenceOutcome { missing, only_others, ..own }, look_again.min(until.since(now)));
-            }
-            Standing::Clear => own,
-            // A change that the log has not shown may not be there: of one that is lost nothing is enforced.
-            Standing::WaitedOut if !published => own,
-            // Nobody's lease reaches so far, whether or not its holder has been heard of.
-            Standing::WaitedOut => {
-                FenceOutcome { lapsed: own.lapsed + own.missing, missing: 0, waited_out: true, ..own }
-            }
-        };
-        if outcome.missing == 0 {
-            shared.settled.enforced(revision, !outcome.waited_out);
-        }
-        (outcome, look_again)
-    }
+fn until_next_check(pending: &Pending, now: Instant) -> Duration {
+    pending.next_check.map_or(POLL, |at| at.since(now)) + TIMER_ERROR
 }

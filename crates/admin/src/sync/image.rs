@@ -3,25 +3,25 @@ use std::sync::Arc;
 
 use keyward_domain::{KeyEntry, Uid, WithheldToken};
 
-/// Keys in a chunk, which is also a snapshot message: some 200 kB.
+/// Keys in a chunk, which is also one message of a snapshot: about 200 kB.
 const CHUNK: usize = 1_024;
 
-/// All keys as validators know them. A snapshot of it costs one pointer per chunk; a change after that copies the one
-/// chunk that it falls in, and only while somebody still streams the old one.
+/// All keys. A snapshot costs one pointer per chunk. A change after a snapshot copies the one chunk that contains the key, and
+/// only while a session still streams the old one.
 #[derive(Debug, Default)]
 pub(super) struct Image {
     chunks: Vec<Chunk>,
     index: HashMap<Uid, (usize, usize)>,
 }
 
-/// Some of the keys; never changes while somebody else holds it.
+/// Some of the keys. A chunk that is shared with a snapshot never changes.
 pub(super) type Chunk = Arc<Vec<KeyEntry>>;
 
 impl Image {
     /// Adds a key, or replaces it.
     pub(super) fn put(&mut self, entry: KeyEntry) {
-        if let Some(&(chunk, place)) = self.index.get(&entry.uid) {
-            if let Some(old) = self.chunks.get_mut(chunk).and_then(|c| Arc::make_mut(c).get_mut(place)) {
+        if let Some(&(chunk, index)) = self.index.get(&entry.uid) {
+            if let Some(old) = self.chunks.get_mut(chunk).and_then(|c| Arc::make_mut(c).get_mut(index)) {
                 *old = entry;
             }
             return;
@@ -34,28 +34,28 @@ impl Image {
                 chunk
             }
         };
-        let (uid, place) = (entry.uid, last.len());
+        let (uid, index) = (entry.uid, last.len());
         Arc::make_mut(last).push(entry);
-        self.index.insert(uid, (self.chunks.len() - 1, place));
+        self.index.insert(uid, (self.chunks.len() - 1, index));
     }
 
-    /// What is known of a key.
+    /// The key with that uid.
     pub(super) fn get(&self, uid: &Uid) -> Option<&KeyEntry> {
-        let (chunk, place) = self.index.get(uid)?;
-        self.chunks.get(*chunk)?.get(*place)
+        let (chunk, index) = self.index.get(uid)?;
+        self.chunks.get(*chunk)?.get(*index)
     }
 
-    /// Whether it knows that token.
+    /// Returns `true` if the key of `token` has a token with that digest.
     pub(super) fn has(&self, token: &WithheldToken) -> bool {
         self.get(&token.key).is_some_and(|key| key.tokens.iter().any(|known| known.digest == token.digest))
     }
 
-    /// All of it, as it is now.
+    /// All keys as they are now.
     pub(super) fn snapshot(&self) -> Vec<Chunk> {
         self.chunks.clone()
     }
 
-    /// How many keys it has.
+    /// The number of keys.
     pub(super) fn len(&self) -> usize {
         self.index.len()
     }
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_does_not_move_when_the_image_does() {
+    fn a_snapshot_does_not_change_with_the_image() {
         let mut image = Image::default();
         let count = u32::try_from(CHUNK).unwrap() * 2 + 5;
         for n in 0..count {
@@ -95,6 +95,6 @@ mod tests {
         assert_eq!((keys(&before), keys(&image.snapshot())), (count as usize, count as usize + 1));
         assert!(before[0][7].active && !image.snapshot()[0][7].active);
         assert_eq!(image.len(), count as usize + 1);
-        assert!(Arc::ptr_eq(&before[1], &image.snapshot()[1]), "chunks without a change are shared");
+        assert!(Arc::ptr_eq(&before[1], &image.snapshot()[1]), "unchanged chunks are shared");
     }
 }

@@ -1,5 +1,5 @@
-//! Asking the admins that share the database how their validators stand, so that nobody has to wait for leases to run out
-//! while everybody is well. Nothing but speed rests on it.
+//! Asks the other admins over the database whether their validators have applied a change, so that a fence need not wait for
+//! leases to expire while every admin is healthy. Only speed depends on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use keyward_domain::{AdminLife, AdminNode, Position, Remote, Revision};
 use keyward_proto::replica::peer_service_client::PeerServiceClient;
 use keyward_proto::replica::{BarrierRequest, HintRequest};
-use keyward_replica::Cleared;
+use keyward_protocol::admin::Cleared;
 use keyward_runtime::config::{Listen, check_remote, remote};
 use keyward_runtime::secret_file::rereader;
 use keyward_sync::{Authorization, Connector, lazy_channel};
@@ -17,32 +17,32 @@ use tokio::task::JoinSet;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
-/// How long to wait before asking again one that could not be reached.
-const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// The wait before a peer that could not be reached is asked again.
+const RETRY: Duration = Duration::from_millis(100);
 
-/// How long one call may take; a fence that takes longer asks anew, for the connection may be dead.
-const ANSWER: Duration = Duration::from_secs(5);
+/// The time limit of one call. A fence that takes longer asks again, because the connection may be dead.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a hint may take to arrive; later it is of no use.
-const HINT: Duration = Duration::from_secs(1);
+/// The time limit of a notification; a later one is of no use.
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How an admin reaches the others that share its database, and they it.
+/// How the admins over one database reach each other.
 #[derive(Clone, Debug)]
 pub struct PeerOptions {
     /// URL at which others reach this one.
     advertise: Remote,
     /// The credential of a member with role admin_node.
     authorization: Authorization,
-    /// Whether it may be sent beyond this machine in plaintext.
+    /// `true` if the credential may be sent beyond this machine in plaintext.
     insecure_plaintext: bool,
-    /// How to get there.
+    /// How connections are made.
     connector: Connector,
 }
 
 impl PeerOptions {
-    /// `advertise`: URL at which the others reach this one, as `http://10.0.0.1:8510`; port 0 stands for the one that it
-    /// listens on. `credential`: of a member with role admin_node. `insecure_plaintext`: allows to send that beyond this machine
-    /// in plaintext.
+    /// `advertise`: URL at which the others reach this admin, such as `http://10.0.0.1:8510`; port 0 stands for the port that it
+    /// listens on. `credential`: of a member with role admin_node. `insecure_plaintext`: allows the credential to be sent beyond
+    /// this machine in plaintext.
     ///
     /// # Errors
     /// The rule that is broken.
@@ -51,7 +51,8 @@ impl PeerOptions {
         Self::with(advertise, authorization, insecure_plaintext)
     }
 
-    /// The same with the credential in a file, which is read again when another admin refuses the credential.
+    /// Options with the credential in a file, which is read again when another admin refuses the credential; see
+    /// [`PeerOptions::new`].
     ///
     /// # Errors
     /// The rule that is broken.
@@ -66,13 +67,14 @@ impl PeerOptions {
         Ok(Self { advertise, authorization, insecure_plaintext, connector: Connector::default() })
     }
 
-    /// The same by another way than TCP.
+    /// Uses other connections than TCP.
+    #[cfg(feature = "simulation")]
     #[must_use]
     pub fn by(self, connector: Connector) -> Self {
         Self { connector, ..self }
     }
 
-    /// The same where port 0 is the port of `listen`.
+    /// Replaces port 0 by the port of `listen`.
     #[must_use]
     pub fn listening_on(mut self, listen: &Listen) -> Self {
         if let (0, Listen::Tcp(at)) = (self.advertise.port(), listen) {
@@ -82,17 +84,17 @@ impl PeerOptions {
     }
 }
 
-/// The others, as this admin asks them.
+/// The connections to the other admins.
 #[derive(Debug)]
 pub(super) struct Peers {
     options: PeerOptions,
-    /// Connections to lives that are listed.
+    /// By the life that is listed.
     channels: Mutex<BTreeMap<AdminLife, Channel>>,
 }
 
-/// What one fence asks: each life once, until it answers.
+/// The queries of one fence: one for each life, repeated until it answers.
 #[derive(Debug, Default)]
-pub(super) struct Asking {
+pub(super) struct Queries {
     asked: BTreeSet<AdminLife>,
     answers: JoinSet<(AdminLife, Option<Cleared>)>,
 }
@@ -102,51 +104,51 @@ impl Peers {
         Self { options, channels: Mutex::default() }
     }
 
-    /// What others find this one by.
+    /// The URL at which the others reach this admin.
     pub(super) fn address(&self) -> String {
         self.options.advertise.to_string()
     }
 
-    /// Asks each of `others` that was not asked before, in the background.
-    pub(super) fn ask(&self, asking: &mut Asking, others: &[AdminNode], place: &Position) {
-        for node in others {
-            if asking.asked.contains(&node.life) {
+    /// Asks each of `peers` that was not asked before, in the background.
+    pub(super) fn ask(&self, queries: &mut Queries, peers: &[AdminNode], position: &Position) {
+        for node in peers {
+            if queries.asked.contains(&node.life) {
                 continue;
             }
             let Some(client) = self.client(node) else { continue };
-            asking.asked.insert(node.life);
+            queries.asked.insert(node.life);
             let (life, authorization) = (node.life, self.options.authorization.clone());
-            let question = BarrierRequest {
+            let request = BarrierRequest {
                 incarnation: life.as_bytes().to_vec(),
-                epoch: place.epoch.to_string(),
-                revision: place.revision.0,
-                chain: place.chain.to_vec(),
+                epoch: position.epoch.to_string(),
+                revision: position.revision.0,
+                chain: position.chain.to_vec(),
             };
-            asking.answers.spawn(async move { (life, barrier(client, &authorization, question).await) });
+            queries.answers.spawn(async move { (life, barrier(client, &authorization, request).await) });
         }
     }
 
-    /// Tells each of `others` that the log has grown, in the background.
-    pub(super) fn hint(&self, others: &[AdminNode], revision: Revision) {
-        for node in others {
+    /// Notifies each of `peers` that the log has grown, in the background.
+    pub(super) fn notify(&self, peers: &[AdminNode], revision: Revision) {
+        for node in peers {
             let Some(mut client) = self.client(node) else { continue };
             let authorization = self.options.authorization.clone();
             tokio::spawn(async move {
                 let request = authorized(HintRequest { revision: revision.0 }, &authorization);
-                // An admin that does not hear it finds out with its next heartbeat.
-                if let Ok(Err(status)) = tokio::time::timeout(HINT, client.hint(request)).await {
+                // A peer that is not notified finds the change with its next heartbeat.
+                if let Ok(Err(status)) = tokio::time::timeout(NOTIFY_TIMEOUT, client.hint(request)).await {
                     after_refusal(&status, &authorization).await;
                 }
             });
         }
     }
 
-    /// Lets go of connections to lives that are listed no more.
+    /// Drops connections to lives that are not listed any more.
     pub(super) fn retain(&self, listed: &[AdminNode]) {
         self.channels().retain(|life, _| listed.iter().any(|node| node.life == *life));
     }
 
-    /// `None`: it does not say where it is, or is where the credential must not go.
+    /// The client of a peer; `None` if the peer publishes no address, or one that the credential must not be sent to.
     fn client(&self, node: &AdminNode) -> Option<PeerServiceClient<Channel>> {
         let mut channels = self.channels();
         if let Some(channel) = channels.get(&node.life) {
@@ -167,40 +169,40 @@ impl Peers {
     }
 
     fn channels(&self) -> std::sync::MutexGuard<'_, BTreeMap<AdminLife, Channel>> {
-        // A connection more or less does no harm.
+        // The map is only a cache.
         self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Asking {
-    /// The next answer; never, if nobody has been asked. Cancel safe.
+impl Queries {
+    /// The next answer. Never resolves if no query is open. Cancel safe.
     pub(super) async fn next(&mut self) -> (AdminLife, Option<Cleared>) {
         loop {
             match self.answers.join_next().await {
                 Some(Ok(answer)) => return answer,
-                // A question that broke is one without an answer.
+                // A query that panicked has no answer.
                 Some(Err(_)) => {}
                 None => return std::future::pending().await,
             }
         }
     }
 
-    /// Whether somebody may still answer.
-    pub(super) fn is_open(&self) -> bool {
+    /// Returns `true` if a peer may still answer.
+    pub(super) fn are_open(&self) -> bool {
         !self.answers.is_empty()
     }
 }
 
-/// Asks until there is an answer. `None`: it will not have one.
+/// Repeats a query until it is answered; `None` if the peer cannot answer it.
 async fn barrier(
     mut client: PeerServiceClient<Channel>,
     authorization: &Authorization,
-    question: BarrierRequest,
+    query: BarrierRequest,
 ) -> Option<Cleared> {
     loop {
-        let mut request = authorized(question.clone(), authorization);
-        request.set_timeout(ANSWER);
-        match tokio::time::timeout(ANSWER, client.barrier(request)).await {
+        let mut request = authorized(query.clone(), authorization);
+        request.set_timeout(CALL_TIMEOUT);
+        match tokio::time::timeout(CALL_TIMEOUT, client.barrier(request)).await {
             Ok(Ok(answer)) => {
                 let answer = answer.into_inner();
                 let (acked, lapsed) = (answer.validators_acked as usize, answer.validators_lapsed as usize);
@@ -212,11 +214,11 @@ async fn barrier(
             }
             Err(_) => tracing::debug!("another admin does not answer in time"),
         }
-        tokio::time::sleep(ASK_AGAIN).await;
+        tokio::time::sleep(RETRY).await;
     }
 }
 
-/// Reads the credential again if another admin does not know it: it may have been rotated.
+/// Reads the credential again if a peer does not accept it: it may have been rotated.
 async fn after_refusal(status: &Status, authorization: &Authorization) {
     if status.code() == Code::Unauthenticated {
         authorization.read_again().await;

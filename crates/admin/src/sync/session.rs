@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use keyward_domain::{Error, Position, Revision};
 use keyward_proto::replica::replica_service_server::ReplicaService;
-use keyward_proto::replica::sync_request::Message as Said;
+use keyward_proto::replica::sync_request::Message as Incoming;
 use keyward_proto::replica::sync_response::Message;
 use keyward_proto::replica::{DigestKey, Goodbye, Hello, Policy, SnapshotChunk, SyncRequest, SyncResponse, Welcome};
-use keyward_replica::SessionId;
+use keyward_protocol::admin::{Event, SessionId};
 use keyward_runtime::shutdown::Shutdown;
 use keyward_runtime::status;
 use keyward_sync::is_validator_id;
@@ -18,27 +18,26 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::app::{App, Caller};
 use crate::grpc::auth::caller;
-use crate::sync::publisher::{Joined, Snapshot, message};
-use crate::sync::state::Principal;
+use crate::sync::feed::{Principal, Session, Snapshot, response};
 
-/// The version of the protocol that this admin speaks.
+/// The version of the replica protocol that this admin speaks.
 const PROTOCOL: u32 = 1;
 
 /// Messages between the session's queue and the connection.
 const OUTGOING: usize = 8;
 
-/// How long a validator may take to say Hello.
-const HELLO: Duration = Duration::from_secs(3);
+/// The time limit for the Hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a validator may take to go to another admin when this one leaves.
-const MOVE: Duration = Duration::from_secs(3);
+/// How long a validator has to move to another admin when this one shuts down.
+const MOVE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// `ReplicaService`.
 #[derive(Clone, Debug)]
 pub(crate) struct ReplicaApi {
     pub(crate) app: Arc<App>,
     pub(crate) shutdown: Shutdown,
-    /// Whether its validators are other processes, whose leases outlive this one.
+    /// `true` if its validators are other processes, whose leases outlive this process.
     pub(crate) external: bool,
 }
 
@@ -56,17 +55,19 @@ impl ReplicaService for ReplicaApi {
             return Err(status::from_error(&Error::shutting_down()));
         }
         if self.external {
-            self.app.publisher.expect_external_leases().await.map_err(|e| status::from_error(&e))?;
+            self.app.publisher.record_external_leases().await.map_err(|e| status::from_error(&e))?;
         }
         let publisher = &self.app.publisher;
-        let place = self.place(&hello);
-        let continues = match &place {
-            Some(place) => publisher.place_of(place).await?,
+        let position = self.position(&hello);
+        let continues = match &position {
+            Some(position) => publisher.admit(position).await.map_err(|e| status::from_error(&e))?,
             None => false,
         };
-        let joined = publisher.join(place.as_ref().filter(|_| !hello.snapshot), caller.as_ref().map(Principal::of));
-        let joined = joined.ok_or_else(|| status::from_error(&Error::history_loading()))?;
-        let session = Session { api: self.clone(), id: joined.id, validator: hello.validator_id, continues };
+        let from = position.as_ref().filter(|_| !hello.snapshot);
+        let joined = publisher.join(from, caller.as_ref().map(Principal::of));
+        // While the admin is in doubt about its history, it is loading the database again or about to.
+        let joined = joined.map_err(|_| status::from_error(&Error::history_loading()))?;
+        let session = ValidatorStream { api: self.clone(), id: joined.id, validator: hello.validator_id, continues };
         tracing::info!(
             session = session.id.0,
             validator = session.validator,
@@ -74,7 +75,7 @@ impl ReplicaService for ReplicaApi {
             snapshot = joined.snapshot.is_some(),
             "a validator joins"
         );
-        // What was revoked since the call came in was published before this session was there to be ended by it.
+        // A right that was revoked since the call was authenticated may have been published before this session could be ended.
         if let Some(caller) = &caller {
             self.app.look_again(caller).await.map_err(|e| status::from_error(&e))?;
         }
@@ -85,7 +86,7 @@ impl ReplicaService for ReplicaApi {
 }
 
 impl ReplicaApi {
-    /// By whose right a session is to run; the validator of this process needs none.
+    /// The member that a session is authenticated by; `None` for the validator in this process.
     fn caller<T>(&self, request: &Request<T>) -> Result<Option<Caller>, Status> {
         if !self.external {
             return Ok(None);
@@ -93,24 +94,24 @@ impl ReplicaApi {
         caller(request).map(Some).map_err(|e| status::from_error(&e))
     }
 
-    /// Where a validator says that it stands, if it has come anywhere. What no admin has told it is nowhere: nobody can have
-    /// a history taken for lost by making a place up.
-    fn place(&self, hello: &Hello) -> Option<Position> {
+    /// The position of a validator; `None` if it has none, or if no admin has signed it. An unsigned position is ignored, so that
+    /// a made-up one cannot make the database appear to have lost changes.
+    fn position(&self, hello: &Hello) -> Option<Position> {
         if hello.epoch.is_empty() {
             return None;
         }
-        let place = self.app.store.verify_position(&hello.epoch, Revision(hello.revision), &hello.chain);
-        if place.is_none() {
-            tracing::warn!(validator = hello.validator_id, "a validator names a place that no admin has told it");
+        let position = self.app.store.verify_position(&hello.epoch, Revision(hello.revision), &hello.chain);
+        if position.is_none() {
+            tracing::warn!(validator = hello.validator_id, "a validator names a position that no admin has signed");
         }
-        place
+        position
     }
 }
 
-/// The first message, which must be a Hello of a protocol that we speak.
+/// Reads the first message, which must be a Hello of the protocol version that this admin speaks.
 async fn hello(incoming: &mut Streaming<SyncRequest>) -> Result<Hello, Status> {
-    let first = tokio::time::timeout(HELLO, incoming.next()).await;
-    let Ok(Some(Ok(SyncRequest { message: Some(Said::Hello(hello)) }))) = first else {
+    let first = tokio::time::timeout(HELLO_TIMEOUT, incoming.next()).await;
+    let Ok(Some(Ok(SyncRequest { message: Some(Incoming::Hello(hello)) }))) = first else {
         return Err(violated("a session begins with Hello"));
     };
     if hello.protocol != PROTOCOL {
@@ -129,76 +130,87 @@ fn violated(rule: impl Into<String>) -> Status {
     status::from_error(&Error::sync_protocol_violated(rule))
 }
 
-/// One validator's session. Dropping it ends it.
-struct Session {
+/// The stream of one validator. The session ends when this value is dropped.
+struct ValidatorStream {
     api: ReplicaApi,
     id: SessionId,
     validator: String,
-    /// Whether the history goes on from where the validator stands.
+    /// `true` if the history contains the position of the Hello.
     continues: bool,
 }
 
-impl Drop for Session {
+impl Drop for ValidatorStream {
     fn drop(&mut self) {
-        self.api.app.publisher.broke(self.id);
+        self.api.app.publisher.break_stream(self.id);
         tracing::info!(session = self.id.0, validator = self.validator, "a validator's session ends");
     }
 }
 
-impl Session {
-    /// Listens and speaks until one side ends.
-    async fn run(self, incoming: Streaming<SyncRequest>, joined: Joined, outgoing: Outgoing) {
+impl ValidatorStream {
+    /// Sends and receives until one side ends the stream.
+    async fn run(self, incoming: Streaming<SyncRequest>, joined: Session, outgoing: Outgoing) {
         let welcome = self.welcome(&joined);
-        let Joined { snapshot, queue, ended, .. } = joined;
+        let Session { snapshot, queue, ended, .. } = joined;
         let leave = self.api.shutdown.clone();
-        let speak = speak(welcome, snapshot, queue, &outgoing);
+        let signed = snapshot.as_ref().map(|snapshot| self.api.app.store.sign_position(&snapshot.position));
+        let send = send(welcome, snapshot.zip(signed), queue, &outgoing);
         let leaving = async {
             leave.wait().await;
             let goodbye = Goodbye { reason: "the admin is shutting down".to_owned() };
-            let _ = outgoing.send_timeout(Ok(message(Message::Goodbye(goodbye))), Duration::from_secs(1)).await;
-            // Until it has another admin's lease the validator needs this one's.
-            tokio::time::sleep(MOVE).await;
+            let _ = outgoing.send_timeout(Ok(response(Message::Goodbye(goodbye))), Duration::from_secs(1)).await;
+            // The validator answers under this admin's lease until it has one of another admin.
+            tokio::time::sleep(MOVE_TIMEOUT).await;
         };
         tokio::select! {
-            () = speak => {}
-            () = self.listen(incoming) => {}
+            () = send => {}
+            () = self.receive(incoming) => {}
             () = leaving => {}
             _ = ended => {}
         }
     }
 
-    /// Takes what the validator says, until it leaves or falls silent.
-    async fn listen(&self, mut incoming: Streaming<SyncRequest>) {
+    /// Receives messages until the validator leaves or is silent for too long.
+    async fn receive(&self, mut incoming: Streaming<SyncRequest>) {
         let publisher = &self.api.app.publisher;
-        // Each renewal is heard of, so so much silence is a connection that nobody holds. Until the first one the
-        // validator has nothing to say: it takes its snapshot, and HTTP/2's own keepalive tells whether it lives.
-        let mut silence = Duration::MAX;
+        // Validators renew on a timer; four missed renewals mean that the validator is gone. Until the first renewal it has nothing
+        // to send, because it takes its snapshot, and HTTP/2's keepalive detects a dead connection.
+        let mut limit = Duration::MAX;
         loop {
-            let said = match tokio::time::timeout(silence, incoming.next()).await {
-                Ok(Some(Ok(SyncRequest { message: Some(said) }))) => said,
-                // Of a newer version than this admin.
+            let message = match tokio::time::timeout(limit, incoming.next()).await {
+                Ok(Some(Ok(SyncRequest { message: Some(message) }))) => message,
+                // A message of a newer protocol version.
                 Ok(Some(Ok(SyncRequest { message: None }))) => continue,
                 Ok(None | Some(Err(_))) => return,
                 Err(_) => {
-                    tracing::warn!(session = self.id.0, validator = self.validator, "a validator has fallen silent");
+                    tracing::warn!(
+                        session = self.id.0,
+                        validator = self.validator,
+                        "a validator has not renewed for too long"
+                    );
                     return;
                 }
             };
-            match said {
-                Said::Ack(ack) => publisher.ack(self.id, Revision(ack.revision)),
-                Said::Renew(renew) => {
-                    silence = publisher.policy().renew_interval() * 4;
-                    publisher.renew(self.id, renew.seq, Revision(renew.revision));
+            match message {
+                Incoming::Ack(ack) => {
+                    publisher.handle(Event::Ack { session: self.id, revision: Revision(ack.revision) });
                 }
-                // No validator of this version reports usage.
-                Said::Usage(_) => {}
-                Said::Goodbye(_) => return publisher.goodbye(self.id),
-                Said::Hello(_) => return,
+                Incoming::Renew(renew) => {
+                    limit = publisher.policy().renew_interval() * 4;
+                    let (seq, applied) = (renew.seq, Revision(renew.revision));
+                    publisher.handle(Event::Renew { session: self.id, seq, applied });
+                }
+                // Validators of this version report no usage.
+                Incoming::Usage(_) => {}
+                Incoming::Goodbye(_) => {
+                    publisher.handle(Event::Goodbye(self.id));
+                    return;
+                }
+                Incoming::Hello(_) => return,
             }
         }
     }
 
-    fn welcome(&self, joined: &Joined) -> Welcome {
+    fn welcome(&self, joined: &Session) -> Welcome {
         let (secrets, policy) = (&self.api.app.secrets, self.api.app.publisher.policy());
         let keys = secrets.token_keys().iter().map(|k| DigestKey { id: k.id(), key: k.expose().to_vec() });
         let duration = |d: Duration| prost_types::Duration::try_from(d).ok();
@@ -219,18 +231,18 @@ impl Session {
     }
 }
 
-/// Says Welcome, the snapshot if there is one, and then whatever is queued, in this order.
-async fn speak(
+/// Sends the Welcome, the snapshot if there is one, and then the queued messages, in this order.
+async fn send(
     welcome: Welcome,
-    snapshot: Option<Snapshot>,
+    snapshot: Option<(Snapshot, Vec<u8>)>,
     mut queue: mpsc::Receiver<SyncResponse>,
     outgoing: &Outgoing,
 ) {
-    if outgoing.send(Ok(message(Message::Welcome(welcome)))).await.is_err() {
+    if outgoing.send(Ok(response(Message::Welcome(welcome)))).await.is_err() {
         return;
     }
-    if let Some(snapshot) = snapshot
-        && send_snapshot(snapshot, outgoing).await.is_err()
+    if let Some((snapshot, chain)) = snapshot
+        && send_snapshot(snapshot, chain, outgoing).await.is_err()
     {
         return;
     }
@@ -241,15 +253,17 @@ async fn speak(
     }
 }
 
-async fn send_snapshot(snapshot: Snapshot, outgoing: &Outgoing) -> Result<(), ()> {
-    let Snapshot { chunks, revision, chain, withheld } = snapshot;
+/// `chain`: the signed chain value of the snapshot's position.
+async fn send_snapshot(snapshot: Snapshot, chain: Vec<u8>, outgoing: &Outgoing) -> Result<(), ()> {
+    let Snapshot { chunks, position, withheld } = snapshot;
+    let revision = position.revision;
     for chunk in chunks {
-        let keys = chunk.iter().map(|entry| withheld.tell(entry)).collect();
-        // Let go of the chunk before waiting: a change to it need then not copy it.
+        let keys = chunk.iter().map(|entry| withheld.encode(entry)).collect();
+        // Dropped before the wait, so that a change need not copy the chunk.
         drop(chunk);
         let part = SnapshotChunk { keys, last: false, revision: revision.0, chain: Vec::new() };
-        outgoing.send(Ok(message(Message::SnapshotChunk(part)))).await.map_err(|_| ())?;
+        outgoing.send(Ok(response(Message::SnapshotChunk(part)))).await.map_err(|_| ())?;
     }
     let last = SnapshotChunk { keys: Vec::new(), last: true, revision: revision.0, chain };
-    outgoing.send(Ok(message(Message::SnapshotChunk(last)))).await.map_err(|_| ())
+    outgoing.send(Ok(response(Message::SnapshotChunk(last)))).await.map_err(|_| ())
 }

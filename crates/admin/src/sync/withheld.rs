@@ -6,27 +6,27 @@ use keyward_proto::replica;
 use keyward_sync::wire;
 use keyward_token::Digest;
 
-/// Tokens that are refused for what a former history said of them, whatever the database says. Cheap to clone.
+/// Tokens that are refused because a former history refused them. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Withheld(Arc<HashMap<Digest, WithheldToken>>);
 
 impl Withheld {
-    /// Adds some.
+    /// Adds tokens.
     pub(super) fn extend(&mut self, tokens: impl IntoIterator<Item = WithheldToken>) {
         Arc::make_mut(&mut self.0).extend(tokens.into_iter().map(|token| (token.digest, token)));
     }
 
-    /// Whose they are.
+    /// The keys of the tokens.
     pub(super) fn keys(&self) -> impl Iterator<Item = Uid> {
         self.0.values().map(|token| token.key)
     }
 
-    /// How many they are.
+    /// The number of tokens.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// A key with the ends that its tokens have by these.
+    /// A copy of the key in which each withheld token ends no later than the former history refused it.
     pub(super) fn apply(&self, entry: &KeyEntry) -> KeyEntry {
         let mut entry = entry.clone();
         for token in &mut entry.tokens {
@@ -36,9 +36,9 @@ impl Withheld {
         entry
     }
 
-    /// What validators are told of a key.
-    pub(super) fn tell(&self, entry: &KeyEntry) -> replica::KeyEntry {
-        // Mostly there are none, and a copy is saved.
+    /// Encodes a key for validators.
+    pub(super) fn encode(&self, entry: &KeyEntry) -> replica::KeyEntry {
+        // Usually no token is withheld, and no copy is needed.
         if self.0.is_empty() { wire::key_entry(entry) } else { wire::key_entry(&self.apply(entry)) }
     }
 }

@@ -1,17 +1,21 @@
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 const MILLION: u128 = 1_000_000;
 
-/// What admins and validators of one deployment agree on about time. Kept in the database: a lease that one side counts
-/// shorter than the other is no lease.
+/// The lengths that D may have. Below, a short network fault is an outage; above, a deactivation can take minutes.
+const LEASES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(120);
+
+/// The timing parameters that admins and validators of one deployment share. They are kept in the database, because a lease
+/// is only safe if both sides count it by the same parameters.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Policy {
-    /// Longest lease, D: how long an outage validators ride out, and how long a deactivation may take while something is
-    /// broken.
+    /// D, the longest lease: how long validators keep answering during an outage, and about how long a deactivation may take
+    /// while a validator or an admin is unreachable.
     pub lease: Duration,
-    /// ρ, the bound on the error of a clock's rate, in parts per million. chrony slews by up to 83 333.
+    /// ρ, the bound on the rate error of a clock, in parts per million. chrony slews by up to 83 333 ppm.
     pub clock_rate_error_ppm: u32,
-    /// m, what scheduling and clock granularity may cost.
+    /// m, the margin for scheduling delays and clock granularity.
     pub clock_margin: Duration,
 }
 
@@ -23,13 +27,21 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// D' = D·(1+ρ)/(1−ρ) + m: after so long on its own clock a waiter knows that every lease which was given before it
-    /// began to wait has run out on any clock within ρ.
+    /// Validates a requested D.
+    ///
+    /// # Errors
+    /// The rule, if `lease` is too short or too long.
+    pub fn check_lease(lease: Duration) -> Result<Duration, &'static str> {
+        if LEASES.contains(&lease) { Ok(lease) } else { Err("a lease is 1s to 120s long") }
+    }
+
+    /// D' = D·(1+ρ)/(1−ρ) + m: how long to wait, on the waiter's clock, until every lease granted before the wait has expired
+    /// on every clock whose rate error is within ρ.
     pub fn wait_out(&self) -> Duration {
         self.held(self.lease)
     }
 
-    /// For how long, on the granter's clock, a lease of `duration` on the holder's may still be in use.
+    /// How long, on the granter's clock, a lease of `duration` on the holder's clock may be in use.
     pub fn held(&self, duration: Duration) -> Duration {
         let rho = u128::from(self.clock_rate_error_ppm).min(MILLION - 1);
         // Rounded up: a nanosecond too long is harmless.
@@ -37,7 +49,7 @@ impl Policy {
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)).saturating_add(self.clock_margin)
     }
 
-    /// How often validators renew: ten times a lease, but at least once a second.
+    /// How often validators renew and admins send heartbeats: D/10, at most one second.
     pub fn renew_interval(&self) -> Duration {
         (self.lease / 10).min(Duration::from_secs(1)).max(Duration::from_millis(1))
     }

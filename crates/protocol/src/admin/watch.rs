@@ -2,11 +2,11 @@ use std::collections::BTreeMap;
 
 use keyward_domain::{AdminLife, AdminNode};
 
-use crate::barrier::Listing;
-use crate::clock::Instant;
+use crate::admin::barrier::Listing;
 use crate::policy::Policy;
+use crate::time::Instant;
 
-/// Which other admins have fallen silent, as this one sees it, on its own clock: the database's clock may jump.
+/// Detects admins without heartbeats, by this admin's own clock: the database's clock may jump.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Watch {
     /// Each life's newest heartbeat, and when this admin first saw it.
@@ -14,11 +14,11 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Takes a listing that arrived at `now`, and returns the lives whose rows may be deleted, on the condition that their
-    /// heartbeats are still the same: every lease that is chained to them has run out.
+    /// Takes a listing that arrived at `now`. Returns the lives whose rows may be deleted if their heartbeat counters are still
+    /// the same: every lease that is chained to their heartbeats has expired.
     pub fn silent(&mut self, listing: &Listing, policy: &Policy, now: Instant) -> Vec<AdminNode> {
-        let listed = |uid: &AdminLife| listing.nodes.iter().any(|node| node.life == *uid);
-        self.seen.retain(|uid, _| listed(uid));
+        let listed = |life: &AdminLife| listing.nodes.iter().any(|node| node.life == *life);
+        self.seen.retain(|life, _| listed(life));
         let mut silent = Vec::new();
         for node in &listing.nodes {
             let seen = self.seen.entry(node.life).or_insert((node.heartbeat, now));
@@ -32,12 +32,12 @@ impl Watch {
         silent
     }
 
-    /// This record as it would look if `now` were instant 0, for a search through all states (`tests/model`). What was
-    /// seen before `useless` is silent for long enough. Heartbeats are counted from the newest that was seen.
+    /// This record on a clock whose zero is `now`, for a search through all states. A heartbeat seen before `useless` is old
+    /// enough for an eviction. Counters are relative to the newest one seen.
     #[must_use]
     pub fn canonical(&self, now: Instant, useless: Instant) -> Self {
-        let shifted = |at: Instant| Instant::from_nanos(at.as_nanos().saturating_sub(now.as_nanos())).max(useless);
-        Self { seen: self.seen.iter().map(|(uid, (_, at))| (*uid, (0, shifted(*at)))).collect() }
+        let shifted = |at: Instant| at.relative_to(now).max(useless);
+        Self { seen: self.seen.iter().map(|(life, (_, at))| (*life, (0, shifted(*at)))).collect() }
     }
 }
 
@@ -61,13 +61,13 @@ mod tests {
     }
 
     #[test]
-    fn a_life_may_be_struck_off_when_the_longest_of_its_own_leases_has_run_out_without_a_heartbeat() {
+    fn a_life_may_be_evicted_once_its_longest_lease_has_expired_without_a_heartbeat() {
         let mut watch = Watch::default();
         let mut silent = |asked, heartbeat, now| watch.silent(&listing(asked, heartbeat), &EXACT, at(now)).len();
         assert_eq!(silent(0, 5, 1), 0);
-        assert_eq!(silent(9, 6, 10), 0, "it lives");
+        assert_eq!(silent(9, 6, 10), 0, "it sent a heartbeat");
         assert_eq!(silent(20, 6, 22), 0, "10 s and the margin count from when it was seen to when it was asked again");
         assert_eq!(silent(21, 6, 21), 1);
-        assert_eq!(silent(22, 7, 22), 0, "it lives after all");
+        assert_eq!(silent(22, 7, 22), 0, "it sent a heartbeat again");
     }
 }

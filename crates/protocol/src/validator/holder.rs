@@ -1,12 +1,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::clock::Instant;
+use crate::time::Instant;
+use crate::validator::lease::Lease;
 
-/// A validator's side of its leases: when it asked, what it was granted, and by which session.
+/// A validator's record of its leases: when it asked for each, what was granted, and in which session.
 ///
-/// Leases are kept per session, and the latest counts. One that outlived the Goodbye to its session would be a hole: the
-/// admin that gave it has stopped waiting for it.
+/// Leases are kept per session, and the latest one counts. A lease that outlived the Goodbye of its session would be
+/// unsafe: the admin that granted it no longer waits for it.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Holder {
     newest: u64,
@@ -19,15 +20,15 @@ pub struct HolderSession(pub u64);
 
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 struct Session {
-    /// Nothing can come any more.
+    /// The stream is over: no grant follows.
     broken: bool,
     lease: Option<Instant>,
-    /// When each renewal that has no grant yet was about to be sent.
+    /// For each renewal without a grant: when it was about to be sent.
     anchors: BTreeMap<u64, Instant>,
 }
 
 impl Holder {
-    /// Begins a session, beside those that there are. Leases of sessions that broke count on to their ends.
+    /// Begins a session beside the existing ones. Leases of broken sessions remain valid until they expire.
     pub fn begin(&mut self, now: Instant) -> HolderSession {
         self.sessions.retain(|_, s| !s.broken || s.lease.is_some_and(|until| now < until));
         self.newest += 1;
@@ -36,16 +37,16 @@ impl Holder {
         session
     }
 
-    /// Notes that renewal `seq` is about to be sent. The lease counts from here, not from the grant's arrival: the admin
-    /// may have begun to count just after this.
+    /// Records that renewal `seq` is about to be sent. Its lease counts from here and not from the arrival of the grant: the
+    /// admin may begin to count right after this.
     pub fn renewing(&mut self, session: HolderSession, seq: u64, now: Instant) {
         if let Some(session) = self.sessions.get_mut(&session).filter(|s| !s.broken) {
             session.anchors.insert(seq, now);
         }
     }
 
-    /// Takes a grant, and returns the instant from which it counts. One that answers no renewal of that session gives
-    /// nothing: it could only be counted from a wrong instant.
+    /// Takes a grant, and returns the instant from which the lease counts. Returns `None` for a grant that answers no renewal
+    /// of that session, because there is no instant from which it could safely count.
     pub fn granted(&mut self, session: HolderSession, seq: u64, duration: Duration) -> Option<Instant> {
         let session = self.sessions.get_mut(&session)?;
         let anchor = session.anchors.remove(&seq)?;
@@ -54,15 +55,15 @@ impl Holder {
         Some(anchor)
     }
 
-    /// A session's stream broke: nothing more comes of it, but its lease counts on.
-    pub fn broke(&mut self, session: HolderSession) {
+    /// Records that a session's stream broke. Its lease remains valid until it expires.
+    pub fn break_stream(&mut self, session: HolderSession) {
         if let Some(session) = self.sessions.get_mut(&session) {
             session.broken = true;
             session.anchors.clear();
         }
     }
 
-    /// Ends a session with its lease, at once: before the Goodbye is said.
+    /// Ends a session and its lease at once. To be called before the Goodbye is sent.
     pub fn leave(&mut self, session: HolderSession) {
         self.sessions.remove(&session);
     }
@@ -74,16 +75,16 @@ impl Holder {
         }
     }
 
-    /// This holder as it would look if `now` were instant 0, without what can no longer lead to an answer: holders that
-    /// differ in the past only become equal, so that a search through all states comes to an end (`tests/model`).
-    /// Sessions that broke are one, of number 0; `open` are numbered from 1, in that order. Renewals without a grant are
-    /// numbered from 0; their numbers so far come back, for each of `open`. `longest`: no grant is longer.
+    /// This holder on a clock whose zero is `now`, without anything that can no longer lead to an answer: holders that differ
+    /// only in the past become equal, so that a search through all states ends. Broken sessions become one, with number 0;
+    /// the sessions of `open` are numbered from 1 in that order. Renewals without a grant are numbered from 0; the second
+    /// value returned holds their previous numbers, for each session of `open`. `longest`: no grant is longer.
     #[must_use]
     pub fn canonical(&self, now: Instant, longest: Duration, open: &[HolderSession]) -> (Self, Vec<Vec<u64>>) {
-        let shifted = |at: Instant| Instant::from_nanos(at.as_nanos().saturating_sub(now.as_nanos()));
+        let shifted = |at: Instant| at.relative_to(now);
         let ahead = |session: &Session| session.lease.filter(|until| now < *until).map(shifted);
-        let useless = Instant::from_nanos(i64::try_from(longest.as_nanos()).map_or(i64::MIN, |longest| -longest));
-        // Of the sessions that broke only the latest lease counts.
+        let useless = Instant::default().minus(longest);
+        // Of the broken sessions, only the latest lease counts.
         let broken = self.sessions.values().filter(|s| s.broken).filter_map(ahead).max();
         let broken = broken.map(|lease| Session { broken: true, lease: Some(lease), anchors: BTreeMap::new() });
         let kept: Vec<_> = open.iter().filter_map(|id| self.sessions.get(id)).filter(|s| !s.broken).collect();
@@ -98,13 +99,13 @@ impl Holder {
         (Self { newest: kept.len() as u64, sessions }, seqs)
     }
 
-    /// Until when that session's lease runs.
-    pub fn lease_of(&self, session: HolderSession) -> Instant {
-        self.sessions.get(&session).and_then(|s| s.lease).unwrap_or(Instant::MIN)
+    /// The lease of one session.
+    pub fn lease_of(&self, session: HolderSession) -> Lease {
+        self.sessions.get(&session).and_then(|s| s.lease).map_or(Lease::NONE, Lease::until)
     }
 
-    /// Until when it may answer.
-    pub fn until(&self) -> Instant {
-        self.sessions.values().filter_map(|session| session.lease).max().unwrap_or(Instant::MIN)
+    /// The lease that requests are answered under: the latest of all sessions.
+    pub fn lease(&self) -> Lease {
+        self.sessions.values().filter_map(|session| session.lease).max().map_or(Lease::NONE, Lease::until)
     }
 }

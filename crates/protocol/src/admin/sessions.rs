@@ -3,45 +3,48 @@ use std::time::Duration;
 
 use keyward_domain::Revision;
 
-use crate::clock::Instant;
 use crate::policy::Policy;
+use crate::time::Instant;
 
 /// Numbers the sessions of one admin process.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SessionId(pub u64);
 
-/// An admin's record of who may be answering, from how far back, and until when. It outlives connections: a validator
-/// whose stream broke may use its lease to the end.
+/// An admin's record of the leases it has granted: which session may answer from before which revision, and until when. The
+/// record outlives connections, because a validator whose stream broke may use its lease to the end.
 ///
-/// Invariant: deltas and grants reach a session in the order in which this record learns of them, and a validator acks
-/// only what every request sees.
+/// Invariant: deltas and grants are queued to a session in the order in which this record takes them, and a validator
+/// acknowledges a revision only once every request sees it.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Sessions {
     policy: Policy,
     sessions: BTreeMap<SessionId, Session>,
-    /// Until when leases of this admin's former lives may be in use.
+    /// Until when leases of earlier lives of this admin, or of a lost history, may be in use.
     former_life_until: Option<Instant>,
 }
 
 #[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 struct Session {
-    /// No grant can come any more.
+    /// The stream is over: no grant follows.
     gone: bool,
-    /// Until when, on our clock, its newest lease may be in use; `None`: it never had one.
+    /// Until when, on the admin's clock, its newest lease may be in use; `None` if it has had no lease.
     block_until: Option<Instant>,
     acked: Revision,
-    /// For each delta that was sent and not acked: until when the leases that were given *before* it may be in use.
-    /// Grants after it cannot be used before it is applied, so they do not prolong this; that bounds every wait.
+    /// For each delta that was queued and not acknowledged: until when leases granted *before* it may be in use. Leases granted
+    /// after it cannot be used before it is applied, so they do not prolong the wait; this bounds every wait.
     unacked: VecDeque<(Revision, Instant)>,
 }
 
-/// How one session stands to a revision.
-enum Standing {
+/// Whether one session can answer from before a revision.
+enum SessionStatus {
     /// It answers from that revision on, or has never answered.
-    Clear { acked: bool },
-    /// It had not acked, but can no longer answer from before.
+    Clear {
+        /// It acknowledged the revision.
+        acked: bool,
+    },
+    /// It has not acknowledged, but its leases from before have expired.
     Lapsed,
-    /// It may answer from before, until then.
+    /// It may answer from before until that instant.
     Blocks(Instant),
 }
 
@@ -50,46 +53,46 @@ enum Standing {
 pub struct Enforcement {
     /// Sessions that acknowledged.
     pub acked: usize,
-    /// Sessions, or former lives, whose leases ran out instead.
+    /// Sessions, and earlier lives, whose leases expired instead.
     pub lapsed: usize,
-    /// Sessions, or former lives, that may still answer from before.
+    /// Sessions, and earlier lives, that may still answer from before the revision.
     pub missing: usize,
-    /// When at the latest the next of the missing lapses.
-    pub look_again: Option<Instant>,
+    /// When the first of the missing ones lapses, at the latest.
+    pub next_lapse: Option<Instant>,
 }
 
 impl Sessions {
     /// The record of an admin that starts at `now`. `former_lives`: the policy by which an earlier process over the same
-    /// state may have given leases that are still in use; nothing counts as enforced before they have run out.
+    /// database may have granted leases that are still in use. Nothing counts as enforced before those have expired.
     pub fn new(policy: Policy, former_lives: Option<Policy>, now: Instant) -> Self {
         let former_life_until = former_lives.map(|former| now.plus(former.wait_out()));
         Self { policy, sessions: BTreeMap::new(), former_life_until }
     }
 
-    /// What leases are counted by.
+    /// The policy that leases are granted by.
     pub const fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// A session begins.
+    /// Adds a session.
     pub fn join(&mut self, id: SessionId) {
         self.sessions.insert(id, Session::default());
     }
 
-    /// A session's stream broke. It gets no grant any more, but what it was granted it may use.
-    pub fn broke(&mut self, id: SessionId) {
+    /// Records that a session's stream broke. It gets no further grant, but may use its lease to the end.
+    pub fn break_stream(&mut self, id: SessionId) {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.gone = true;
         }
     }
 
-    /// A validator said, after it had stopped answering under this session's leases, that it goes.
+    /// Removes a session after its validator's Goodbye, which is sent once the validator has stopped answering under it.
     pub fn goodbye(&mut self, id: SessionId) {
         self.sessions.remove(&id);
     }
 
-    /// A delta was appended to every session's queue.
-    pub fn appended(&mut self, revision: Revision) {
+    /// Records that the delta of `revision` was queued to every session.
+    pub fn queued(&mut self, revision: Revision) {
         for session in self.sessions.values_mut() {
             if let Some(until) = session.block_until {
                 session.unacked.push_back((revision, until));
@@ -97,7 +100,7 @@ impl Sessions {
         }
     }
 
-    /// A session has applied everything up to `revision`. Acknowledgements never go back.
+    /// Records that a session has applied everything up to `revision`. Acknowledgements never go back.
     pub fn ack(&mut self, id: SessionId, revision: Revision) {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.acked = session.acked.max(revision);
@@ -107,9 +110,9 @@ impl Sessions {
         }
     }
 
-    /// Answers a renewal that arrived at `now`: how long the validator may answer, counted from before it asked. `basis`:
-    /// an instant at which this admin is known to have been at the head of the log; no lease ends later than D after it.
-    /// `None`: no lease. The grant must be appended to the session's queue at once.
+    /// Grants a lease for a renewal that arrived at `now`. Returns how long the validator may answer, counted from before it
+    /// sent the renewal. `basis`: an instant at which this admin knew the whole log; no lease ends later than D after it.
+    /// Returns `None` if nothing can be granted. The grant must be queued to the session before anything else.
     pub fn grant(&mut self, id: SessionId, basis: Instant, now: Instant) -> Option<Duration> {
         let policy = self.policy;
         let session = self.sessions.get_mut(&id).filter(|session| !session.gone)?;
@@ -120,43 +123,48 @@ impl Sessions {
         Some(duration)
     }
 
-    /// How far `revision`, whose delta has been appended, is enforced at `now`.
+    /// How far `revision`, whose delta has been queued, is enforced at `now`.
     pub fn enforcement(&self, revision: Revision, now: Instant) -> Enforcement {
-        let former =
-            self.former_life_until.map(|until| if now < until { Standing::Blocks(until) } else { Standing::Lapsed });
-        let standings = self.sessions.values().map(|session| session.standing(revision, now)).chain(former);
-        let mut sum = Enforcement { acked: 0, lapsed: 0, missing: 0, look_again: None };
-        for standing in standings {
-            match standing {
-                Standing::Clear { acked } => sum.acked += usize::from(acked),
-                Standing::Lapsed => sum.lapsed += 1,
-                Standing::Blocks(until) => {
+        let former = self
+            .former_life_until
+            .map(|until| if now < until { SessionStatus::Blocks(until) } else { SessionStatus::Lapsed });
+        let statuses = self.sessions.values().map(|session| session.status(revision, now)).chain(former);
+        let mut sum = Enforcement { acked: 0, lapsed: 0, missing: 0, next_lapse: None };
+        for status in statuses {
+            match status {
+                SessionStatus::Clear { acked } => sum.acked += usize::from(acked),
+                SessionStatus::Lapsed => sum.lapsed += 1,
+                SessionStatus::Blocks(until) => {
                     sum.missing += 1;
-                    sum.look_again = Some(sum.look_again.map_or(until, |other| other.min(until)));
+                    sum.next_lapse = Some(sum.next_lapse.map_or(until, |other| other.min(until)));
                 }
             }
         }
         sum
     }
 
-    /// The history has forked: nothing counts as enforced before whatever may have been granted in the former one, by whom
-    /// it may be, has run out. `wait_out`: D' by the longest lease.
+    /// Records that every stream broke.
+    pub fn break_all(&mut self) {
+        self.sessions.values_mut().for_each(|session| session.gone = true);
+    }
+
+    /// Ends every session because the history forked. Nothing counts as enforced before every lease of the former history has
+    /// expired, whichever admin granted it. `wait_out`: D' by the longest lease.
     pub fn forked(&mut self, wait_out: Duration, now: Instant) {
         self.sessions.clear();
         self.former_life_until = self.former_life_until.max(Some(now.plus(wait_out)));
     }
 
-    /// Forgets what can no longer matter at `now`.
+    /// Removes sessions without a stream whose leases have expired at `now`.
     pub fn forget_lapsed(&mut self, now: Instant) {
         self.sessions.retain(|_, s| !s.gone || s.block_until.is_some_and(|until| now < until));
         self.former_life_until = self.former_life_until.filter(|until| now < *until);
     }
 
-    /// This record as it would look if `now` were instant 0, without what can no longer make a revision enforced or not:
-    /// records that differ in the past only become equal, so that a search through all states comes to an end
-    /// (`tests/model`). Sessions that have a stream go by the name that `rename` gives them. Nobody names the others any
-    /// more: they are numbered downwards from the last number there is, and one that is outlasted by another is left out.
-    /// Only the counts in [`Enforcement`] may come out smaller, and never to 0 for `missing`.
+    /// This record on a clock whose zero is `now`, without anything that can no longer decide whether a revision is enforced:
+    /// records that differ only in the past become equal, so that a search through all states ends. `rename` numbers the
+    /// sessions that have a stream. Sessions without a stream are numbered downwards from `u64::MAX`; one that is
+    /// outlasted by another is dropped. Only the counts of [`Enforcement`] may become smaller, and `missing` never 0.
     #[must_use]
     pub fn canonical(&self, now: Instant, rename: impl Fn(SessionId) -> SessionId) -> Self {
         let former_life_until = self.former_life_until.and_then(|until| ahead(until, now));
@@ -178,8 +186,7 @@ impl Sessions {
         Self { policy: self.policy, sessions: connected, former_life_until }
     }
 
-    /// This record without leases that no delta so far has to wait for, for a search in which none is appended any more
-    /// (`tests/model`).
+    /// This record without leases that no queued delta waits for, for a search in which no further delta is queued.
     #[must_use]
     pub fn after_the_last_delta(&self) -> Self {
         let mut record = self.clone();
@@ -189,7 +196,7 @@ impl Sessions {
         record
     }
 
-    /// Whether a lease that this record knows of may be in use at `now`.
+    /// Returns `true` if a lease of this record may be in use at `now`.
     pub fn in_use(&self, now: Instant) -> bool {
         let leased = |session: &Session| session.block_until.is_some_and(|until| now < until);
         self.former_life_until.is_some_and(|until| now < until) || self.sessions.values().any(leased)
@@ -202,15 +209,15 @@ impl Sessions {
 }
 
 impl Session {
-    fn standing(&self, revision: Revision, now: Instant) -> Standing {
+    fn status(&self, revision: Revision, now: Instant) -> SessionStatus {
         if self.acked >= revision {
-            return Standing::Clear { acked: true };
+            return SessionStatus::Clear { acked: true };
         }
         match self.unacked.iter().find(|(sent, _)| *sent == revision) {
-            // Its first grant came after that delta in the same queue, so it cannot be used from before.
-            None => Standing::Clear { acked: false },
-            Some((_, until)) if now < *until => Standing::Blocks(*until),
-            Some(_) => Standing::Lapsed,
+            // Its first grant was queued after the delta, so its lease cannot be used from before.
+            None => SessionStatus::Clear { acked: false },
+            Some((_, until)) if now < *until => SessionStatus::Blocks(*until),
+            Some(_) => SessionStatus::Lapsed,
         }
     }
 
@@ -220,23 +227,22 @@ impl Session {
         Self {
             gone: self.gone,
             block_until: self.block_until.and_then(|until| ahead(until, now)),
-            // No ack can come on a stream that broke, and what it has acked is not in `unacked`.
+            // No acknowledgement arrives on a broken stream, and acknowledged revisions are not in `unacked`.
             acked: if self.gone { Revision::default() } else { self.acked },
             unacked: self.unacked.iter().map(|(sent, until)| (*sent, ahead(*until, now).unwrap_or(zero))).collect(),
         }
     }
 
-    /// Whether no revision has to wait for this session that has not to wait at least as long for `other`, when the
-    /// streams of both are broken.
+    /// Returns `true` if `other` blocks every revision that this session blocks, for at least as long. Both streams are broken.
     fn is_outlasted_by(&self, other: &Self) -> bool {
         let covered = |(sent, until): &(Revision, Instant)| other.unacked.iter().any(|(s, u)| s == sent && until <= u);
         self.block_until <= other.block_until && self.unacked.iter().all(covered)
     }
 }
 
-/// An instant, counted from `now`, unless it has passed.
+/// `until` on a clock whose zero is `now`; `None` if it has passed.
 fn ahead(until: Instant, now: Instant) -> Option<Instant> {
-    (now < until).then(|| Instant::from_nanos(until.as_nanos().saturating_sub(now.as_nanos())))
+    (now < until).then(|| until.relative_to(now))
 }
 
 #[cfg(test)]
@@ -263,12 +269,12 @@ mod tests {
     }
 
     #[test]
-    fn every_session_that_may_answer_is_waited_for_and_no_other() {
+    fn exactly_the_sessions_that_may_answer_from_before_are_awaited() {
         let mut sessions = sessions(3);
         sessions.grant(SessionId(0), at(0), at(0)).unwrap();
         sessions.grant(SessionId(1), at(0), at(0)).unwrap();
-        sessions.appended(R);
-        // Session 2 gets its first grant behind the delta.
+        sessions.queued(R);
+        // Session 2 gets its first grant after the delta.
         sessions.grant(SessionId(2), at(0), at(0)).unwrap();
         assert_eq!(missing(&sessions, 1), 2);
         sessions.ack(SessionId(0), R);
@@ -281,14 +287,14 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_stream_clears_nothing_and_a_lapse_does() {
+    fn a_broken_stream_blocks_until_its_lease_has_lapsed() {
         let mut sessions = sessions(1);
-        // 9 s, in use for at most 10 s on our clock.
+        // 9 s, in use for at most 10 s on the admin's clock.
         assert_eq!(sessions.grant(SessionId(0), at(0), at(0)), Some(Duration::from_secs(9)));
-        sessions.appended(R);
-        sessions.broke(SessionId(0));
+        sessions.queued(R);
+        sessions.break_stream(SessionId(0));
         let sum = sessions.enforcement(R, at(9));
-        assert_eq!((sum.missing, sum.look_again), (1, Some(at(10))));
+        assert_eq!((sum.missing, sum.next_lapse), (1, Some(at(10))));
         sessions.forget_lapsed(at(9));
         let sum = sessions.enforcement(R, at(10));
         assert_eq!((sum.acked, sum.lapsed, sum.missing), (0, 1, 0));
@@ -298,10 +304,10 @@ mod tests {
     }
 
     #[test]
-    fn a_validator_that_renews_for_ever_and_never_acks_delays_for_one_lease_only() {
+    fn a_validator_that_renews_but_never_acknowledges_delays_a_fence_by_one_lease_at_most() {
         let mut sessions = sessions(1);
         sessions.grant(SessionId(0), at(0), at(0)).unwrap();
-        sessions.appended(R);
+        sessions.queued(R);
         for now in 1..10 {
             sessions.grant(SessionId(0), at(now), at(now)).unwrap();
         }
@@ -309,16 +315,16 @@ mod tests {
     }
 
     #[test]
-    fn a_goodbye_clears_at_once() {
+    fn a_goodbye_ends_the_wait_at_once() {
         let mut sessions = sessions(1);
         sessions.grant(SessionId(0), at(0), at(0)).unwrap();
-        sessions.appended(R);
+        sessions.queued(R);
         sessions.goodbye(SessionId(0));
         assert_eq!(missing(&sessions, 0), 0);
     }
 
     #[test]
-    fn a_lease_ends_with_the_basis_it_is_chained_to() {
+    fn a_lease_ends_at_most_d_after_its_basis() {
         let mut sessions = sessions(1);
         assert_eq!(sessions.grant(SessionId(0), at(0), at(4)), Some(Duration::from_secs(5)));
         assert_eq!(sessions.grant(SessionId(0), at(0), at(9)), None, "less than the margin is left");
@@ -327,10 +333,10 @@ mod tests {
     }
 
     #[test]
-    fn after_a_fork_nothing_is_enforced_before_all_leases_of_the_former_history_have_run_out() {
+    fn after_a_fork_nothing_is_enforced_before_every_lease_of_the_former_history_has_expired() {
         let mut sessions = sessions(1);
         sessions.grant(SessionId(0), at(0), at(0)).unwrap();
-        sessions.appended(R);
+        sessions.queued(R);
         sessions.ack(SessionId(0), R);
         assert_eq!(missing(&sessions, 1), 0);
         sessions.forked(EXACT.wait_out(), at(1));
@@ -340,11 +346,11 @@ mod tests {
     }
 
     #[test]
-    fn leases_of_former_lives_are_waited_out_for_old_and_new_revisions_alike() {
+    fn leases_of_earlier_lives_are_waited_out_for_old_and_new_revisions() {
         let mut sessions = Sessions::new(EXACT, Some(EXACT), at(100));
         // 10 s and the margin.
         assert_eq!((missing(&sessions, 110), missing(&sessions, 111)), (1, 0));
-        sessions.appended(R);
+        sessions.queued(R);
         assert_eq!((missing(&sessions, 110), missing(&sessions, 111)), (1, 0));
         sessions.forget_lapsed(at(111));
         assert_eq!(sessions.enforcement(R, at(111)).lapsed, 0);

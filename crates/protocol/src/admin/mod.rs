@@ -1,0 +1,22 @@
+//! The admin's side: [`Node`] is its whole safety logic.
+
+mod agreement;
+mod barrier;
+mod basis;
+mod cluster;
+mod enforced;
+mod fence;
+mod history;
+mod node;
+mod sessions;
+mod watch;
+
+pub use agreement::{Agreement, StoredLeases};
+pub use barrier::{Barrier, BarrierStatus, Cleared, Listing};
+pub use basis::Basis;
+pub use enforced::{Enforced, EnforcedBy};
+pub use fence::{FenceId, FenceStatus, PeerBarrier, Pending};
+pub use history::{History, Known, LogRelation};
+pub use node::{Effect, EntryKind, Event, Joined, LogEntry, NoGrants, Node, NotNow, PeerMode, Start};
+pub use sessions::{Enforcement, SessionId, Sessions};
+pub use watch::Watch;

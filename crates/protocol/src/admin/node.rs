@@ -1,0 +1,537 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use keyward_domain::{AdminLife, AdminNode, Epoch, Position, Revision};
+
+use crate::admin::barrier::{Cleared, Listing};
+use crate::admin::basis::Basis;
+use crate::admin::enforced::Enforced;
+use crate::admin::fence::{Fence, FenceId};
+use crate::admin::history::{History, Known, LogRelation};
+use crate::admin::sessions::{SessionId, Sessions};
+use crate::admin::watch::Watch;
+use crate::policy::Policy;
+use crate::time::Instant;
+
+/// The whole safety logic of one admin: which leases it grants, what it waits for before it calls a revision enforced, and
+/// what it does when the database may have lost changes.
+///
+/// A pure state machine: [`Node::handle`] takes an event and the time, and returns what the caller must do. It performs no
+/// I/O, reads no clock, and holds no keys. The caller carries the effects out in order, and takes no other event in between.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Node {
+    pub(super) history: History,
+    pub(super) sessions: Sessions,
+    /// D' of the leases that earlier lives may have in use; zero if there are none, or if they have rows of their own.
+    former_wait: Duration,
+    /// Set if other admins may use the same database.
+    pub(super) cluster: Option<Cluster>,
+    pub(super) fences: BTreeMap<FenceId, Fence>,
+}
+
+/// The part of a node that has peers: other admins over the same database.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(super) struct Cluster {
+    pub(super) life: AdminLife,
+    pub(super) basis: Basis,
+    /// The newest listing of this history.
+    pub(super) listing: Listing,
+    pub(super) enforced: Enforced,
+    pub(super) watch: Watch,
+    /// The heartbeat that has no answer yet.
+    pub(super) heartbeat: Option<SentHeartbeat>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) struct SentHeartbeat {
+    pub(super) sent: Instant,
+    /// The epoch that was followed.
+    pub(super) epoch: Epoch,
+    /// The newest position that was known to be in the log.
+    pub(super) known: Position,
+}
+
+/// What a node is told about its start.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// The timing parameters.
+    pub policy: Policy,
+    /// The end of the log, up to which everything is loaded.
+    pub head: Position,
+    /// `true` if an owner has accepted the epoch, or the history never forked.
+    pub accepted: bool,
+    /// How long ago the epoch began, by the database's clock; `None` if the history never forked.
+    pub forked_ago: Option<Duration>,
+    /// The other users of the database.
+    pub peers: PeerMode,
+}
+
+/// Whether other admins may use the same database.
+#[derive(Clone, Copy, Debug)]
+pub enum PeerMode {
+    /// This process has the database to itself. `former_lives`: the policy by which an earlier process may have granted leases
+    /// that are still in use, if one may have.
+    Alone {
+        /// See above.
+        former_lives: Option<Policy>,
+    },
+    /// Other admins may use the database. `life` was registered before the log was read: an admin that lists the lives after a
+    /// commit must find every life that read the log before the commit.
+    Shared {
+        /// See above.
+        life: AdminLife,
+    },
+}
+
+/// For how long after a fork, by the database's clock, an admin that starts waits out the leases of the former history. Much
+/// longer than leases last, because the clocks of database servers differ.
+const RECENT_FORK: Duration = Duration::from_secs(60 * 60);
+
+/// Something that has happened to an admin.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Event {
+    /// The next entry of the log was read.
+    Change(LogEntry),
+    /// The delta of the newest entry is too large to be queued: every validator must take a snapshot.
+    DeltaTooLarge,
+    /// The log does not contain the head that this admin has applied.
+    HeadMissing,
+    /// A validator acknowledged a revision.
+    Ack {
+        /// Its session.
+        session: SessionId,
+        /// The revision.
+        revision: Revision,
+    },
+    /// A validator asked for a lease.
+    Renew {
+        /// Its session.
+        session: SessionId,
+        /// The number of the renewal.
+        seq: u64,
+        /// The revision up to which its table holds everything that the session has sent.
+        applied: Revision,
+    },
+    /// A validator has stopped answering under its session's lease.
+    Goodbye(SessionId),
+    /// The stream of a session is over.
+    StreamBroke(SessionId),
+    /// A heartbeat is about to be sent. `seen`: the newest position that this process knows to be in the log.
+    HeartbeatSent {
+        /// See above.
+        seen: Option<Position>,
+    },
+    /// The last heartbeat is committed and has returned.
+    HeartbeatAnswered {
+        /// The end of the log.
+        log: Position,
+        /// The rows of all admins, this one included.
+        nodes: Vec<AdminNode>,
+    },
+    /// The last heartbeat found no row of this life.
+    Evicted,
+    /// A new life is registered.
+    Registered(AdminLife),
+    /// The process is shutting down.
+    Leaving,
+    /// A change was committed at `revision`, and its fence begins.
+    FenceBegan {
+        /// The fence.
+        fence: FenceId,
+        /// The revision.
+        revision: Revision,
+    },
+    /// A peer answered that its validators do not answer from before the fence's revision.
+    PeerCleared {
+        /// The fence.
+        fence: FenceId,
+        /// The life that answered.
+        life: AdminLife,
+        /// Its answer.
+        cleared: Cleared,
+    },
+    /// Nobody waits for the fence any more.
+    FenceEnded(FenceId),
+    /// The check of the history is complete: the database has an epoch that accounts for every position that was lost.
+    HistoryChecked {
+        /// `true` if the log lacked the node's head before the check.
+        was_lost: bool,
+        /// `true` if the log lacks the node's head after the check.
+        is_lost: bool,
+    },
+    /// New connections to the database are in place.
+    Reconnected,
+    /// Everything up to `head` was loaded again, after [`Effect::Reload`].
+    Reloaded {
+        /// The end of the log.
+        head: Position,
+        /// `true` if an owner has accepted the epoch, or the history never forked.
+        accepted: bool,
+    },
+}
+
+/// One entry of the change log, without the keys that it changes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LogEntry {
+    /// The revision.
+    pub revision: Revision,
+    /// The chain value at it.
+    pub chain: [u8; 32],
+    /// What the entry does to the history.
+    pub kind: EntryKind,
+    /// The position that this process has seen at this revision, if it is another one.
+    pub conflict: Option<Position>,
+    /// The sessions whose validators lose their right by this entry.
+    pub revoked: Vec<SessionId>,
+}
+
+/// What an entry of the log does to the history.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum EntryKind {
+    /// Nothing.
+    Change,
+    /// A new epoch begins: the database was found to have lost changes.
+    EpochBegins(Epoch),
+    /// An owner accepts the epoch.
+    EpochAccepted,
+}
+
+/// What the caller must do after an event, in this order.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Effect {
+    /// Apply the entry, and queue its delta to every session. The position is the one after the entry.
+    Deliver(Position),
+    /// Queue a lease to a session.
+    Grant {
+        /// The session.
+        session: SessionId,
+        /// The renewal that it answers.
+        seq: u64,
+        /// Its length, from before the renewal was sent.
+        duration: Duration,
+    },
+    /// End the stream of a session without a Goodbye.
+    End(SessionId),
+    /// End every stream without a Goodbye.
+    EndAll,
+    /// Keep the position: it is known to be in the log.
+    PositionSeen(Position),
+    /// Read the log at once.
+    ReadLog,
+    /// Send a heartbeat at once.
+    SendHeartbeat,
+    /// Delete the row of a life, if its heartbeat counter is still the same.
+    Evict(AdminNode),
+    /// Register a new life in the place of this one.
+    Register,
+    /// Delete the row of this life.
+    Deregister(AdminLife),
+    /// Look in the log for the head and for [`History::suspect`].
+    CheckHistory,
+    /// Make new connections to the database: the old ones may lead to a server that is the database no longer.
+    Reconnect,
+    /// Load all keys and the end of the log again.
+    Reload,
+    /// A fence, a barrier of a peer, or the ability to grant may have changed.
+    Moved,
+}
+
+/// How a session begins.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Joined {
+    /// With the deltas after that revision, all of which are recent.
+    WithDeltasAfter(Revision),
+    /// With a snapshot of the head.
+    WithSnapshot,
+}
+
+/// Why a validator cannot join now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NotNow {
+    /// The database may have lost changes; the admin is finding out.
+    InDoubt,
+    /// The validator knows more than this admin has applied.
+    Behind,
+}
+
+/// Why no lease can be granted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NoGrants {
+    /// The database may have lost changes; the admin is finding out.
+    InDoubt,
+    /// The database has not answered for as long as leases last.
+    StaleBasis,
+    /// No heartbeat of this life is committed yet.
+    NoBasis,
+}
+
+impl Node {
+    /// The node of a process that starts at `now`.
+    pub fn new(start: Start, now: Instant) -> Self {
+        let Start { policy, head, accepted, forked_ago, peers } = start;
+        let (former_lives, life) = match peers {
+            PeerMode::Alone { former_lives } => (former_lives, None),
+            PeerMode::Shared { life } => (None, Some(life)),
+        };
+        // Leases of the former history may be in use, granted by admins that this one cannot list.
+        let fork_is_recent = forked_ago.is_some_and(|ago| ago < RECENT_FORK);
+        let former_lives = former_lives.or(fork_is_recent.then_some(policy));
+        Self {
+            history: History::new(head, accepted),
+            sessions: Sessions::new(policy, former_lives, now),
+            former_wait: former_lives.map_or(Duration::ZERO, |former| former.wait_out()),
+            cluster: life.map(|life| Cluster::new(life, head.revision, now)),
+            fences: BTreeMap::new(),
+        }
+    }
+
+    /// The timing parameters that leases are granted by.
+    pub const fn policy(&self) -> &Policy {
+        self.sessions.policy()
+    }
+
+    /// The history that is followed.
+    pub const fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// How many sessions have a stream.
+    pub fn connected(&self) -> usize {
+        self.sessions.connected()
+    }
+
+    /// The life of this process, if other admins may use the same database.
+    pub fn life(&self) -> Option<AdminLife> {
+        self.cluster.as_ref().map(|cluster| cluster.life)
+    }
+
+    /// The lives of other admins in the newest listing.
+    pub fn peers(&self) -> impl Iterator<Item = &AdminNode> {
+        self.cluster.iter().flat_map(Cluster::peers)
+    }
+
+    /// How long a fence may have to wait for leases at most.
+    pub fn longest_wait(&self) -> Duration {
+        let policy = self.policy();
+        let listed = self.cluster.as_ref().map_or(Duration::ZERO, |cluster| cluster.listing.longest_wait(policy));
+        policy.wait_out().max(listed).max(self.former_wait)
+    }
+
+    /// The instant that a lease granted at `now` is chained to.
+    ///
+    /// # Errors
+    /// [`NoGrants`].
+    pub fn basis(&self, now: Instant) -> Result<Instant, NoGrants> {
+        if self.history.is_in_doubt() {
+            return Err(NoGrants::InDoubt);
+        }
+        let basis = match &self.cluster {
+            // A process that alone writes the database knows the whole log at any time. A commit that is not applied yet does
+            // no harm: its delta will find the lease on record, and its fence will wait for it.
+            None => now,
+            Some(cluster) => cluster.basis.since().ok_or(NoGrants::NoBasis)?,
+        };
+        if now.since(basis) < self.policy().lease { Ok(basis) } else { Err(NoGrants::StaleBasis) }
+    }
+
+    /// Decides about a validator whose Hello names `position`, after the log was asked for it. Returns `true` if the history
+    /// contains the position. `log`: the end of the log, read with `relation`.
+    ///
+    /// # Errors
+    /// [`NotNow`]; the effects say what to do about it.
+    pub fn admit(&mut self, position: &Position, relation: LogRelation, log: &Position) -> Result<bool, NotNow> {
+        let head = self.history.head();
+        if relation == LogRelation::Lost || log.epoch != head.epoch {
+            self.history.suspect_position(*position);
+            return Err(NotNow::InDoubt);
+        }
+        if self.history.relation(position) == Known::Ahead {
+            return Err(NotNow::Behind);
+        }
+        Ok(relation == LogRelation::Continues)
+    }
+
+    /// Adds a session. `from`: the position that the validator continues from; `None` if it takes a snapshot.
+    ///
+    /// # Errors
+    /// [`NotNow::InDoubt`].
+    pub fn join(&mut self, id: SessionId, from: Option<&Position>) -> Result<Joined, NotNow> {
+        if self.history.is_in_doubt() {
+            return Err(NotNow::InDoubt);
+        }
+        self.sessions.join(id);
+        let contained = from.filter(|from| self.history.relation(from) == Known::Contained);
+        Ok(contained.map_or(Joined::WithSnapshot, |from| Joined::WithDeltasAfter(from.revision)))
+    }
+
+    /// Takes an event that happened at `now`. Returns what the caller must do, in order.
+    pub fn handle(&mut self, event: Event, now: Instant) -> Vec<Effect> {
+        match event {
+            Event::Change(entry) => self.change(&entry, now),
+            Event::DeltaTooLarge => {
+                self.history.forget_recent();
+                self.sessions.break_all();
+                vec![Effect::EndAll]
+            }
+            Event::HeadMissing => self.doubt(),
+            Event::Ack { session, revision } => {
+                self.ack(session, revision);
+                vec![Effect::Moved]
+            }
+            Event::Renew { session, seq, applied } => self.renew(session, seq, applied, now),
+            Event::Goodbye(session) => {
+                self.sessions.goodbye(session);
+                self.session_ended(now)
+            }
+            Event::StreamBroke(session) => {
+                self.sessions.break_stream(session);
+                self.session_ended(now)
+            }
+            Event::HeartbeatSent { seen } => {
+                self.heartbeat_sent(seen, now);
+                Vec::new()
+            }
+            Event::HeartbeatAnswered { log, nodes } => self.heartbeat_answered(log, nodes, now),
+            Event::Evicted => self.evicted(),
+            Event::Registered(life) => {
+                self.registered(life);
+                Vec::new()
+            }
+            Event::Leaving => self.leaving(now),
+            Event::FenceBegan { fence, revision } => {
+                self.begin_fence(fence, revision, now);
+                vec![Effect::ReadLog, Effect::SendHeartbeat]
+            }
+            Event::PeerCleared { fence, life, cleared } => {
+                self.peer_cleared(fence, life, cleared);
+                vec![Effect::Moved]
+            }
+            Event::FenceEnded(fence) => {
+                self.fences.remove(&fence);
+                Vec::new()
+            }
+            Event::HistoryChecked { was_lost, is_lost } => self.history_checked(was_lost, is_lost),
+            Event::Reconnected => self.resolve_doubt(now),
+            Event::Reloaded { head, accepted } => self.reloaded(head, accepted, now),
+        }
+    }
+
+    fn session_ended(&mut self, now: Instant) -> Vec<Effect> {
+        self.sessions.forget_lapsed(now);
+        vec![Effect::Moved]
+    }
+
+    fn ack(&mut self, session: SessionId, revision: Revision) {
+        // A revision that was not delivered in this history can only have been applied in another one.
+        self.sessions.ack(session, revision.min(self.history.head().revision));
+    }
+
+    fn renew(&mut self, session: SessionId, seq: u64, applied: Revision, now: Instant) -> Vec<Effect> {
+        self.ack(session, applied);
+        let granted = self.basis(now).ok().and_then(|basis| self.sessions.grant(session, basis, now));
+        granted.map(|duration| Effect::Grant { session, seq, duration }).into_iter().collect()
+    }
+
+    fn change(&mut self, entry: &LogEntry, now: Instant) -> Vec<Effect> {
+        if let Some(seen) = entry.conflict {
+            self.history.suspect_position(seen);
+            return self.doubt();
+        }
+        let mut effects = Vec::new();
+        if let EntryKind::EpochBegins(epoch) = entry.kind {
+            effects.extend(self.enter_epoch(epoch, now));
+        }
+        // Before the delta is queued: these sessions never acknowledge it, so its fence waits until their leases expire.
+        for session in &entry.revoked {
+            self.sessions.break_stream(*session);
+            effects.push(Effect::End(*session));
+        }
+        let position = Position { epoch: self.history.head().epoch, revision: entry.revision, chain: entry.chain };
+        self.history.apply(position);
+        if entry.kind == EntryKind::EpochAccepted {
+            self.history.accept();
+        }
+        self.sessions.forget_lapsed(now);
+        self.sessions.queued(entry.revision);
+        effects.push(Effect::Deliver(position));
+        self.applied(now);
+        effects.push(Effect::Moved);
+        effects
+    }
+
+    fn applied(&mut self, now: Instant) {
+        let revision = self.history.head().revision;
+        if let Some(cluster) = &mut self.cluster {
+            cluster.applied(revision, now);
+        }
+    }
+
+    /// The log continues in a new epoch. It contains everything that this admin has applied.
+    fn enter_epoch(&mut self, epoch: Epoch, now: Instant) -> Vec<Effect> {
+        let wait_out = self.longest_wait();
+        self.history.enter(epoch);
+        self.history_changed();
+        self.sessions.forked(wait_out, now);
+        // Until a heartbeat of the new epoch is answered there are no leases.
+        vec![Effect::EndAll, Effect::SendHeartbeat]
+    }
+
+    /// The database seems to lack a change that this admin has applied, or to have another one in its place.
+    pub(super) fn doubt(&mut self) -> Vec<Effect> {
+        self.history.doubt();
+        self.forget_findings();
+        vec![Effect::CheckHistory]
+    }
+
+    fn forget_findings(&mut self) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.forget_findings();
+        }
+    }
+
+    fn history_changed(&mut self) {
+        self.forget_findings();
+        self.fences.values_mut().for_each(Fence::history_changed);
+    }
+
+    fn history_checked(&mut self, was_lost: bool, is_lost: bool) -> Vec<Effect> {
+        if is_lost && !was_lost {
+            // The log changed between the two questions: asked again, with everything that this admin knows.
+            return self.doubt();
+        }
+        self.history.clear_suspect();
+        if is_lost {
+            self.history.doubt();
+            self.forget_findings();
+            self.sessions.break_all();
+            return vec![Effect::EndAll, Effect::Reload];
+        }
+        // A log that was only added to is followed.
+        if self.history.is_in_doubt() { vec![Effect::Reconnect] } else { vec![Effect::ReadLog] }
+    }
+
+    /// Everything that validators received is in the log. What caused the doubt was never delivered, or came from a server that
+    /// is the database no longer.
+    fn resolve_doubt(&mut self, now: Instant) -> Vec<Effect> {
+        self.history.resolve_doubt();
+        self.fences.values_mut().for_each(Fence::history_changed);
+        self.applied(now);
+        vec![Effect::ReadLog, Effect::SendHeartbeat, Effect::Moved]
+    }
+
+    fn reloaded(&mut self, head: Position, accepted: bool, now: Instant) -> Vec<Effect> {
+        let wait_out = self.longest_wait();
+        let suspect = self.history.suspect();
+        self.history = History::new(head, accepted);
+        if let Some(suspect) = suspect {
+            self.history.suspect_position(suspect);
+        }
+        self.history_changed();
+        if let Some(cluster) = &mut self.cluster {
+            cluster.basis = Basis::default();
+        }
+        self.sessions.forked(wait_out, now);
+        self.applied(now);
+        vec![Effect::SendHeartbeat, Effect::Moved]
+    }
+}
