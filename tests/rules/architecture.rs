@@ -83,3 +83,36 @@ fn a_validator_has_no_database_in_its_tree() {
         assert!(!seen.contains(database), "{database}");
     }
 }
+
+/// Seams for simulations stay out of shipped binaries. The features of the resolved workspace do not show that, because one
+/// build of the workspace unifies them with those of the tests; the dependency edges of each shipped package do.
+#[test]
+fn nothing_that_is_shipped_enables_the_seams_of_simulations() {
+    const SEAM: &str = "simulation";
+    let metadata = metadata();
+    let packages: BTreeMap<_, _> = metadata.workspace_packages().into_iter().map(|p| (p.name.as_str(), p)).collect();
+    let enabled_by = |name: &str| -> Vec<String> {
+        let linked = packages[name].dependencies.iter().filter(|d| d.kind == DependencyKind::Normal);
+        linked.filter(|d| d.features.iter().any(|f| f == SEAM)).map(|d| d.name.clone()).collect()
+    };
+    let mut waiting = vec!["keyward", "keyward-validator"];
+    let mut shipped = BTreeSet::new();
+    while let Some(name) = waiting.pop() {
+        if shipped.insert(name) {
+            let linked = packages[name].dependencies.iter().filter(|d| d.kind == DependencyKind::Normal);
+            waiting.extend(linked.filter_map(|d| packages.get_key_value(d.name.as_str())).map(|(name, _)| *name));
+        }
+    }
+    assert!(shipped.contains("keyward-store"), "the tree was not walked: {shipped:?}");
+    for name in shipped {
+        assert_eq!(enabled_by(name), [] as [&str; 0], "{name} enables {SEAM}");
+        // Nor does any other feature enable it, such as the default one.
+        for (feature, enables) in packages[name].features.iter().filter(|(feature, _)| *feature != SEAM) {
+            let seam = enables.iter().find(|enabled| enabled.rsplit('/').next() == Some(SEAM));
+            assert_eq!(seam, None, "feature {feature} of {name}");
+        }
+    }
+    // The tests do enable it, so the rule can find it.
+    let crates = ["keyward-admin", "keyward-replica", "keyward-store", "keyward-sync", "keyward-validator"];
+    assert_eq!(enabled_by("keyward-tests"), crates);
+}

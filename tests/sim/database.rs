@@ -4,14 +4,14 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::Duration;
 
-use keyward_store::{Carrier, Step, Work};
+use keyward_store::simulation::{BoxFuture, Network, Operation};
 use tokio::runtime::RuntimeMetrics;
 use tokio::sync::Notify;
 
 use crate::time;
 
 /// Something for the database to do, and whom to tell that it is done.
-type Job = (Work<'static, ()>, mpsc::SyncSender<()>);
+type Job = (BoxFuture<'static, ()>, mpsc::SyncSender<()>);
 
 /// A thread with a runtime of its own. Whoever has it work waits for it: on the simulated clock no time passes, and nothing
 /// else happens, so that what happens next never depends on how quick the real database was.
@@ -25,7 +25,7 @@ impl Database {
         Self(sender)
     }
 
-    fn run(&self, work: Work<'static, ()>) {
+    fn run(&self, work: BoxFuture<'static, ()>) {
         let (done, wait) = mpsc::sync_channel(1);
         self.0.send((work, done)).unwrap();
         wait.recv().unwrap();
@@ -143,17 +143,17 @@ impl Way {
         Ok(())
     }
 
-    async fn come_back(&self, step: Step) -> Result<(), String> {
+    async fn come_back(&self, operation: Operation) -> Result<(), String> {
         let until = {
             let mut trouble = self.trouble.lock().unwrap();
-            if step == Step::Commit && std::mem::take(&mut trouble.lose_commit) {
+            if operation == Operation::Commit && std::mem::take(&mut trouble.lose_commit) {
                 trouble.lost += 1;
                 return Err("the connection to the database broke".to_owned());
             }
-            match step {
-                Step::Single => trouble.mute_until.max(trouble.reads_late_until),
-                Step::Commit => trouble.mute_until,
-                Step::Begin | Step::Within => Duration::ZERO,
+            match operation {
+                Operation::Statement => trouble.mute_until.max(trouble.reads_late_until),
+                Operation::Commit => trouble.mute_until,
+                Operation::Begin | Operation::StatementInTransaction => Duration::ZERO,
             }
         };
         if time::now() < until {
@@ -163,20 +163,20 @@ impl Way {
     }
 }
 
-impl Carrier for Way {
-    fn there(&self, step: Step) -> Work<'_, Result<(), String>> {
-        if matches!(step, Step::Within | Step::Commit) {
+impl Network for Way {
+    fn request(&self, operation: Operation) -> BoxFuture<'_, Result<(), String>> {
+        if matches!(operation, Operation::StatementInTransaction | Operation::Commit) {
             // A transaction holds the only connection there is.
             return Box::pin(std::future::ready(Ok(())));
         }
         Box::pin(self.go())
     }
 
-    fn run(&self, work: Work<'static, ()>) {
-        self.database.run(work);
+    fn execute(&self, call: BoxFuture<'static, ()>) {
+        self.database.run(call);
     }
 
-    fn back(&self, step: Step) -> Work<'_, Result<(), String>> {
-        Box::pin(self.come_back(step))
+    fn response(&self, operation: Operation) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(self.come_back(operation))
     }
 }

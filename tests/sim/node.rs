@@ -26,7 +26,7 @@ pub(crate) async fn admin(world: Arc<World>, index: usize) -> turmoil::Result {
 }
 
 async fn admin_once(world: &Arc<World>, index: usize) -> anyhow::Result<()> {
-    let store = world.store.carried_by(Arc::new(world.ways[index].clone()));
+    let store = world.store.over_network(Arc::new(world.ways[index].clone()));
     let keyring = Keyring::parse(&world.keyring)?;
     let clock = AnyClock::Simulated(Arc::clone(&world.admin_clocks[index]) as _);
     let (metrics, _) = Metrics::new();

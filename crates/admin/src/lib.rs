@@ -19,5 +19,7 @@ pub use keyward_store::check_exposure as check_database_exposure;
 pub use metrics::Metrics;
 pub use sdks::{BadUrl, PublicUrl};
 pub use server::{listen, listen_in_process, listen_to, ops};
-pub use setup::{Setup, SetupOutcome, open_deployment, set_up, set_up_in_memory};
+#[cfg(feature = "simulation")]
+pub use setup::set_up_in_memory;
+pub use setup::{Setup, SetupOutcome, open_deployment, set_up};
 pub use sync::{PeerOptions, check_lease, put_lease};

@@ -85,6 +85,7 @@ pub async fn set_up(database_url: &str, setup: Setup<'_>, format: &TokenFormat) 
 ///
 /// # Errors
 /// The store cannot be made.
+#[cfg(feature = "simulation")]
 pub async fn set_up_in_memory(
     keyring: &Keyring,
     root: &Token,

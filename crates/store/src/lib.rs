@@ -16,7 +16,8 @@ mod store;
 mod verify;
 mod write;
 
-pub use connection::{Carrier, Step, Work};
+#[cfg(feature = "simulation")]
+pub use connection::simulation;
 pub use log::history::PositionStatus;
 pub use log::notifications::LogNotifications;
 pub use open::error::OpenError;

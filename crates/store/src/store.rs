@@ -8,7 +8,7 @@ use keyward_domain::{Error, Position};
 use keyward_token::DigestKey;
 
 use crate::connection::pool_guard::WriterHealth;
-use crate::connection::{Carrier, Connection};
+use crate::connection::{Connection, Route};
 use crate::error::from_driver;
 use crate::log::seen::SeenPositions;
 use crate::pools::{Pools, ServerOptions};
@@ -21,8 +21,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 pub struct Store {
     pools: Arc<RwLock<Pools>>,
     backend: Backend,
-    /// Carries every call to the database in a simulation.
-    carrier: Option<Arc<dyn Carrier>>,
+    route: Route,
     pub(crate) chain_key: Arc<DigestKey>,
     seen: Arc<Mutex<SeenPositions>>,
 }
@@ -40,6 +39,7 @@ pub(crate) enum Backend {
     /// A PostgreSQL server, which other admins may use at the same time.
     Postgres(Arc<ServerOptions>),
     /// SQLite in memory, shared by the simulated admins of one process.
+    #[cfg(feature = "simulation")]
     Memory,
 }
 
@@ -48,17 +48,18 @@ impl Store {
         Self {
             pools: Arc::new(RwLock::new(pools)),
             backend,
-            carrier: None,
+            route: Route::default(),
             chain_key: Arc::new(chain_key),
             seen: Arc::default(),
         }
     }
 
-    /// A handle on the same database for another simulated process: calls go through `carrier`, and no position has been
+    /// A handle on the same database for another simulated process: calls go through `network`, and no position has been
     /// seen yet.
+    #[cfg(feature = "simulation")]
     #[must_use]
-    pub fn carried_by(&self, carrier: Arc<dyn Carrier>) -> Self {
-        Self { carrier: Some(carrier), seen: Arc::default(), ..self.clone() }
+    pub fn over_network(&self, network: Arc<dyn crate::simulation::Network>) -> Self {
+        Self { route: Route::Network(network), seen: Arc::default(), ..self.clone() }
     }
 
     /// Returns `true` if other admins may use the same database at the same time.
@@ -74,7 +75,7 @@ impl Store {
     pub(crate) const fn server(&self) -> Option<&Arc<ServerOptions>> {
         match &self.backend {
             Backend::Postgres(server) => Some(server),
-            Backend::Sqlite { .. } | Backend::Memory => None,
+            _ => None,
         }
     }
 
@@ -101,23 +102,23 @@ impl Store {
 
     /// The connection for changes.
     pub(crate) fn writer(&self) -> Connection {
-        Connection::new(self.pools().writer, self.writer_health(), self.carrier.clone())
+        Connection::new(self.pools().writer, self.writer_health(), self.route.clone())
     }
 
     /// The connection for queries.
     pub(crate) fn reader(&self) -> Connection {
-        Connection::new(self.pools().reader, None, self.carrier.clone())
+        Connection::new(self.pools().reader, None, self.route.clone())
     }
 
     /// The connection for heartbeats.
     pub(crate) fn heartbeats(&self) -> Connection {
-        Connection::new(self.pools().heartbeats, self.writer_health(), self.carrier.clone())
+        Connection::new(self.pools().heartbeats, self.writer_health(), self.route.clone())
     }
 
     fn writer_health(&self) -> Option<Arc<WriterHealth>> {
         match &self.backend {
             Backend::Sqlite { writer, .. } => Some(Arc::clone(writer)),
-            Backend::Postgres(_) | Backend::Memory => None,
+            _ => None,
         }
     }
 

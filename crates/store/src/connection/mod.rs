@@ -1,11 +1,15 @@
-//! The way to the database: sea-orm's, or by a carrier of whoever simulates one.
+//! Connections and transactions, over those of sea-orm.
+//!
+//! Both guarantee what the driver does not: a transaction with a failed statement is never committed, and a commit that is
+//! reported has happened.
 
+mod direct;
 pub(crate) mod pool_guard;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 
-use std::future::Future;
-use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use sea_orm::{
     AccessMode, ConnectionTrait, DatabaseBackend, DatabaseConnection, DatabaseTransaction, DbErr, ExecResult,
@@ -15,86 +19,38 @@ use sea_orm_migration::async_trait::async_trait;
 
 use crate::connection::pool_guard::WriterHealth;
 
-/// Something to do that may take a while.
-pub type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+#[cfg(not(feature = "simulation"))]
+pub(crate) use direct::Route;
+#[cfg(feature = "simulation")]
+pub(crate) use simulation::Route;
 
-/// What a call asks of the database.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Step {
-    /// One statement, on its own.
-    Single,
-    /// The beginning of a transaction.
-    Begin,
-    /// One statement of a transaction.
-    Within,
-    /// The end of a transaction that keeps what it did.
-    Commit,
-}
-
-/// Who takes every call to the database and brings the answer back, for simulations: they decide how long the way is,
-/// what gets lost on it, and in which thread the database works.
-///
-/// Between the steps of a transaction its caller waits for nothing else.
-pub trait Carrier: std::fmt::Debug + Send + Sync {
-    /// The way to the database. An error: it was not reached, and nothing is done.
-    fn there(&self, step: Step) -> Work<'_, Result<(), String>>;
-
-    /// Does what is to be done, and returns when it is done.
-    fn run(&self, work: Work<'static, ()>);
-
-    /// The way back. An error: the answer is lost.
-    fn back(&self, step: Step) -> Work<'_, Result<(), String>>;
-}
-
-/// A way to the database.
+/// A pool of connections to the database.
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
     direct: DatabaseConnection,
-    carrier: Option<Arc<dyn Carrier>>,
-    /// SQLite's writer: what is known of its one connection.
+    route: Route,
+    /// State of the one connection in SQLite's writing pool; `None` for other pools.
     health: Option<Arc<WriterHealth>>,
 }
 
 /// A transaction. Dropped before its commit, it is rolled back.
 #[derive(Debug)]
 pub(crate) struct Transaction {
-    /// Taken by the commit.
+    /// `None` once the commit has begun.
     direct: Option<Arc<DatabaseTransaction>>,
-    carrier: Option<Arc<dyn Carrier>>,
+    route: Route,
     health: Option<Arc<WriterHealth>>,
-    /// Set when a statement fails. The transaction takes no further statement and no commit from then on: SQLite may have
-    /// rolled it back, so that what follows would be committed statement by statement; and PostgreSQL answers the COMMIT
-    /// of a failed transaction with a rollback and no error.
+    /// `true` once a statement has failed. The transaction then refuses further statements and the commit: SQLite may have
+    /// rolled it back, so that further statements would be committed one by one; and PostgreSQL answers the COMMIT of a
+    /// failed transaction with a rollback and no error.
     failed: AtomicBool,
-}
-
-/// Has a step taken by the carrier.
-async fn carried<T: Send + 'static>(
-    carrier: &Arc<dyn Carrier>,
-    step: Step,
-    work: impl Future<Output = Result<T, DbErr>> + Send + 'static,
-) -> Result<T, DbErr> {
-    carrier.there(step).await.map_err(DbErr::Custom)?;
-    let answer = Arc::new(Mutex::new(None));
-    let put = Arc::clone(&answer);
-    carrier.run(Box::pin(async move {
-        let done = work.await;
-        *put.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
-    }));
-    carrier.back(step).await.map_err(DbErr::Custom)?;
-    let answer = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
-    answer.unwrap_or_else(|| Err(DbErr::Custom("the carrier did not do its work".to_owned())))
 }
 
 // === impl Connection ===
 
 impl Connection {
-    pub(crate) const fn new(
-        direct: DatabaseConnection,
-        health: Option<Arc<WriterHealth>>,
-        carrier: Option<Arc<dyn Carrier>>,
-    ) -> Self {
-        Self { direct, carrier, health }
+    pub(crate) const fn new(direct: DatabaseConnection, health: Option<Arc<WriterHealth>>, route: Route) -> Self {
+        Self { direct, route, health }
     }
 
     /// The driver's pool of a PostgreSQL connection.
@@ -125,36 +81,22 @@ impl Connection {
 
     async fn begin(&self, options: TransactionOptions) -> Result<Transaction, DbErr> {
         let direct = self.direct.clone();
-        let begin = async move { direct.begin_with_options(options).await };
-        let direct = match &self.carrier {
-            Some(carrier) => carried(carrier, Step::Begin, begin).await?,
-            // In a task of its own, which ends what it began when nobody is left to take it. sqlx (0.9) takes note of a
-            // PostgreSQL transaction only when BEGIN is answered: a caller dropped just before that would leave it open in
-            // the pool.
-            None => {
-                let begun = tokio::spawn(begin).await;
-                begun.unwrap_or_else(|error| Err(DbErr::Custom(format!("cannot begin a transaction: {error}"))))?
-            }
-        };
+        let begun = self.route.begin(async move { direct.begin_with_options(options).await }).await?;
         Ok(Transaction {
-            direct: Some(Arc::new(direct)),
-            carrier: self.carrier.clone(),
+            direct: Some(Arc::new(begun)),
+            route: self.route.clone(),
             health: self.health.clone(),
             failed: AtomicBool::new(false),
         })
     }
 
-    /// Runs one statement on its own.
-    async fn run<T, W>(&self, statement: impl FnOnce(DatabaseConnection) -> W + Send) -> Result<T, DbErr>
+    /// Runs one statement outside a transaction.
+    async fn run<T, F>(&self, statement: impl FnOnce(DatabaseConnection) -> F + Send) -> Result<T, DbErr>
     where
         T: Send + 'static,
-        W: Future<Output = Result<T, DbErr>> + Send + 'static,
+        F: Future<Output = Result<T, DbErr>> + Send + 'static,
     {
-        let work = statement(self.direct.clone());
-        let done = match &self.carrier {
-            Some(carrier) => carried(carrier, Step::Single, work).await,
-            None => work.await,
-        };
+        let done = self.route.statement(statement(self.direct.clone())).await;
         if let (Err(_), Some(health)) = (&done, &self.health) {
             health.record_failure();
         }
@@ -189,32 +131,29 @@ impl ConnectionTrait for Connection {
 // === impl Transaction ===
 
 impl Transaction {
-    /// Commits. `Ok` means that the database has committed: with SQLite its own count of commits is asked too, because a
-    /// driver that has lost track of its transactions sends a RELEASE instead of a COMMIT, and reports success.
+    /// Commits. `Ok` means that the database has committed. For SQLite that is confirmed by its own count of commits, because
+    /// a driver that has lost track of its transactions sends a RELEASE in place of a COMMIT, and reports success.
     pub(crate) async fn commit(mut self) -> Result<(), DbErr> {
         self.direct()?;
-        // Only ever shared with a step, and every step is over.
+        // Shared only with running statements, of which there is none at the commit.
         let direct = self.direct.take().and_then(Arc::into_inner);
         let Some(direct) = direct else { return Err(DbErr::Custom("the transaction is in use".to_owned())) };
-        // The writer has one connection, and this transaction holds it: no other commit can be counted in between.
-        let counted = self.health.as_ref().map(|health| health.commits());
-        let committed = match &self.carrier {
-            Some(carrier) => carried(carrier, Step::Commit, direct.commit()).await,
-            None => direct.commit().await,
-        };
+        // No other commit is counted meanwhile: SQLite's writing pool has one connection, which this transaction holds.
+        let before = self.health.as_ref().map(|health| health.commits());
+        let committed = self.route.commit(direct).await;
         let committed = committed.and_then(|()| match &self.health {
-            Some(health) if counted == Some(health.commits()) => {
+            Some(health) if before == Some(health.commits()) => {
                 Err(DbErr::Custom("SQLite answered COMMIT and committed nothing".to_owned()))
             }
             _ => Ok(()),
         });
-        self.noted(committed)
+        self.record(committed)
     }
 
-    /// The transaction as the driver has it.
+    /// The driver's transaction.
     ///
     /// # Errors
-    /// It is over, or a statement of it has failed.
+    /// The transaction has ended, or one of its statements has failed.
     pub(crate) fn direct(&self) -> Result<&Arc<DatabaseTransaction>, DbErr> {
         if self.failed.load(Ordering::Relaxed) {
             return Err(DbErr::Custom("a statement of this transaction has failed".to_owned()));
@@ -222,8 +161,8 @@ impl Transaction {
         self.direct.as_ref().ok_or_else(|| DbErr::Custom("the transaction is over".to_owned()))
     }
 
-    /// Takes note of a failure, so that neither this transaction nor SQLite's connection is used again.
-    fn noted<T>(&self, result: Result<T, DbErr>) -> Result<T, DbErr> {
+    /// Records a failure, so that neither this transaction nor SQLite's connection is used again.
+    fn record<T>(&self, result: Result<T, DbErr>) -> Result<T, DbErr> {
         if result.is_err() {
             self.failed.store(true, Ordering::Relaxed);
             if let Some(health) = &self.health {
@@ -234,25 +173,20 @@ impl Transaction {
     }
 
     /// Runs one statement of the transaction.
-    async fn run<T, W>(&self, statement: impl FnOnce(Arc<DatabaseTransaction>) -> W + Send) -> Result<T, DbErr>
+    async fn run<T, F>(&self, statement: impl FnOnce(Arc<DatabaseTransaction>) -> F + Send) -> Result<T, DbErr>
     where
         T: Send + 'static,
-        W: Future<Output = Result<T, DbErr>> + Send + 'static,
+        F: Future<Output = Result<T, DbErr>> + Send + 'static,
     {
-        let work = statement(Arc::clone(self.direct()?));
-        let done = match &self.carrier {
-            Some(carrier) => carried(carrier, Step::Within, work).await,
-            None => work.await,
-        };
-        self.noted(done)
+        let statement = statement(Arc::clone(self.direct()?));
+        self.record(self.route.statement_in_transaction(statement).await)
     }
 }
 
 impl Drop for Transaction {
     fn drop(&mut self) {
-        // Rolled back where it was begun.
-        if let (Some(carrier), Some(direct)) = (&self.carrier, self.direct.take()) {
-            carrier.run(Box::pin(async move { drop(direct) }));
+        if let Some(direct) = self.direct.take() {
+            self.route.roll_back(direct);
         }
     }
 }

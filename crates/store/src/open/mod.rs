@@ -2,6 +2,8 @@
 
 pub(crate) mod error;
 pub(crate) mod exposure;
+#[cfg(feature = "simulation")]
+mod memory;
 mod postgres;
 pub(crate) mod renew;
 mod sqlite;
@@ -16,7 +18,7 @@ use crate::log::head::sign_unsigned_head;
 use crate::migration::{ADDS_HEAD_MAC, Migrator};
 use crate::open::error::OpenError;
 use crate::open::exposure::is_postgres;
-use crate::store::{Backend, Store};
+use crate::store::Store;
 
 /// The PostgreSQL advisory lock of the admin that migrates: "keyward" in ASCII.
 const MIGRATION_LOCK: i64 = 0x006b_6579_7761_7264;
@@ -37,17 +39,6 @@ impl Store {
         } else {
             return Err(OpenError::Scheme);
         };
-        store.migrate().await?;
-        Ok(store)
-    }
-
-    /// A SQLite database in the memory of this process, which ends with the last clone, for simulations. Its clones can stand
-    /// for admins that share a database.
-    ///
-    /// # Errors
-    /// See [`OpenError`].
-    pub async fn in_memory(chain_key: DigestKey) -> Result<Self, OpenError> {
-        let store = Self::new(sqlite::memory_pools().await?, Backend::Memory, chain_key);
         store.migrate().await?;
         Ok(store)
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use keyward_token::DigestKey;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
-use sea_orm::{ConnectOptions, Database, DbErr};
+use sea_orm::{ConnectOptions, Database};
 
 use crate::connection::pool_guard::{WriterHealth, discard_open_transactions};
 use crate::open::error::OpenError;
@@ -38,17 +38,8 @@ pub(crate) async fn open(path: &Path, chain_key: DigestKey) -> Result<Store, Ope
     Ok(Store::new(Pools { writer, reader, heartbeats }, backend, chain_key))
 }
 
-/// Pools that share the one connection to a new database in memory.
-pub(crate) async fn memory_pools() -> Result<Pools, DbErr> {
-    let mut options = options(Path::new(":memory:"), 1);
-    // The database ends with its connection, so the connection is never replaced and needs no test before use.
-    options.test_before_acquire(false);
-    options.map_sqlx_sqlite_pool_opts(|pool| pool.idle_timeout(None).max_lifetime(None));
-    let only = Database::connect(options).await?;
-    Ok(Pools { writer: only.clone(), reader: only.clone(), heartbeats: only })
-}
-
-fn options(path: &Path, connections: u32) -> ConnectOptions {
+/// How to connect to the file at `path`.
+pub(crate) fn options(path: &Path, connections: u32) -> ConnectOptions {
     // The path is set below: in a URL, `?`, `#` and `%` would be syntax.
     let mut options = ConnectOptions::new("sqlite:");
     let path = path.to_owned();
