@@ -1,5 +1,5 @@
-//! The tables, one module each. Columns are commented in the migrations, which make them.
-#![expect(unreachable_pub, reason = "written for sea-orm's derives; documented in the migrations")]
+//! The tables, one module each. The migrations, which create them, describe their columns.
+#![expect(unreachable_pub, reason = "required by sea-orm's derives; documented in the migrations")]
 
 pub(crate) mod admin_node;
 pub(crate) mod change;

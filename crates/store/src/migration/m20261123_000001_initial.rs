@@ -1,7 +1,7 @@
 //! Projects, keys, members, the change log and its counter.
 //!
-//! Times are unix microseconds in BIGINT; ids are text, uids UUID (16 bytes in SQLite); `revision` columns are positions
-//! in the change log.
+//! Times are Unix microseconds in BIGINT. Ids are text. Uids are UUIDs (16 bytes in SQLite). Columns named `revision` hold the
+//! number of an entry in the change log.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{
@@ -31,18 +31,18 @@ fn table(name: &'static str) -> TableCreateStatement {
     Table::create().table(name).to_owned()
 }
 
-/// One row: the head of the log. Writers lock it last, so revision order is commit order.
+/// The head of the log, in one row. Writers lock it last, so revisions are in commit order.
 fn counter() -> TableCreateStatement {
     table("rev_counter")
         .col(integer("id").primary_key())
         .col(big_integer("revision"))
         .col(blob("chain"))
-        // Random id of this history.
+        // The epoch: random id of this history.
         .col(uuid("epoch"))
         .to_owned()
 }
 
-/// Who did what when, with before- and after-images: the audit log, and what replicas are fed from.
+/// The change log: actor, time, and images before and after. It is the audit log and the source of the Sync stream.
 fn change_log() -> TableCreateStatement {
     table("change_log")
         .col(big_integer("revision").primary_key())
@@ -56,7 +56,7 @@ fn change_log() -> TableCreateStatement {
         .to_owned()
 }
 
-/// Facts about the deployment: the keyring's fingerprint, the next project number.
+/// Settings of the deployment, such as the keyring's fingerprint and the next project number.
 fn setting() -> TableCreateStatement {
     table("setting").col(string("name").primary_key()).col(text("value")).to_owned()
 }
@@ -98,7 +98,7 @@ fn key() -> TableCreateStatement {
         .to_owned()
 }
 
-/// A key's tokens, one row each, so that a key can carry two for a while.
+/// The tokens of keys, one row each: a key can have two during a rotation.
 fn key_token() -> TableCreateStatement {
     table("key_token")
         // Keyed BLAKE3 of the token.
@@ -106,7 +106,7 @@ fn key_token() -> TableCreateStatement {
         .col(integer("digest_key_id"))
         .col(uuid("key_uid"))
         .col(integer("generation"))
-        // From then on superseded.
+        // When the token ends; NULL if it is not superseded.
         .col(big_integer_null("not_after"))
         // The token, sealed; NULL without a sealing key.
         .col(blob_null("sealed"))
@@ -131,7 +131,7 @@ fn role_binding() -> TableCreateStatement {
     table("role_binding")
         .col(string("member_id"))
         .col(string("role"))
-        // Empty for the roles on the platform.
+        // Empty for roles on the platform.
         .col(string("project_id"))
         .primary_key(Index::create().col("member_id").col("role").col("project_id"))
         .foreign_key(ForeignKey::create().from("role_binding", "member_id").to("member", "member_id"))
@@ -140,7 +140,7 @@ fn role_binding() -> TableCreateStatement {
 
 fn credential() -> TableCreateStatement {
     table("credential")
-        // Keyed BLAKE3 of the credential, under a key of its own purpose.
+        // Keyed BLAKE3 of the credential, under a digest key that is used for credentials only.
         .col(blob("digest").primary_key())
         .col(integer("digest_key_id"))
         .col(string("member_id"))
@@ -149,7 +149,7 @@ fn credential() -> TableCreateStatement {
         .to_owned()
 }
 
-/// What makes a retried create safe, for 24 hours.
+/// Outcomes of requests with a request id, kept for retries for 24 hours.
 fn request() -> TableCreateStatement {
     table("request")
         .col(string("member_id"))
@@ -157,10 +157,10 @@ fn request() -> TableCreateStatement {
         .col(string("request_id"))
         // Hash of the request without its request_id.
         .col(blob("payload"))
-        // Bare id or resource name of what it made.
+        // Name of the resource that the request created.
         .col(string("resource"))
         .col(big_integer("revision"))
-        // The secret that the first answer carried, sealed; NULL without a sealing key.
+        // The secret in the first answer, sealed; NULL without a sealing key.
         .col(blob_null("sealed"))
         .col(integer_null("sealing_key_id"))
         .col(big_integer("create_time"))

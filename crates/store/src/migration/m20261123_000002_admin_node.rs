@@ -1,4 +1,4 @@
-//! The lives of the admin processes that share a database.
+//! The admin lives that share a database.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{big_integer, uuid};
@@ -12,9 +12,9 @@ impl MigrationTrait for Migration {
         let table = Table::create()
             .table("admin_node")
             .col(uuid("incarnation").primary_key())
-            // Longest lease that it grants, in milliseconds.
+            // The longest lease that the life grants, in milliseconds.
             .col(big_integer("lease_ms"))
-            // Counts its heartbeats. Not a time: clocks of different machines cannot be compared.
+            // The number of its heartbeats. Not a time, because clocks of different machines cannot be compared.
             .col(big_integer("heartbeat"))
             .to_owned();
         manager.create_table(table).await

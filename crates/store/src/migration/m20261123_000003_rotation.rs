@@ -1,4 +1,4 @@
-//! Keys that replace others, and deactivations to come.
+//! Keys that replace others, and scheduled deactivations.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{big_integer_null, string_null};
@@ -11,14 +11,14 @@ impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let columns = [
             big_integer_null("scheduled_deactivate_time"),
-            // Who scheduled it.
+            // The member that scheduled the deactivation.
             string_null("scheduler"),
-            // Bare ids of keys of the same project.
+            // Ids of keys of the same project.
             string_null("replaces"),
             string_null("replaced_by"),
         ];
         for mut column in columns {
-            // One at a time: SQLite adds no more.
+            // One column per statement, because SQLite adds no more.
             manager.alter_table(Table::alter().table("api_key").add_column(&mut column).to_owned()).await?;
         }
         let due = Index::create().name("api_key_due").table("api_key").col("scheduled_deactivate_time").to_owned();

@@ -1,4 +1,4 @@
-//! Credentials that are revoked.
+//! Revocation of credentials.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::big_integer_null;
@@ -9,7 +9,7 @@ pub(crate) struct Migration;
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        // When. The row stays: revoking it again, after a lost answer, must find it.
+        // NULL until the credential is revoked. The row stays, so that a retry of the revocation finds it.
         let mut column = big_integer_null("revoke_time");
         manager.alter_table(Table::alter().table("credential").add_column(&mut column).to_owned()).await
     }

@@ -1,4 +1,4 @@
-//! The change log by project and by actor, and a head that only the keyring can make.
+//! Indexes of the change log by project and by actor, and the MAC of the head.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{blob_null, string_null};
@@ -9,10 +9,10 @@ pub(crate) struct Migration;
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        // In whose history the entry belongs; the entry says it too, and VerifyLog compares them.
+        // The project of the entry, copied from the change for the index. VerifyLog compares the two.
         let mut column = string_null("project_id");
         manager.alter_table(Table::alter().table("change_log").add_column(&mut column).to_owned()).await?;
-        // Keyed hash of the head; empty until the first change after this migration.
+        // MAC of the head, computed in the transaction of this migration.
         let mut column = blob_null("mac");
         manager.alter_table(Table::alter().table("rev_counter").add_column(&mut column).to_owned()).await?;
         manager.get_connection().execute_unprepared(fill(manager.get_database_backend())).await?;
@@ -24,7 +24,7 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// Until now every entry that belongs to a project is about `projects/6666` or `projects/6666/keys/…`.
+/// Fills `project_id`. Every earlier entry of a project is about `projects/6666` or `projects/6666/keys/…`.
 const fn fill(backend: sea_orm::DatabaseBackend) -> &'static str {
     match backend {
         sea_orm::DatabaseBackend::Sqlite => {

@@ -1,5 +1,5 @@
-//! Versioned migrations, embedded. They only go forward in use; each is written so that the version before still runs
-//! on its result (expand, then contract).
+//! Versioned, embedded migrations. They are applied forwards only. Each is written so that the version of Keyward before it
+//! still runs on its result (expand, then contract).
 
 use sea_orm_migration::prelude::*;
 

@@ -1,11 +1,11 @@
-//! A database URL holds a password: it must not be sent to another machine in the clear, nor to a server that only says
-//! that it is the right one.
+//! A database URL holds a password, which must not be sent to another machine unencrypted, nor to a server that has not proved
+//! its identity.
 
 use keyward_domain::is_local;
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgSslMode};
 
-/// The parameters of a PostgreSQL URL that sqlx knows. It logs an unknown one with its value, which may be a misspelt
-/// password.
+/// The parameters of a PostgreSQL URL that sqlx knows. sqlx logs an unknown parameter with its value, which may be a password
+/// after a misspelt `password`.
 const PARAMETERS: [&str; 18] = [
     "sslmode",
     "ssl-mode",
@@ -27,27 +27,27 @@ const PARAMETERS: [&str; 18] = [
     "options",
 ];
 
-/// Why a database URL must not be used. Holds the host at most.
+/// Why a database URL must not be used. Of the URL, it contains the host at most.
 #[derive(Debug, thiserror::Error)]
 pub enum UrlError {
-    /// Not a URL of PostgreSQL. The text is the driver's, which repeats no part of the URL's user, host or path.
+    /// The URL cannot be parsed. The driver's text repeats neither the user, the host nor the path of the URL.
     #[error("cannot open the database: its URL cannot be read: {0}")]
     Malformed(String),
-    /// A parameter that the driver does not know, and would ignore.
+    /// The URL has a parameter that the driver does not know and would ignore.
     #[error("the database URL has the unknown parameter {0}")]
     Parameter(String),
-    /// The password could be read on its way, or be asked for by another server.
+    /// The password could be read in transit, or be sent to another server.
     #[error(
         "the database at {0} is beyond this machine, and its URL allows a connection without a verified certificate, to \
          which the password and all data would be exposed: add sslmode=verify-full (with sslrootcert=FILE for a CA of your \
-         own) to the URL, or say --insecure-plaintext if the network is private"
+         own) to the URL, or pass --insecure-plaintext if the network is private"
     )]
     Exposed(String),
 }
 
-/// Decides whether the driver may connect by a database URL: to this machine always, elsewhere only if it verifies the
-/// server (`sslmode=verify-full`) or with `insecure_plaintext`. What counts is what the driver makes of the URL and of the
-/// environment (`PGHOST`, `PGSSLMODE` and others). A URL of SQLite, and one of neither database, passes.
+/// Checks that the driver may connect by a database URL: to this machine always, elsewhere only if it verifies the server
+/// (`sslmode=verify-full`) or with `insecure_plaintext`. The check is on the options that the driver derives from the URL and
+/// from the environment (`PGHOST`, `PGSSLMODE` and others). URLs of other databases pass.
 ///
 /// # Errors
 /// [`UrlError`].
@@ -70,7 +70,7 @@ pub(crate) fn is_postgres(url: &str) -> bool {
 
 /// Returns `true` if the driver connects to a Unix socket or to a loopback address.
 fn is_on_this_machine(options: &PgConnectOptions) -> bool {
-    // In the driver's order: a socket wins over a host, and a host that begins with a slash is the directory of a socket.
+    // As the driver decides: a socket takes precedence over a host, and a host that begins with a slash is a socket directory.
     options.get_socket().is_some() || options.get_host().starts_with('/') || is_local(options.get_host())
 }
 
@@ -81,7 +81,7 @@ fn check_parameters(url: &str) -> Result<(), UrlError> {
         let name = pair.split_once('=').map_or(pair, |(name, _)| name);
         let known = PARAMETERS.contains(&name) || (name.starts_with("options[") && name.ends_with(']'));
         if !known {
-            // No sign that the name is one: it may be a piece of a password with a question mark.
+            // The name is shown only if it looks like one. Otherwise it may be part of a password with a question mark.
             let plain = name.len() <= 40 && name.bytes().all(|b| b.is_ascii_alphabetic() || b"-_".contains(&b));
             return Err(UrlError::Parameter(if plain && pair.contains('=') { name } else { "(not shown)" }.to_owned()));
         }
@@ -94,7 +94,8 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
-    /// The environment of the machine that runs the tests must not decide; tests/it has the tests with another one.
+    /// Returns `true` if the environment of the test process does not change the driver's options. tests/it has tests with
+    /// other environments.
     fn environment_is_plain() -> bool {
         std::env::vars_os().all(|(name, _)| !name.as_encoded_bytes().starts_with(b"PG"))
     }
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_driver_makes_of_the_query_decides() {
+    fn the_options_that_the_driver_derives_from_the_query_decide() {
         if !environment_is_plain() {
             return;
         }
