@@ -1,4 +1,4 @@
-//! The lives of admins that share a database: heartbeats, and who may strike off whom; and the hints between them.
+//! Admin lives that share a database: heartbeats, eviction, and notifications of changes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -10,63 +10,63 @@ use tokio::time::{sleep, timeout};
 
 use super::database::{Database, Plain};
 use super::{
-    START, all_changes, create_key, head, key_draft, key_name, mint, on_all, on_durable, refused, to_create_key,
+    START, all_changes, create_key, head, key_draft, key_name, on_all, on_durable, refused, secret, to_create_key,
 };
 
 on_all! {
-    a_heartbeat_counts_up_and_finds_head_lives_and_time,
-    a_life_that_is_registered_again_goes_on,
-    a_heartbeat_of_no_life_finds_nothing_and_leaves_no_transaction_open,
-    a_life_is_struck_off_only_while_it_stays_silent,
-    a_life_that_takes_its_leave_is_gone,
-    a_heartbeat_finds_all_that_was_committed_before_it_was_sent,
+    a_heartbeat_counts_up_and_returns_head_lives_and_time,
+    registering_a_life_again_keeps_its_heartbeats,
+    a_heartbeat_of_an_unknown_life_returns_none_and_leaves_no_transaction_open,
+    a_life_is_evicted_only_if_it_had_no_heartbeat,
+    a_deregistered_life_is_gone,
+    a_heartbeat_returns_everything_committed_before_it_was_sent,
 }
 
 on_durable! {
-    lives_outlive_the_handle,
+    lives_survive_a_restart,
 }
 
-/// The longest lease of the lives that [`born`] registers.
+/// The lease of the lives that [`new_life`] registers.
 const LEASE: Duration = Duration::from_secs(10);
 
-/// Long enough for whatever does not have to wait for something else, on a busy machine.
+/// Long enough on a busy machine for a call that waits for nothing else.
 const SOON: Duration = Duration::from_secs(2);
 
-/// A new life.
-async fn born(store: &Store) -> AdminLife {
+/// Registers a life.
+async fn new_life(store: &Store) -> AdminLife {
     let life = AdminLife::generate();
     store.register_admin(life, LEASE, None).await.unwrap();
     life
 }
 
-/// A heartbeat of a life that nobody has struck off.
-async fn beat(store: &Store, life: AdminLife) -> Heartbeat {
-    store.heartbeat(life).await.unwrap().expect("nobody has struck it off")
+/// Writes a heartbeat of a life that is registered.
+async fn heartbeat_of(store: &Store, life: AdminLife) -> Heartbeat {
+    store.heartbeat(life).await.unwrap().expect("the life is registered")
 }
 
-/// How a heartbeat lists a life of [`born`].
+/// The row of a life that [`new_life`] registered.
 fn listed(life: AdminLife, heartbeat: i64) -> AdminNode {
     AdminNode { life, lease: LEASE, heartbeat, address: None }
 }
 
-/// Lives in an order of their own; the databases list them in theirs.
+/// Lives in one order. The databases return them in any order.
 fn sorted(mut nodes: Vec<AdminNode>) -> Vec<AdminNode> {
     nodes.sort_by_key(|node| node.life);
     nodes
 }
 
-async fn a_heartbeat_counts_up_and_finds_head_lives_and_time(db: &Database) {
+async fn a_heartbeat_counts_up_and_returns_head_lives_and_time(db: &Database) {
     let store = db.started().await;
     let [one, other] = db.admins(&store).await;
-    let first = born(&one).await;
-    assert_eq!(beat(&one, first).await.nodes, [listed(first, 1)]);
+    let first = new_life(&one).await;
+    assert_eq!(heartbeat_of(&one, first).await.nodes, [listed(first, 1)]);
     let (second, lease) = (AdminLife::generate(), Duration::from_millis(1_234));
     let address = Some("http://10.0.0.2:8510".to_owned());
     other.register_admin(second, lease, address.as_deref()).await.unwrap();
     for n in 0..3 {
         create_key(&other, &key_name(&format!("key_{n}"))).await;
         let before = store.now().await.unwrap();
-        let pulse = beat(&one, first).await;
+        let pulse = heartbeat_of(&one, first).await;
         let after = store.now().await.unwrap();
         assert_eq!(pulse.head, store.head().await.unwrap());
         assert_eq!(pulse.head.revision, Revision(START.0 + n + 1));
@@ -75,63 +75,63 @@ async fn a_heartbeat_counts_up_and_finds_head_lives_and_time(db: &Database) {
         assert_eq!(sorted(pulse.nodes), sorted(vec![listed(first, n + 2), silent]));
     }
     let beating = AdminNode { life: second, lease, heartbeat: 1, address };
-    assert_eq!(sorted(beat(&other, second).await.nodes), sorted(vec![listed(first, 4), beating]));
+    assert_eq!(sorted(heartbeat_of(&other, second).await.nodes), sorted(vec![listed(first, 4), beating]));
 }
 
-/// Whoever does not know whether it is registered tries again. Begun anew, its count would meet a number at which others
-/// remember it as silent.
-async fn a_life_that_is_registered_again_goes_on(db: &Database) {
+/// An admin that does not know the outcome of its registration tries again. If that reset the count of heartbeats, the count
+/// could reach a number again at which other admins listed the life as silent.
+async fn registering_a_life_again_keeps_its_heartbeats(db: &Database) {
     let store = db.started().await;
-    let life = born(&store).await;
-    beat(&store, life).await;
+    let life = new_life(&store).await;
+    heartbeat_of(&store, life).await;
     store.register_admin(life, LEASE * 2, None).await.unwrap();
-    assert_eq!(beat(&store, life).await.nodes, [listed(life, 2)]);
+    assert_eq!(heartbeat_of(&store, life).await.nodes, [listed(life, 2)]);
 }
 
-async fn a_heartbeat_of_no_life_finds_nothing_and_leaves_no_transaction_open(db: &Database) {
+async fn a_heartbeat_of_an_unknown_life_returns_none_and_leaves_no_transaction_open(db: &Database) {
     let store = db.started().await;
     let mut watch = db.watch(&store).await;
     let [one, other] = db.admins(&store).await;
-    let (beating, struck) = (born(&one).await, born(&other).await);
-    assert!(one.evict_admin(&listed(struck, 0)).await.unwrap());
+    let (beating, evicted) = (new_life(&one).await, new_life(&other).await);
+    assert!(one.evict_admin(&listed(evicted, 0)).await.unwrap());
     // More often than an admin has connections.
     for _ in 0..10 {
-        for never_or_no_more in [AdminLife::generate(), struck] {
+        for never_or_no_more in [AdminLife::generate(), evicted] {
             assert!(other.heartbeat(never_or_no_more).await.unwrap().is_none());
         }
         watch.no_transaction_is_open().await;
     }
-    assert_eq!(beat(&other, beating).await.nodes, [listed(beating, 1)], "a heartbeat begins no life");
+    assert_eq!(heartbeat_of(&other, beating).await.nodes, [listed(beating, 1)], "a heartbeat begins no life");
 }
 
-async fn a_life_is_struck_off_only_while_it_stays_silent(db: &Database) {
+async fn a_life_is_evicted_only_if_it_had_no_heartbeat(db: &Database) {
     let [one, other] = db.admins(&db.started().await).await;
-    let (striker, suspect) = (born(&one).await, born(&other).await);
-    beat(&other, suspect).await;
-    let before = beat(&one, striker).await.nodes.into_iter().find(|node| node.life == suspect).unwrap();
+    let (evictor, suspect) = (new_life(&one).await, new_life(&other).await);
+    heartbeat_of(&other, suspect).await;
+    let before = heartbeat_of(&one, evictor).await.nodes.into_iter().find(|node| node.life == suspect).unwrap();
     assert_eq!(before, listed(suspect, 1));
-    beat(&other, suspect).await;
-    assert!(!one.evict_admin(&before).await.unwrap(), "it had a heartbeat since");
-    let pulse = beat(&one, striker).await;
+    heartbeat_of(&other, suspect).await;
+    assert!(!one.evict_admin(&before).await.unwrap(), "it had a heartbeat after it was listed");
+    let pulse = heartbeat_of(&one, evictor).await;
     let since = pulse.nodes.into_iter().find(|node| node.life == suspect).expect("it is still there");
     assert!(one.evict_admin(&since).await.unwrap());
     assert!(!one.evict_admin(&since).await.unwrap(), "it was gone already");
     assert!(other.heartbeat(suspect).await.unwrap().is_none());
-    assert_eq!(beat(&one, striker).await.nodes, [listed(striker, 3)], "nobody else is struck off");
+    assert_eq!(heartbeat_of(&one, evictor).await.nodes, [listed(evictor, 3)], "no other life is evicted");
 }
 
-async fn a_life_that_takes_its_leave_is_gone(db: &Database) {
+async fn a_deregistered_life_is_gone(db: &Database) {
     let [one, other] = db.admins(&db.started().await).await;
-    let (leaving, staying) = (born(&one).await, born(&other).await);
-    beat(&one, leaving).await;
+    let (leaving, staying) = (new_life(&one).await, new_life(&other).await);
+    heartbeat_of(&one, leaving).await;
     one.deregister_admin(leaving).await.unwrap();
     one.deregister_admin(leaving).await.unwrap();
     assert!(one.heartbeat(leaving).await.unwrap().is_none());
-    assert_eq!(beat(&other, staying).await.nodes, [listed(staying, 1)]);
+    assert_eq!(heartbeat_of(&other, staying).await.nodes, [listed(staying, 1)]);
 }
 
-/// What every lease rests on. The head is that of one moment, too: its chain belongs to its revision.
-async fn a_heartbeat_finds_all_that_was_committed_before_it_was_sent(db: &Database) {
+/// Every lease depends on this. The returned head is consistent: its chain value belongs to its revision.
+async fn a_heartbeat_returns_everything_committed_before_it_was_sent(db: &Database) {
     const EACH: usize = 100;
     let store = db.started().await;
     let admins = db.admins(&store).await;
@@ -151,11 +151,11 @@ async fn a_heartbeat_finds_all_that_was_committed_before_it_was_sent(db: &Databa
     let hearts = admins.map(|store| {
         let committed = committed.clone();
         tokio::spawn(async move {
-            let life = born(&store).await;
+            let life = new_life(&store).await;
             let mut heads = Vec::new();
             loop {
                 let sent = committed.load(Ordering::SeqCst);
-                let pulse = beat(&store, life).await;
+                let pulse = heartbeat_of(&store, life).await;
                 let found = pulse.head.revision;
                 assert!(found.0 >= sent, "{sent} was committed, the heartbeat found {found}");
                 heads.push(pulse.head);
@@ -182,21 +182,21 @@ async fn a_heartbeat_finds_all_that_was_committed_before_it_was_sent(db: &Databa
     }
 }
 
-async fn lives_outlive_the_handle(db: &Database) {
+async fn lives_survive_a_restart(db: &Database) {
     let store = db.started().await;
-    let (before, silent) = (born(&store).await, born(&store).await);
-    beat(&store, before).await;
-    beat(&store, before).await;
+    let (before, silent) = (new_life(&store).await, new_life(&store).await);
+    heartbeat_of(&store, before).await;
+    heartbeat_of(&store, before).await;
     store.close().await;
 
     let store = db.open().await;
-    let now = born(&store).await;
+    let now = new_life(&store).await;
     let expected = sorted(vec![listed(before, 2), listed(silent, 0), listed(now, 1)]);
-    assert_eq!(sorted(beat(&store, now).await.nodes), expected);
+    assert_eq!(sorted(heartbeat_of(&store, now).await.nodes), expected);
     assert!(store.evict_admin(&listed(before, 2)).await.unwrap());
 }
 
-/// Waits until at least so many other sessions wait for a lock.
+/// Waits until at least this many other sessions wait for a lock.
 async fn sessions_wait(plain: &mut Plain, sessions: i64) {
     let waiting = "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted AND pid IN \
                    (SELECT pid FROM pg_stat_activity WHERE datname = current_database())";
@@ -208,18 +208,18 @@ async fn sessions_wait(plain: &mut Plain, sessions: i64) {
     timeout(Duration::from_secs(10), all).await.expect("they do not wait");
 }
 
-/// All that keeps leases alive, and what ends them.
-async fn lives_go_on(store: &Store) {
-    let (life, other) = (born(store).await, born(store).await);
+/// Every call that leases depend on.
+async fn heartbeats_work(store: &Store) {
+    let (life, other) = (new_life(store).await, new_life(store).await);
     for _ in 0..3 {
-        beat(store, life).await;
+        heartbeat_of(store, life).await;
     }
     assert!(store.evict_admin(&listed(other, 0)).await.unwrap());
     store.notifications().await.unwrap();
     store.deregister_admin(life).await.unwrap();
 }
 
-/// SQLite's heartbeats queue with its writers: its lives share it with nobody.
+/// In SQLite, heartbeats queue with writers. That is safe, because one process has the file.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heartbeats_in_postgres_do_not_wait_for_writers() {
     let db = Database::postgres();
@@ -232,9 +232,9 @@ async fn heartbeats_in_postgres_do_not_wait_for_writers() {
             tokio::spawn(async move { create_key(&store, &key_name(&format!("key_{n}"))).await })
         })
         .collect();
-    // As many as there are connections for them.
+    // All connections of the pool.
     sessions_wait(&mut plain, 8).await;
-    timeout(SOON, lives_go_on(&store)).await.expect("heartbeats wait for writers");
+    timeout(SOON, heartbeats_work(&store)).await.expect("heartbeats wait for writers");
     stopper.run("COMMIT").await;
     for writer in writers {
         writer.await.unwrap();
@@ -242,7 +242,7 @@ async fn heartbeats_in_postgres_do_not_wait_for_writers() {
     assert_eq!(head(&store).await, Revision(START.0 + 20));
 }
 
-/// As when several validators ask for an image of millions of keys at once.
+/// Such as when several validators need an image of millions of keys at the same time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heartbeats_in_postgres_do_not_wait_for_long_reads() {
     let db = Database::postgres();
@@ -256,7 +256,7 @@ async fn heartbeats_in_postgres_do_not_wait_for_long_reads() {
         })
         .collect();
     sessions_wait(&mut plain, 8).await;
-    timeout(SOON, lives_go_on(&store)).await.expect("heartbeats wait for readers");
+    timeout(SOON, heartbeats_work(&store)).await.expect("heartbeats wait for readers");
     stopper.run("COMMIT").await;
     for reader in readers {
         assert_eq!(reader.await.unwrap().revision, START);
@@ -265,25 +265,25 @@ async fn heartbeats_in_postgres_do_not_wait_for_long_reads() {
 
 // === LogNotifications ===
 
-/// Waits for a hint that must come.
-async fn hinted(hints: &mut LogNotifications) {
-    timeout(SOON, hints.next()).await.expect("no hint").unwrap();
+/// Waits for a notification that must come.
+async fn expect_notification(hints: &mut LogNotifications) {
+    timeout(SOON, hints.next()).await.expect("no notification").unwrap();
 }
 
-/// So that whoever is given a hint finds what it is about.
+/// A notified admin finds the change.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_hints_at_a_change_by_another_admin_once_it_is_committed() {
+async fn postgres_notifies_of_a_committed_change_by_another_admin() {
     let db = Database::postgres();
     let [one, other] = db.admins(&db.started().await).await;
     let mut hints = one.notifications().await.unwrap();
     for n in 1..=50 {
         create_key(&other, &key_name(&format!("key_{n}"))).await;
-        hinted(&mut hints).await;
+        expect_notification(&mut hints).await;
         assert_eq!(head(&one).await, Revision(START.0 + n));
     }
 }
 
-/// Holds every change up at the last moment before its commit: all that its transaction says has been said.
+/// Blocks every change just before its commit, after all statements of its transaction.
 const HOLD: &str = "
 CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     PERFORM pg_advisory_xact_lock(1);
@@ -294,7 +294,7 @@ CREATE CONSTRAINT TRIGGER hold AFTER UPDATE ON rev_counter DEFERRABLE INITIALLY 
 ";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_gives_no_hint_before_the_commit_and_none_without_one() {
+async fn postgres_does_not_notify_before_a_commit_or_without_one() {
     let db = Database::postgres();
     let [one, other] = db.admins(&db.started().await).await;
     let (mut holder, mut plain) = (db.plain().await, db.plain().await);
@@ -303,31 +303,31 @@ async fn postgres_gives_no_hint_before_the_commit_and_none_without_one() {
     holder.run("SELECT pg_advisory_lock(1)").await;
     let writer = tokio::spawn(async move { create_key(&other, &key_name("held")).await });
     sessions_wait(&mut plain, 1).await;
-    // Nothing tells of a hint that does not come; one that was given by now would be here long since.
+    // The absence of a notification cannot be observed. One sent by now would have arrived long ago.
     let early = timeout(Duration::from_millis(300), hints.next()).await;
-    assert!(early.is_err(), "a hint at what is not committed");
+    assert!(early.is_err(), "a notification of an uncommitted change");
     assert_eq!(head(&one).await, START);
     holder.run("SELECT pg_advisory_unlock(1)").await;
-    hinted(&mut hints).await;
+    expect_notification(&mut hints).await;
     assert_eq!(head(&one).await, START.next());
     writer.await.unwrap();
 
-    let again = one.create_key(&to_create_key("root", "6666"), &key_draft(key_name("held")), &mint("again")).await;
+    let again = one.create_key(&to_create_key("root", "6666"), &key_draft(key_name("held")), &secret("again")).await;
     assert_eq!(refused(again), Reason::KeyNameTaken);
     let idle = timeout(Duration::from_millis(300), hints.next()).await;
-    assert!(idle.is_err(), "a hint at nothing");
+    assert!(idle.is_err(), "a notification without a change");
 }
 
-/// Breaks every connection that listens, from the server's side.
+/// Breaks every listening connection at the server.
 async fn break_listeners(plain: &mut Plain) {
     let listening = "FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'";
     let broken = plain.number(&format!("SELECT count(pg_terminate_backend(pid, 5000)) {listening}")).await;
-    assert_eq!(broken, 1, "one listens");
+    assert_eq!(broken, 1, "one connection listens");
 }
 
-/// A listener that hears again after its connection broke: the same, unless it said that a new one is needed.
+/// A listener that works after its connection broke: the same one, or a new one if it returned an error.
 async fn listening_again(store: &Store, mut hints: LogNotifications) -> LogNotifications {
-    match timeout(SOON, hints.next()).await.expect("nobody was told that the connection broke") {
+    match timeout(SOON, hints.next()).await.expect("the broken connection was not reported") {
         Ok(()) => hints,
         Err(error) => {
             assert_eq!(error.reason(), Reason::StoreUnavailable);
@@ -336,26 +336,26 @@ async fn listening_again(store: &Store, mut hints: LogNotifications) -> LogNotif
     }
 }
 
-/// What was said while nobody listened is lost; that it was is told at once.
+/// Notifications during the break are lost. The break itself counts as a notification.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_hints_again_after_the_listening_connection_broke() {
+async fn postgres_notifies_again_after_the_listening_connection_broke() {
     let db = Database::postgres();
     let [one, other] = db.admins(&db.started().await).await;
-    let (mut plain, life) = (db.plain().await, born(&one).await);
+    let (mut plain, life) = (db.plain().await, new_life(&one).await);
     let mut hints = one.notifications().await.unwrap();
-    // More often than there are connections for heartbeats and listening together.
+    // More often than the pool for heartbeats has connections.
     for n in 0..5 {
         break_listeners(&mut plain).await;
-        create_key(&other, &key_name(&format!("unheard_{n}"))).await;
+        create_key(&other, &key_name(&format!("missed_{n}"))).await;
         hints = listening_again(&one, hints).await;
-        create_key(&other, &key_name(&format!("heard_{n}"))).await;
-        hinted(&mut hints).await;
-        assert_eq!(timeout(SOON, beat(&one, life)).await.unwrap().head.revision, Revision(START.0 + 2 * n + 2));
+        create_key(&other, &key_name(&format!("notified_{n}"))).await;
+        expect_notification(&mut hints).await;
+        assert_eq!(timeout(SOON, heartbeat_of(&one, life)).await.unwrap().head.revision, Revision(START.0 + 2 * n + 2));
     }
 }
 
-/// Its only admin knows what it has changed itself.
-async fn hints_never_come(db: &Database) {
+/// A database with one admin needs no notifications.
+async fn never_notifies(db: &Database) {
     let store = db.started().await;
     let mut hints = store.notifications().await.unwrap();
     let changes = async {
@@ -372,11 +372,11 @@ async fn hints_never_come(db: &Database) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hints_never_come_from_a_sqlite_file() {
-    hints_never_come(&Database::sqlite()).await;
+async fn a_sqlite_file_never_notifies() {
+    never_notifies(&Database::sqlite()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hints_never_come_from_memory() {
-    hints_never_come(&Database::memory()).await;
+async fn memory_never_notifies() {
+    never_notifies(&Database::memory()).await;
 }

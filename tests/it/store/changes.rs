@@ -13,12 +13,12 @@ use tokio::time::{sleep, timeout};
 use super::database::{CHAIN_KEY, Database};
 use super::{
     START, all_changes, create_key, create_project, deactivate_key, give_up_after, head, key_draft, key_name,
-    key_name_in, mint, on_all, on_durable, refused, to_create_key, to_deactivate_key,
+    key_name_in, on_all, on_durable, refused, secret, to_create_key, to_deactivate_key,
 };
 
 on_all! {
     changes_come_in_pages,
-    writers_at_once_make_one_gapless_chain_that_readers_see_grow,
+    concurrent_writers_make_one_gapless_chain_that_readers_see_grow,
     refused_calls_leave_no_transaction_open,
     cancelled_calls_leave_no_transaction_open_and_no_gap,
 }
@@ -29,8 +29,8 @@ on_durable! {
     readers_do_not_wait_for_writers,
 }
 
-/// What the chain must say after `change`: keyed BLAKE3 over the value before, the revision, the time, and three texts
-/// with their lengths, all numbers as 8 bytes with the highest first.
+/// The expected chain value of `change`: keyed BLAKE3 over the previous value, the revision, the time, and three texts with
+/// their lengths; all numbers are 8 bytes, big-endian.
 fn link(previous: &[u8; 32], change: &LoggedChange) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new_keyed(&CHAIN_KEY);
     hasher.update(previous);
@@ -44,10 +44,10 @@ fn link(previous: &[u8; 32], change: &LoggedChange) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
-/// Follows a log as a publisher does, and checks every link of it.
+/// Follows a log as a publisher does, and checks every chain value.
 struct Follower {
     store: Store,
-    /// The newest revision that any writer was told of, by whichever admin.
+    /// The newest revision that any admin has acknowledged to a writer.
     acknowledged: Arc<AtomicI64>,
     last: Revision,
     chain: [u8; 32],
@@ -60,7 +60,7 @@ impl Follower {
         Self { store: store.clone(), acknowledged, last: Revision(0), chain: [0; 32], changes: Vec::new() }
     }
 
-    /// Reads up to `limit` changes; returns whether there were any.
+    /// Reads up to `limit` changes. Returns `true` if there were any.
     async fn read(&mut self, limit: u64) -> bool {
         let acknowledged = Revision(self.acknowledged.load(Ordering::SeqCst));
         let head = self.store.head().await.unwrap();
@@ -75,7 +75,7 @@ impl Follower {
                 assert_eq!(change.chain, head.chain, "revision {}", change.revision);
             }
         }
-        assert!(page.len() as u64 == limit || self.last >= head.revision, "what the head counts can be read");
+        assert!(page.len() as u64 == limit || self.last >= head.revision, "the log ends before the head");
         let any = !page.is_empty();
         self.changes.extend(page);
         any
@@ -107,7 +107,7 @@ async fn changes_come_in_pages(db: &Database) {
 const WRITERS: usize = 8;
 const EACH: usize = 1_000;
 
-/// Four keys, then the end of one of them, again and again. Returns what became of each: its key and its revision.
+/// Creates four keys and deactivates one of them, again and again. Returns the key and the revision of each change.
 async fn write(store: Store, writer: usize, acknowledged: Arc<AtomicI64>) -> Vec<(String, Revision)> {
     let mut done = Vec::new();
     for n in 0..EACH {
@@ -126,21 +126,20 @@ async fn write(store: Store, writer: usize, acknowledged: Arc<AtomicI64>) -> Vec
     done
 }
 
-/// How many revisions up to `end` a log lacks.
+/// The number of revisions up to `end` that a log lacks.
 fn gaps(log: &[LoggedChange], end: Revision) -> usize {
     let present: BTreeSet<_> = log.iter().map(|change| change.revision.0).collect();
     (1..=end.0).filter(|revision| !present.contains(revision)).count()
 }
 
-/// How often a log has what came later before what came earlier: by the revisions, by their times, and by what each
-/// writer did, one change after the other.
+/// The number of pairs in a log that are out of order: neighbours by revision or time, and consecutive changes of one writer.
 fn inversions(log: &[LoggedChange], writers: &[Vec<(String, Revision)>]) -> usize {
     let next_to = log.windows(2).filter(|pair| pair[0].revision >= pair[1].revision || pair[0].time > pair[1].time);
     let of_writers = writers.iter().flat_map(|done| done.windows(2)).filter(|pair| pair[0].1 >= pair[1].1);
     next_to.count() + of_writers.count()
 }
 
-async fn writers_at_once_make_one_gapless_chain_that_readers_see_grow(db: &Database) {
+async fn concurrent_writers_make_one_gapless_chain_that_readers_see_grow(db: &Database) {
     let store = db.started().await;
     create_project(&store, "7777").await;
     let admins = db.admins(&store).await;
@@ -180,7 +179,7 @@ async fn writers_at_once_make_one_gapless_chain_that_readers_see_grow(db: &Datab
     assert_eq!((gaps, inversions), (0, 0));
 }
 
-/// The other direction: the chain that the test recomputes is no accident of what it reads.
+/// The counterpart: the chain value that the test recomputes depends on every column of an entry.
 async fn a_changed_entry_breaks_the_chain(db: &Database) {
     let store = db.started().await;
     create_key(&store, &key_name("a")).await;
@@ -214,7 +213,7 @@ async fn a_missing_entry_is_noticed(db: &Database) {
     assert_eq!(store.changes_after(START, 10).await.unwrap().len(), 1);
 }
 
-/// Returns how many keys there are.
+/// Loads an image. Returns the number of keys.
 async fn image_loads(store: &Store) -> usize {
     let mut keys = 0;
     store.load_image(|_| keys += 1).await.unwrap();
@@ -232,7 +231,7 @@ async fn refused_calls_leave_no_transaction_open(db: &Database) {
             ("root", "9999", Reason::ProjectNotFound),
         ] {
             let draft = key_draft(key_name_in(project, "a"));
-            let refusal = store.create_key(&to_create_key(actor, project), &draft, &mint("b")).await;
+            let refusal = store.create_key(&to_create_key(actor, project), &draft, &secret("b")).await;
             assert_eq!(refused(refusal), reason);
         }
         deactivate_key(&store, &key_name("a")).await;
@@ -242,7 +241,7 @@ async fn refused_calls_leave_no_transaction_open(db: &Database) {
     db.watch(&store).await.no_transaction_is_open().await;
 }
 
-/// A caller that hangs up: its call is dropped at whichever of its waits for the database.
+/// A caller that cancels: its call is dropped at any of its waits for the database.
 async fn cancelled_calls_leave_no_transaction_open_and_no_gap(db: &Database) {
     let store = db.started().await;
     let mut watch = db.watch(&store).await;
@@ -261,14 +260,14 @@ async fn cancelled_calls_leave_no_transaction_open_and_no_gap(db: &Database) {
     let end = head(&store).await;
     let log = Follower::of(&store).until(end).await.changes;
     let created: Vec<_> = log.iter().map(|change| change.change.resource()).collect();
-    assert!(made.iter().all(|name| created.contains(name)), "what was acknowledged is done");
-    // What was not may be done, but then as a whole.
+    assert!(made.iter().all(|name| created.contains(name)), "an acknowledged key is missing");
+    // A call that was not acknowledged may have committed, but then completely.
     let keys = store.keys(&key_name("last").project, &KeyFilter::default(), Revision(0), 1_000).await.unwrap();
     assert_eq!(keys.len(), log.len() - 1);
     assert_eq!(image_loads(&store).await, keys.len());
 }
 
-/// However many writers wait for their place in the log, leases and snapshots go on.
+/// Leases and snapshots do not depend on how many writers wait for the head of the log.
 async fn readers_do_not_wait_for_writers(db: &Database) {
     let store = db.started().await;
     let mut plain = db.plain().await;

@@ -1,4 +1,4 @@
-//! The three databases: made empty for one test, gone after it.
+//! The three databases. Each is created empty for one test and deleted after it.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -14,15 +14,15 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use tokio::time::{sleep, timeout};
 
-use super::{create_project, mint};
+use super::{create_project, secret};
 
-/// What the change log is chained with.
+/// The key of the hash chain.
 pub(super) const CHAIN_KEY: [u8; 32] = [42; 32];
 
-/// The keyring that [`Database::initialized`] binds.
+/// The fingerprint of the keyring that [`Database::initialized`] uses.
 pub(super) const FINGERPRINT: &str = "0123456789abcdef";
 
-/// One server for all tests. When the process ends, so does the server.
+/// One server for all tests. It stops with the process.
 static SERVER: LazyLock<Postgres> = LazyLock::new(|| Postgres::start().unwrap());
 
 /// An empty database.
@@ -33,7 +33,7 @@ pub(super) enum Database {
     Postgres {
         url: String,
     },
-    /// Whoever opens it gets a clone of the one handle: there is no other way to it.
+    /// Each open returns a clone of the one handle, because a database in memory cannot be opened twice.
     Memory {
         only: OnceCell<Store>,
     },
@@ -54,7 +54,7 @@ impl Database {
         Self::Memory { only: OnceCell::new() }
     }
 
-    /// What figures call it.
+    /// The name in reports.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Sqlite { .. } => "SQLite",
@@ -63,11 +63,11 @@ impl Database {
         }
     }
 
-    /// Where the SQLite file is.
+    /// The path of the SQLite file.
     pub(super) fn path(&self) -> PathBuf {
         match self {
             Self::Sqlite { directory } => directory.path().join("keyward.db"),
-            Self::Postgres { .. } | Self::Memory { .. } => panic!("{} has no file of ours", self.name()),
+            Self::Postgres { .. } | Self::Memory { .. } => panic!("{} has no database file", self.name()),
         }
     }
 
@@ -75,7 +75,7 @@ impl Database {
         match self {
             Self::Sqlite { .. } => format!("sqlite:{}", self.path().display()),
             Self::Postgres { url } => url.clone(),
-            Self::Memory { .. } => panic!("what is in memory has no URL"),
+            Self::Memory { .. } => panic!("a database in memory has no URL"),
         }
     }
 
@@ -86,11 +86,11 @@ impl Database {
         }
     }
 
-    /// The store over this database, with its schema and nothing else.
+    /// The store over this database. Creates the schema if it is missing.
     pub(super) async fn open(&self) -> Store {
         for _ in 0..200 {
             match self.try_open().await {
-                // A program that another test is about to start holds a copy of all our files, locks too, for a moment.
+                // Between fork and exec, a program that another test starts shares the files of this process and their locks.
                 Err(OpenError::InUse(_)) => sleep(Duration::from_millis(10)).await,
                 opened => return opened.unwrap(),
             }
@@ -98,10 +98,10 @@ impl Database {
         panic!("the database stays in use");
     }
 
-    /// The store over this database with root, known by the credential `root`.
+    /// The store over this database with root, whose credential is named `root`.
     pub(super) async fn initialized(&self) -> Store {
         let store = self.open().await;
-        store.initialize(FINGERPRINT, &mint("root")).await.unwrap();
+        store.initialize(FINGERPRINT, &secret("root")).await.unwrap();
         store
     }
 
@@ -112,7 +112,7 @@ impl Database {
         store
     }
 
-    /// Two admins over this database: two handles on PostgreSQL, clones of the one handle where there can be no other.
+    /// Two admins over this database: two handles on PostgreSQL, and clones of the one handle on the other databases.
     pub(super) async fn admins(&self, first: &Store) -> [Store; 2] {
         let second = match self {
             Self::Postgres { .. } => self.open().await,
@@ -121,19 +121,19 @@ impl Database {
         [first.clone(), second]
     }
 
-    /// A connection past the store, for what its API rightly does not offer.
+    /// A connection outside the store, for operations that its API rightly does not offer.
     pub(super) async fn plain(&self) -> Plain {
         match self {
             Self::Sqlite { .. } => Plain::Sqlite(SqliteConnection::connect(&self.url()).await.unwrap()),
             Self::Postgres { url } => Plain::Postgres(PgConnection::connect(url).await.unwrap()),
-            Self::Memory { .. } => panic!("what is in memory cannot be reached past the store"),
+            Self::Memory { .. } => panic!("a database in memory has no connection outside the store"),
         }
     }
 
-    /// What tells whether callers of `store` have left a transaction open.
+    /// Observes open transactions of the callers of `store`.
     pub(super) async fn watch(&self, store: &Store) -> Watch {
         match self {
-            Self::Sqlite { .. } | Self::Postgres { .. } => Watch::Past(self.plain().await),
+            Self::Sqlite { .. } | Self::Postgres { .. } => Watch::Outside(self.plain().await),
             Self::Memory { .. } => Watch::Within(store.clone()),
         }
     }
@@ -147,19 +147,19 @@ pub(super) async fn in_memory() -> Result<Store, OpenError> {
     Store::in_memory(DigestKey::new(1, CHAIN_KEY)).await
 }
 
-/// Looks out for open transactions.
+/// An observer of open transactions.
 pub(super) enum Watch {
-    Past(Plain),
-    /// In memory there is one connection: whoever begins a transaction on it waits for the one before.
+    Outside(Plain),
+    /// In memory there is one connection, so the next transaction waits for the end of the one before.
     Within(Store),
 }
 
 impl Watch {
-    /// Waits until every transaction has ended: what a caller leaves behind is put in order behind its back, but soon.
+    /// Waits until every transaction has ended. A transaction that a caller left is rolled back soon, in the background.
     pub(super) async fn no_transaction_is_open(&mut self) {
         let settled = async {
             match self {
-                Self::Past(plain) => {
+                Self::Outside(plain) => {
                     while plain.open_transactions().await > 0 {
                         sleep(Duration::from_millis(1)).await;
                     }
@@ -186,7 +186,7 @@ impl Plain {
         }
     }
 
-    /// Runs statements; returns how many rows they changed.
+    /// Runs statements. Returns the number of rows that they changed.
     pub(super) async fn run(&mut self, sql: &str) -> u64 {
         self.try_run(sql).await.unwrap()
     }
@@ -200,7 +200,7 @@ impl Plain {
         }
     }
 
-    /// Begins a transaction in which nobody else can write until it ends.
+    /// Begins a transaction that blocks every other writer until it ends.
     pub(super) async fn stop_writers(&mut self) {
         match self {
             Self::Sqlite(_) => self.run("BEGIN IMMEDIATE").await,
@@ -208,7 +208,7 @@ impl Plain {
         };
     }
 
-    /// How many transactions others have open. SQLite only tells of one that writes.
+    /// The number of transactions that other connections have open. In SQLite, 1 if one of them writes.
     pub(super) async fn open_transactions(&mut self) -> i64 {
         match self {
             Self::Sqlite(_) => {

@@ -1,4 +1,4 @@
-//! Histories that have lost changes: one new epoch, whoever notices first, and what was refused stays refused.
+//! Databases that have lost changes: the history forks into one new epoch, and refused tokens stay refused.
 
 use keyward_domain::{
     Change, Epoch, KeyState, Permission, Position, Reason, Revision, Role, Timestamp, Uid, WithheldToken,
@@ -12,24 +12,24 @@ use super::{
 };
 
 on_all! {
-    a_place_in_the_log_is_no_fork_and_nothing_is_withheld_for_it,
-    of_admins_that_notice_a_fork_one_mints_an_epoch_and_all_say_what_they_know,
-    each_history_that_was_lost_makes_one_fork,
-    what_is_withheld_is_what_the_rows_let_pass_for_longer,
-    an_epoch_is_accepted_by_its_name_once,
-    nothing_is_changed_in_a_history_that_lacks_what_was_told,
-    nothing_is_changed_in_a_history_that_lacks_what_was_committed,
-    a_place_that_nobody_was_told_proves_nothing,
-    a_log_is_followed_from_a_place_that_it_has_only,
+    a_position_in_the_log_causes_no_fork_and_withholds_nothing,
+    of_admins_that_detect_a_fork_one_begins_an_epoch_and_all_withhold_tokens,
+    each_lost_history_is_recorded_as_one_fork,
+    only_tokens_that_the_rows_accept_longer_are_withheld,
+    an_epoch_is_accepted_by_its_id_once,
+    nothing_is_written_to_a_log_that_lacks_the_published_position,
+    nothing_is_written_to_a_log_that_lacks_a_committed_position,
+    a_position_without_a_valid_mac_is_rejected,
+    changes_follow_only_a_position_in_the_log,
 }
 
-/// A place in a history that the database never had.
-async fn lost_place(store: &Store) -> Position {
+/// A position in a history that the database never had.
+async fn lost_position(store: &Store) -> Position {
     let head = store.head().await.unwrap();
     Position { revision: Revision(head.revision.0 + 5), chain: [7; 32], ..head }
 }
 
-/// The token of a key, refused from an instant on; `uid`: the key's.
+/// The token of a key with this uid, refused from an instant on.
 fn token_of(key: &str, uid: Uid, from: i64) -> WithheldToken {
     WithheldToken { key: uid, digest: digest(&key_name(key).to_string()), from: Timestamp::from_micros(from) }
 }
@@ -38,26 +38,26 @@ async fn uid_of(store: &Store, key: &str) -> Uid {
     store.key(&key_name(key)).await.unwrap().unwrap().uid
 }
 
-async fn mend(store: &Store, own: &Position, refused: &[WithheldToken]) -> HistoryRepair {
+async fn repair(store: &Store, own: &Position, refused: &[WithheldToken]) -> HistoryRepair {
     store.repair_history(&[], own, refused).await.unwrap()
 }
 
-/// Has the history fork, with these keys' tokens refused in the lost one; returns the new epoch.
+/// Forks the history. The lost history refused the tokens of these keys. Returns the new epoch.
 pub(super) async fn fork(store: &Store, keys: &[&str]) -> Epoch {
     let mut refused = Vec::new();
     for key in keys {
         refused.push(token_of(key, uid_of(store, key).await, 1));
     }
-    let mended = mend(store, &lost_place(store).await, &refused).await;
-    assert!(mended.new_epoch && mended.own_lost);
-    mended.head.epoch
+    let repaired = repair(store, &lost_position(store).await, &refused).await;
+    assert!(repaired.new_epoch && repaired.own_lost);
+    repaired.head.epoch
 }
 
 fn to_accept() -> Call {
     Call { permission: Permission::EpochAccept, ..to_create_member("root") }
 }
 
-/// What the log says of the platform's own doings.
+/// The kinds of the log entries about forks.
 async fn forks(store: &Store) -> Vec<&'static str> {
     let all = all_changes(store).await;
     let own = all.iter().map(|change| change.change.kind());
@@ -70,61 +70,61 @@ async fn withheld(store: &Store) -> Vec<WithheldToken> {
     withheld
 }
 
-async fn a_place_in_the_log_is_no_fork_and_nothing_is_withheld_for_it(db: &Database) {
+async fn a_position_in_the_log_causes_no_fork_and_withholds_nothing(db: &Database) {
     let store = db.started().await;
     let before = store.head().await.unwrap();
     let key = create_key(&store, &key_name("a")).await;
     assert_eq!(store.position_status(&before).await.unwrap().0, PositionStatus::InLog);
-    let mended = mend(&store, &before, &[token_of("a", key.uid, 1)]).await;
-    assert_eq!((mended.new_epoch, mended.own_lost, mended.withheld), (false, false, 0));
-    assert_eq!(mended.head, store.head().await.unwrap());
+    let repaired = repair(&store, &before, &[token_of("a", key.uid, 1)]).await;
+    assert_eq!((repaired.new_epoch, repaired.own_lost, repaired.withheld), (false, false, 0));
+    assert_eq!(repaired.head, store.head().await.unwrap());
     let history = store.load_history(drop).await.unwrap();
     assert!(history.accepted && history.forked.is_none() && history.withheld.is_empty());
 }
 
-async fn of_admins_that_notice_a_fork_one_mints_an_epoch_and_all_say_what_they_know(db: &Database) {
+async fn of_admins_that_detect_a_fork_one_begins_an_epoch_and_all_withhold_tokens(db: &Database) {
     let store = db.started().await;
     let [first, second] = db.admins(&store).await;
     let (a, b) = (create_key(&store, &key_name("a")).await, create_key(&store, &key_name("b")).await);
-    let lost = lost_place(&store).await;
+    let lost = lost_position(&store).await;
     let before = store.head().await.unwrap();
     let (of_a, of_b) = ([token_of("a", a.uid, 1)], [token_of("b", b.uid, 1)]);
-    let (one, other) = tokio::join!(mend(&first, &lost, &of_a), mend(&second, &lost, &of_b));
+    let (one, other) = tokio::join!(repair(&first, &lost, &of_a), repair(&second, &lost, &of_b));
     assert!(one.new_epoch != other.new_epoch, "one of them");
     assert_eq!((one.head.epoch, one.withheld, other.withheld), (other.head.epoch, 1, 1));
     assert_ne!(one.head.epoch, before.epoch);
     assert_eq!(forks(&store).await, ["history_forked", "tokens_withheld", "tokens_withheld"]);
     assert_eq!(withheld(&store).await.len(), 2);
-    // A third one, which has seen no more than the database has, takes it as it is; and so does one that comes again.
-    let third = mend(&store, &before, &[token_of("a", a.uid, 1)]).await;
+    // A third admin, which has seen only what the log has, changes nothing. Neither does an admin that repeats its call.
+    let third = repair(&store, &before, &[token_of("a", a.uid, 1)]).await;
     assert_eq!((third.new_epoch, third.own_lost, third.withheld), (false, false, 0));
     assert_eq!(store.position_status(&before).await.unwrap().0, PositionStatus::InLog);
     assert_eq!(store.position_status(&lost).await.unwrap().0, PositionStatus::KnownLost);
-    assert_eq!(mend(&store, &lost, &of_a).await.withheld, 0);
+    assert_eq!(repair(&store, &lost, &of_a).await.withheld, 0);
     assert_eq!(store.verify_log(None).await.unwrap().findings, []);
 }
 
-async fn each_history_that_was_lost_makes_one_fork(db: &Database) {
+async fn each_lost_history_is_recorded_as_one_fork(db: &Database) {
     let store = db.started().await;
-    let place = store.head().await.unwrap();
-    // An epoch that the database does not even know the name of.
-    let other = Position { epoch: Epoch::from_bytes([5; 16]), ..place };
+    let position = store.head().await.unwrap();
+    // An epoch that the database has no record of.
+    let other = Position { epoch: Epoch::from_bytes([5; 16]), ..position };
     assert_eq!(store.position_status(&other).await.unwrap().0, PositionStatus::NewlyLost);
-    assert!(store.repair_history(&[other], &place, &[]).await.unwrap().new_epoch);
-    assert_eq!(store.position_status(&other).await.unwrap().0, PositionStatus::InLog, "its place is here");
-    assert!(!store.repair_history(&[other], &place, &[]).await.unwrap().new_epoch);
-    // The same revision with another past.
-    let parted = Position { chain: [7; 32], ..store.head().await.unwrap() };
-    assert!(mend(&store, &parted, &[]).await.new_epoch);
-    assert!(!mend(&store, &parted, &[]).await.new_epoch);
+    assert!(store.repair_history(&[other], &position, &[]).await.unwrap().new_epoch);
+    assert_eq!(store.position_status(&other).await.unwrap().0, PositionStatus::InLog, "the position is in the log");
+    assert!(!store.repair_history(&[other], &position, &[]).await.unwrap().new_epoch);
+    // The same revision with another chain value.
+    let conflicting = Position { chain: [7; 32], ..store.head().await.unwrap() };
+    assert!(repair(&store, &conflicting, &[]).await.new_epoch);
+    assert!(!repair(&store, &conflicting, &[]).await.new_epoch);
     assert_eq!(forks(&store).await, ["history_forked"; 2]);
     let changes = all_changes(&store).await;
     let Change::HistoryForked { former, lost, known, .. } = &changes[2].change else { panic!("{changes:?}") };
-    assert_eq!((*former, *lost, *known), (place.epoch.into(), other.epoch.into(), place.revision));
+    assert_eq!((*former, *lost, *known), (position.epoch.into(), other.epoch.into(), position.revision));
     assert_eq!(changes[2].actor.name(), "members/_platform");
 }
 
-async fn what_is_withheld_is_what_the_rows_let_pass_for_longer(db: &Database) {
+async fn only_tokens_that_the_rows_accept_longer_are_withheld(db: &Database) {
     let store = db.started().await;
     let mut refused = Vec::new();
     for name in ["active", "dead", "later"] {
@@ -132,32 +132,32 @@ async fn what_is_withheld_is_what_the_rows_let_pass_for_longer(db: &Database) {
         refused.push(token_of(name, key.uid, 5));
     }
     deactivate_key(&store, &key_name("dead")).await;
-    let nobody = Uid::generate();
-    refused.push(WithheldToken { key: nobody, digest: digest("gone"), from: Timestamp::from_micros(5) });
-    let lost = lost_place(&store).await;
-    assert_eq!(mend(&store, &lost, &refused).await.withheld, 2);
-    // Another one knows of an earlier end, and of a later one.
+    let unknown = Uid::generate();
+    refused.push(WithheldToken { key: unknown, digest: digest("gone"), from: Timestamp::from_micros(5) });
+    let lost = lost_position(&store).await;
+    assert_eq!(repair(&store, &lost, &refused).await.withheld, 2);
+    // Another admin knows an earlier end for one token, and a later end for the other.
     let mut known = withheld(&store).await;
     assert!(known.iter().all(|token| token.from.as_micros() == 5), "{known:?}");
     known[0].from = Timestamp::MIN;
     known[1].from = Timestamp::from_micros(6);
-    assert_eq!(mend(&store, &lost, &known).await.withheld, 1);
+    assert_eq!(repair(&store, &lost, &known).await.withheld, 1);
     assert_eq!(withheld(&store).await[0].from, Timestamp::MIN);
     assert_eq!(withheld(&store).await[1].from, Timestamp::from_micros(5));
     // The row itself is as it was.
     assert_eq!(store.key(&key_name("active")).await.unwrap().unwrap().state, KeyState::Active);
     assert_eq!(store.verify_log(None).await.unwrap().findings, []);
-    // More than fit in one entry.
+    // More tokens than one entry holds.
     let many: Vec<_> =
         (0..1_200).map(|n| WithheldToken { digest: digest(&n.to_string()), ..known[0].clone() }).collect();
-    assert_eq!(mend(&store, &lost, &many).await.withheld, 0, "tokens that the database does not know");
+    assert_eq!(repair(&store, &lost, &many).await.withheld, 0, "tokens that the database does not have");
 }
 
-async fn an_epoch_is_accepted_by_its_name_once(db: &Database) {
+async fn an_epoch_is_accepted_by_its_id_once(db: &Database) {
     let store = db.started().await;
     let initial = store.head().await.unwrap().epoch;
     let at_first = store.accept_epoch(&to_accept(), initial.into()).await.unwrap();
-    assert_eq!((at_first.revision, at_first.released), (head(&store).await, 0), "there is nothing to accept");
+    assert_eq!((at_first.revision, at_first.released), (head(&store).await, 0), "the first epoch needs no acceptance");
     let key = create_key(&store, &key_name("a")).await;
     let epoch = fork(&store, &["a"]).await;
     assert!(!store.load_history(drop).await.unwrap().accepted);
@@ -170,63 +170,63 @@ async fn an_epoch_is_accepted_by_its_name_once(db: &Database) {
     assert!(store.load_history(drop).await.unwrap().accepted && withheld(&store).await.is_empty());
     let again = store.accept_epoch(&to_accept(), epoch).await.unwrap();
     assert_eq!((again.revision, again.released), (accepted.revision, 0));
-    // Who comes late has nothing to say any more.
+    // An admin that reports after the acceptance withholds nothing.
     let late = Position { epoch: initial, revision: Revision(99), chain: [1; 32] };
-    let mended = mend(&store, &late, &[token_of("a", key.uid, 1)]).await;
-    assert_eq!((mended.new_epoch, mended.own_lost, mended.withheld), (false, true, 0));
+    let repaired = repair(&store, &late, &[token_of("a", key.uid, 1)]).await;
+    assert_eq!((repaired.new_epoch, repaired.own_lost, repaired.withheld), (false, true, 0));
     assert_eq!(forks(&store).await, ["history_forked", "tokens_withheld", "epoch_accepted"]);
     assert_eq!(store.verify_log(None).await.unwrap().findings, []);
 }
 
-async fn nothing_is_changed_in_a_history_that_lacks_what_was_told(db: &Database) {
+async fn nothing_is_written_to_a_log_that_lacks_the_published_position(db: &Database) {
     let store = db.started().await;
     create_key(&store, &key_name("a")).await;
     deactivate_key(&store, &key_name("a")).await;
     let end = store.head().await.unwrap();
     let deactivate = to_deactivate_key("root", "6666");
-    store.record_published(lost_place(&store).await);
+    store.record_published(lost_position(&store).await);
     let create = to_create_key("root", "6666");
     let activate = Call { permission: Permission::KeyActivate, ..create };
     assert_eq!(refused(store.activate_key(&activate, &key_name("a"), "").await), Reason::StoreUnavailable);
-    // Nor is a retry told that it is done: its fence would be another history's.
+    // A retry is not acknowledged either, because its fence would be about another history.
     assert_eq!(refused(store.deactivate_key(&deactivate, &key_name("a"), "").await), Reason::StoreUnavailable);
     assert_eq!(refused(store.checked_head().await), Reason::StoreUnavailable);
     store.record_published(Position { epoch: Epoch::from_bytes([5; 16]), ..end });
     assert_eq!(refused(store.deactivate_key(&deactivate, &key_name("a"), "").await), Reason::StoreUnavailable);
     assert_eq!(store.head().await.unwrap(), end);
-    // Nor does it help that the end itself was seen meanwhile.
+    // Seeing the head itself does not help.
     store.record_published(Position { revision: Revision(1), chain: [7; 32], ..end });
     store.record_seen(end);
     assert_eq!(store.newest_seen(), Some(end));
     assert_eq!(refused(store.deactivate_key(&deactivate, &key_name("a"), "").await), Reason::StoreUnavailable);
     store.record_published(end);
     store.activate_key(&activate, &key_name("a"), "").await.unwrap();
-    // What was told is not the end any more, but in the log.
+    // The published position is no longer the head, but it is in the log.
     deactivate_key(&store, &key_name("a")).await;
     store.deactivate_key(&deactivate, &key_name("a"), "").await.unwrap();
 }
 
-async fn a_log_is_followed_from_a_place_that_it_has_only(db: &Database) {
+async fn changes_follow_only_a_position_in_the_log(db: &Database) {
     let store = db.started().await;
-    let place = store.head().await.unwrap();
-    assert_eq!(store.changes_following(&place, 3).await.unwrap(), Some(vec![]));
+    let position = store.head().await.unwrap();
+    assert_eq!(store.changes_following(&position, 3).await.unwrap(), Some(vec![]));
     for name in ["a", "b", "c", "d"] {
         create_key(&store, &key_name(name)).await;
     }
     let all = all_changes(&store).await;
-    assert_eq!(store.changes_following(&place, 3).await.unwrap().unwrap(), all[2..5]);
-    for wrong in [Position { chain: [7; 32], ..place }, Position { revision: Revision(99), ..place }] {
+    assert_eq!(store.changes_following(&position, 3).await.unwrap().unwrap(), all[2..5]);
+    for wrong in [Position { chain: [7; 32], ..position }, Position { revision: Revision(99), ..position }] {
         assert_eq!(store.changes_following(&wrong, 3).await.unwrap(), None);
     }
 }
 
-async fn nothing_is_changed_in_a_history_that_lacks_what_was_committed(db: &Database) {
+async fn nothing_is_written_to_a_log_that_lacks_a_committed_position(db: &Database) {
     let store = db.started().await;
     create_key(&store, &key_name("a")).await;
     let before = store.head().await.unwrap();
-    assert_eq!(store.newest_seen(), Some(before), "what this process has committed");
+    assert_eq!(store.newest_seen(), Some(before), "the position of the last commit");
     store.record_published(before);
-    // Committed, and lost before anybody was told of it; another change may get its number.
+    // A committed position that was lost before it was published. Another change may get its revision.
     let lost = Position { revision: before.revision.next(), chain: [7; 32], ..before };
     store.record_seen(lost);
     assert_eq!(store.newest_seen(), Some(lost));
@@ -235,27 +235,27 @@ async fn nothing_is_changed_in_a_history_that_lacks_what_was_committed(db: &Data
     assert_eq!(refused(store.checked_head().await), Reason::StoreUnavailable);
     let deactivate = to_deactivate_key("root", "6666");
     assert_eq!(refused(store.deactivate_key(&deactivate, &key_name("a"), "").await), Reason::StoreUnavailable);
-    // Looked for, it is gone; what was told is not.
-    let mended = store.repair_history(&[lost], &before, &[]).await.unwrap();
-    assert_eq!((mended.new_epoch, mended.own_lost), (true, false));
+    // The repair compares it and discards it. The published position stays.
+    let repaired = store.repair_history(&[lost], &before, &[]).await.unwrap();
+    assert_eq!((repaired.new_epoch, repaired.own_lost), (true, false));
     assert_eq!(store.newest_seen(), Some(before));
-    store.record_published(mended.head);
+    store.record_published(repaired.head);
     deactivate_key(&store, &key_name("a")).await;
 }
 
-async fn a_place_that_nobody_was_told_proves_nothing(db: &Database) {
+async fn a_position_without_a_valid_mac_is_rejected(db: &Database) {
     let store = db.started().await;
-    let place = store.head().await.unwrap();
-    let (epoch, proven) = (place.epoch.to_string(), store.sign_position(&place));
-    assert_eq!(store.verify_position(&epoch, place.revision, &proven), Some(place));
+    let position = store.head().await.unwrap();
+    let (epoch, proven) = (position.epoch.to_string(), store.sign_position(&position));
+    assert_eq!(store.verify_position(&epoch, position.revision, &proven), Some(position));
     let other_epoch = Epoch::generate().to_string();
-    assert_eq!(store.verify_position(&other_epoch, place.revision, &proven), None);
-    assert_eq!(store.verify_position(&epoch, place.revision.next(), &proven), None);
-    assert_eq!(store.verify_position(&epoch, place.revision, &place.chain), None);
-    assert_eq!(store.verify_position("none", place.revision, &proven), None);
+    assert_eq!(store.verify_position(&other_epoch, position.revision, &proven), None);
+    assert_eq!(store.verify_position(&epoch, position.revision.next(), &proven), None);
+    assert_eq!(store.verify_position(&epoch, position.revision, &position.chain), None);
+    assert_eq!(store.verify_position("none", position.revision, &proven), None);
     for byte in 0..proven.len() {
         let mut forged = proven.clone();
         forged[byte] ^= 1;
-        assert_eq!(store.verify_position(&epoch, place.revision, &forged), None);
+        assert_eq!(store.verify_position(&epoch, position.revision, &forged), None);
     }
 }

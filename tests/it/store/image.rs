@@ -1,4 +1,4 @@
-//! The image that admins feed replicas from.
+//! The image from which admins publish keys to validators.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,14 +6,14 @@ use keyward_domain::{KeyDraft, KeyEntry, LoggedChange, Position, Revision, Uid};
 use keyward_store::Store;
 
 use super::database::Database;
-use super::{all_changes, create_key, create_project, deactivate_key, key_name, key_name_in, mint, on_all};
+use super::{all_changes, create_key, create_project, deactivate_key, key_name, key_name_in, on_all, secret};
 use super::{head, to_create_key};
 
 on_all! {
     an_image_of_a_new_database_is_empty,
     an_image_is_the_sum_of_all_changes,
     an_image_of_many_keys_is_complete,
-    an_image_is_of_its_head_while_others_write,
+    an_image_matches_its_head_during_writes,
 }
 
 /// Keys by uid.
@@ -31,7 +31,7 @@ async fn image(store: &Store) -> (Position, Image) {
     (head, image)
 }
 
-/// What a replica has that was fed every change from the first.
+/// The image of a replica that applied every change.
 fn sum(changes: impl IntoIterator<Item = LoggedChange>) -> Image {
     let entries = changes.into_iter().flat_map(|change| change.change.into_entries());
     entries.map(|entry| (entry.uid, entry)).collect()
@@ -54,7 +54,7 @@ async fn an_image_is_the_sum_of_all_changes(db: &Database) {
     }
     let expire_time = Some(store.now().await.unwrap().plus(std::time::Duration::from_secs(60)));
     let draft = KeyDraft::parse(key_name("mobile"), String::new(), "android", expire_time, BTreeMap::new()).unwrap();
-    store.create_key(&to_create_key("root", "6666"), &draft, &mint("mobile")).await.unwrap();
+    store.create_key(&to_create_key("root", "6666"), &draft, &secret("mobile")).await.unwrap();
 
     let (head, image) = image(&store).await;
     assert_eq!(head, store.head().await.unwrap());
@@ -63,7 +63,7 @@ async fn an_image_is_the_sum_of_all_changes(db: &Database) {
     assert_eq!(image, sum(all_changes(&store).await));
 }
 
-/// More than are read at once.
+/// More than one page.
 const MANY: usize = 2_010;
 
 async fn an_image_of_many_keys_is_complete(db: &Database) {
@@ -89,7 +89,7 @@ async fn an_image_of_many_keys_is_complete(db: &Database) {
     assert!(image.values().all(|entry| entry.tokens.len() == 1));
 }
 
-async fn an_image_is_of_its_head_while_others_write(db: &Database) {
+async fn an_image_matches_its_head_during_writes(db: &Database) {
     let store = db.started().await;
     let admins = db.admins(&store).await;
     let writers: Vec<_> = (0..4)

@@ -9,43 +9,43 @@ use keyward_store::IssuedSecret;
 use super::database::Database;
 use super::{
     START, all_changes, create_key, create_project, deactivate_key, digest, head, key_draft, key_name, key_name_in,
-    member_id, mint, on_all, on_durable, refused, to_create_key, to_deactivate_key,
+    member_id, on_all, on_durable, refused, secret, to_create_key, to_deactivate_key,
 };
 
 on_all! {
-    a_key_is_as_it_was_asked_for,
+    a_key_has_the_requested_fields,
     a_key_needs_its_project,
-    a_key_name_is_given_once_in_a_project_and_never_again,
-    key_names_are_told_apart_by_case,
-    one_of_many_who_want_a_name_gets_it,
-    a_key_cannot_be_born_expired,
-    a_deactivated_key_says_who_and_when_and_the_log_has_both_images,
+    a_key_name_is_used_once_per_project_for_ever,
+    key_names_are_case_sensitive,
+    one_of_concurrent_creates_gets_the_name,
+    a_key_cannot_be_created_expired,
+    a_deactivated_key_has_actor_and_time_and_the_log_has_both_images,
     a_default_key_cannot_be_deactivated,
     an_etag_guards_a_deactivation,
-    deactivating_again_answers_with_the_first_revision,
-    many_who_deactivate_at_once_make_one_change,
-    a_key_that_is_not_there_cannot_be_deactivated,
+    deactivating_again_returns_the_first_revision,
+    concurrent_deactivations_make_one_change,
+    a_missing_key_cannot_be_deactivated,
 }
 
 on_durable! {
     the_log_has_digests_and_never_a_sealed_token,
 }
 
-async fn a_key_is_as_it_was_asked_for(db: &Database) {
+async fn a_key_has_the_requested_fields(db: &Database) {
     let store = db.started().await;
     let expire_time = store.now().await.unwrap().plus(Duration::from_secs(3600));
     let annotations = BTreeMap::from([("team".to_owned(), "édge '\"\\ ☃".to_owned()), ("z".to_owned(), String::new())]);
     let name = key_name("server_prod");
     let text = "it's \"the\" key; -- 100 % ☃".to_owned();
     let draft = KeyDraft::parse(name.clone(), text.clone(), "ios", Some(expire_time), annotations.clone()).unwrap();
-    let mint = mint("secret");
+    let secret = secret("secret");
     let before = store.now().await.unwrap();
-    let created = store.create_key(&to_create_key("root", "6666"), &draft, &mint).await.unwrap();
+    let created = store.create_key(&to_create_key("root", "6666"), &draft, &secret).await.unwrap();
     let (key, after) = (created.key, store.now().await.unwrap());
 
     assert_eq!((created.revision, head(&store).await), (START.next(), START.next()));
     assert_eq!(created.secret, IssuedSecret::New);
-    assert_eq!((&key.name, key.uid, &key.last4), (&name, mint.uid, &mint.last4));
+    assert_eq!((&key.name, key.uid, &key.last4), (&name, secret.uid, &secret.last4));
     assert_eq!((key.state, key.default_key, key.platform), (KeyState::Active, false, Platform::Ios));
     assert_eq!((&key.description, &key.annotations, key.expire_time), (&text, &annotations, Some(expire_time)));
     assert_eq!((&key.creator, key.create_revision, key.revision), (&member_id("root"), START.next(), START.next()));
@@ -57,29 +57,29 @@ async fn a_key_is_as_it_was_asked_for(db: &Database) {
     assert_eq!((last.actor, last.time), (member_id("root"), key.create_time));
     let Change::KeyCreated { key: record } = last.change else { panic!("{:?}", last.change) };
     assert_eq!(record.key, key);
-    let token = TokenEntry { digest: mint.digest, digest_key_id: 1, generation: 1, not_after: None };
+    let token = TokenEntry { digest: secret.digest, digest_key_id: 1, generation: 1, not_after: None };
     assert_eq!(record.tokens.iter().map(|token| token.entry.clone()).collect::<Vec<_>>(), [token]);
     assert_eq!(record.tokens[0].create_time, Some(record.key.create_time));
-    assert!(record.tokens[0].sealed.is_some(), "what is kept of the token is in the log as a fingerprint");
+    assert!(record.tokens[0].sealed.is_some(), "the log has a fingerprint of the sealed token");
 }
 
 async fn a_key_needs_its_project(db: &Database) {
     let store = db.started().await;
     let draft = key_draft(key_name_in("7777", "server_prod"));
-    let created = store.create_key(&to_create_key("root", "7777"), &draft, &mint("secret")).await;
+    let created = store.create_key(&to_create_key("root", "7777"), &draft, &secret("secret")).await;
     assert_eq!(refused(created), Reason::ProjectNotFound);
     assert_eq!(head(&store).await, START);
 }
 
-async fn a_key_name_is_given_once_in_a_project_and_never_again(db: &Database) {
+async fn a_key_name_is_used_once_per_project_for_ever(db: &Database) {
     let store = db.started().await;
     let name = key_name("server_prod");
     let first = create_key(&store, &name).await;
     let call = to_create_key("root", "6666");
-    let again = store.create_key(&call, &key_draft(name.clone()), &mint("again")).await;
+    let again = store.create_key(&call, &key_draft(name.clone()), &secret("again")).await;
     assert_eq!(refused(again), Reason::KeyNameTaken);
     deactivate_key(&store, &name).await;
-    let again = store.create_key(&call, &key_draft(name.clone()), &mint("again")).await;
+    let again = store.create_key(&call, &key_draft(name.clone()), &secret("again")).await;
     assert_eq!(refused(again), Reason::KeyNameTaken);
     assert_eq!(head(&store).await, Revision(4));
 
@@ -89,8 +89,8 @@ async fn a_key_name_is_given_once_in_a_project_and_never_again(db: &Database) {
     assert_eq!(store.key(&name).await.unwrap().unwrap().uid, first.uid);
 }
 
-/// A collation that folds case would give one person's key to another.
-async fn key_names_are_told_apart_by_case(db: &Database) {
+/// A collation that ignores case would confuse two keys.
+async fn key_names_are_case_sensitive(db: &Database) {
     let store = db.started().await;
     let small = create_key(&store, &key_name("a")).await;
     let capital = create_key(&store, &key_name("A")).await;
@@ -105,21 +105,21 @@ async fn key_names_are_told_apart_by_case(db: &Database) {
     assert_eq!(store.key(&key_name("a")).await.unwrap().unwrap(), small);
 }
 
-async fn one_of_many_who_want_a_name_gets_it(db: &Database) {
+async fn one_of_concurrent_creates_gets_the_name(db: &Database) {
     let store = db.started().await;
     let admins = db.admins(&store).await;
-    let wishes: Vec<_> = (0..8)
+    let creates: Vec<_> = (0..8)
         .map(|n| {
             let store = admins[n % 2].clone();
             tokio::spawn(async move {
                 let draft = key_draft(key_name("server_prod"));
-                store.create_key(&to_create_key("root", "6666"), &draft, &mint(&n.to_string())).await
+                store.create_key(&to_create_key("root", "6666"), &draft, &secret(&n.to_string())).await
             })
         })
         .collect();
     let mut given = Vec::new();
-    for wish in wishes {
-        match wish.await.unwrap() {
+    for create in creates {
+        match create.await.unwrap() {
             Ok(created) => given.push(created.key),
             Err(error) => assert_eq!(error.reason(), Reason::KeyNameTaken, "{:?}", error.internal_detail()),
         }
@@ -129,12 +129,12 @@ async fn one_of_many_who_want_a_name_gets_it(db: &Database) {
     assert_eq!(head(&store).await, START.next());
 }
 
-async fn a_key_cannot_be_born_expired(db: &Database) {
+async fn a_key_cannot_be_created_expired(db: &Database) {
     let store = db.started().await;
     let now = store.now().await.unwrap();
     for past in [now, now.minus(Duration::from_secs(1))] {
         let draft = KeyDraft { expire_time: Some(past), ..key_draft(key_name("server_prod")) };
-        let created = store.create_key(&to_create_key("root", "6666"), &draft, &mint("secret")).await;
+        let created = store.create_key(&to_create_key("root", "6666"), &draft, &secret("secret")).await;
         let error = created.unwrap_err();
         assert_eq!((error.reason(), error.violations()[0].field.as_str()), (Reason::FieldInvalid, "key.expire_time"));
     }
@@ -159,7 +159,7 @@ async fn the_log_has_digests_and_never_a_sealed_token(db: &Database) {
     }
 }
 
-async fn a_deactivated_key_says_who_and_when_and_the_log_has_both_images(db: &Database) {
+async fn a_deactivated_key_has_actor_and_time_and_the_log_has_both_images(db: &Database) {
     let store = db.started().await;
     let name = key_name("server_prod");
     let before = create_key(&store, &name).await;
@@ -209,8 +209,8 @@ async fn an_etag_guards_a_deactivation(db: &Database) {
     assert_eq!(deactivated.revision, Revision(5));
 }
 
-/// So that a retry after a lost answer waits for the fence of what it asked for.
-async fn deactivating_again_answers_with_the_first_revision(db: &Database) {
+/// A retry after a lost answer waits for the fence of its deactivation.
+async fn deactivating_again_returns_the_first_revision(db: &Database) {
     let store = db.started().await;
     let key = create_key(&store, &key_name("a")).await;
     let call = to_deactivate_key("root", "6666");
@@ -223,10 +223,10 @@ async fn deactivating_again_answers_with_the_first_revision(db: &Database) {
     assert_eq!(head(&store).await, Revision(5));
 }
 
-async fn many_who_deactivate_at_once_make_one_change(db: &Database) {
+async fn concurrent_deactivations_make_one_change(db: &Database) {
     let store = db.started().await;
     let admins = db.admins(&store).await;
-    // Ten times over: at first there are too few connections for all to meet.
+    // Ten rounds, because in the first ones the pool has too few connections for all calls to run at the same time.
     for round in 0..10 {
         let key = create_key(&store, &key_name(&format!("key_{round}"))).await;
         let calls: Vec<_> = (0..8)
@@ -243,7 +243,7 @@ async fn many_who_deactivate_at_once_make_one_change(db: &Database) {
     }
 }
 
-async fn a_key_that_is_not_there_cannot_be_deactivated(db: &Database) {
+async fn a_missing_key_cannot_be_deactivated(db: &Database) {
     let store = db.started().await;
     create_project(&store, "7777").await;
     create_key(&store, &key_name_in("7777", "a")).await;

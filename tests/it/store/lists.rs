@@ -5,18 +5,18 @@ use keyward_store::Store;
 
 use super::database::Database;
 use super::{
-    create_key, create_member, create_project, deactivate_key, key_name, key_name_in, mint, on_all, on_platform,
-    on_project, project_id, to_create_key,
+    create_key, create_member, create_project, deactivate_key, key_name, key_name_in, on_all, on_platform, on_project,
+    project_id, secret, to_create_key,
 };
 
 on_all! {
-    a_filter_lets_through_what_satisfies_all_of_it,
+    a_filter_returns_items_that_match_all_of_its_terms,
     lists_are_in_the_order_of_creation,
     lists_of_nothing_are_empty,
     pages_are_complete_while_keys_are_created,
 }
 
-/// Every page, put together; each full but the last.
+/// The items of all pages.
 macro_rules! pages {
     ($size:expr, |$after:ident| $page:expr) => {{
         let (mut items, mut $after) = (Vec::new(), Revision(0));
@@ -47,7 +47,7 @@ async fn lists_are_in_the_order_of_creation(db: &Database) {
     for (id, role) in [("zoe", on_platform(Role::Owner)), ("adam", on_project(Role::Viewer, "0"))] {
         create_member(&store, id, &[role]).await;
     }
-    // A key keeps its place whatever happens to it.
+    // A change of a key does not move it in the list.
     deactivate_key(&store, &keys[2].name).await;
     keys[2] = store.key(&keys[2].name).await.unwrap().unwrap();
     for size in [1, 2, 3, 7, u64::MAX] {
@@ -62,14 +62,14 @@ async fn lists_are_in_the_order_of_creation(db: &Database) {
     }
 }
 
-async fn a_filter_lets_through_what_satisfies_all_of_it(db: &Database) {
+async fn a_filter_returns_items_that_match_all_of_its_terms(db: &Database) {
     let store = db.started().await;
     create_member(&store, "alice", &[on_project(Role::Editor, "6666")]).await;
     for (name, platform, creator) in
         [("shop_a", "", "root"), ("Shop_b", "ios", "alice"), ("shopXc", "ios", "root"), ("shop_", "", "alice")]
     {
         let draft = KeyDraft::parse(key_name(name), String::new(), platform, None, Default::default()).unwrap();
-        store.create_key(&to_create_key(creator, "6666"), &draft, &mint(name)).await.unwrap();
+        store.create_key(&to_create_key(creator, "6666"), &draft, &secret(name)).await.unwrap();
     }
     deactivate_key(&store, &key_name("shop_a")).await;
     let listed = async |filter: &str| {
@@ -79,7 +79,7 @@ async fn a_filter_lets_through_what_satisfies_all_of_it(db: &Database) {
     };
     let default = "6666_default_193444";
     assert_eq!(listed("").await, [default, "shop_a", "Shop_b", "shopXc", "shop_"]);
-    // Neither is the underscore any letter, nor are large letters small ones.
+    // The underscore is not a wildcard, and case matters.
     assert_eq!(listed("name = \"shop_*\"").await, ["shop_a", "shop_"]);
     assert_eq!(listed("name = shop_").await, ["shop_"]);
     assert_eq!(listed("name = *").await.len(), 5);
@@ -117,7 +117,7 @@ async fn pages_are_complete_while_keys_are_created(db: &Database) {
     let mut seen = 0;
     while !writers.iter().all(tokio::task::JoinHandle::is_finished) {
         let keys = keys_by(&store, 7).await;
-        // Every revision since the project's made one key: whoever is on a page leaves nobody out before it.
+        // Every revision since the project's creation created one key, so a complete list has consecutive revisions.
         let revisions: Vec<_> = keys.iter().map(|key| key.create_revision.0).collect();
         assert_eq!(revisions, (2..2 + keys.len() as i64).collect::<Vec<_>>());
         assert!(keys.len() >= seen);

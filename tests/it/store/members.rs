@@ -1,55 +1,55 @@
-//! Members: their making, their roles and their credentials.
+//! Members: creation, roles and credentials.
 
 use keyward_domain::{Change, CredentialId, CredentialName, Member, MemberDraft, Permission, Reason, Revision, Role};
 use keyward_store::{Call, IssuedSecret, Store};
 
 use super::database::Database;
 use super::{
-    REQUEST, all_changes, create_member, digest, head, member_draft, member_id, mint, on_all, on_platform, on_project,
-    refused, sealed, to_create_member, under,
+    REQUEST, all_changes, create_member, digest, head, member_draft, member_id, on_all, on_platform, on_project,
+    refused, sealed, secret, to_create_member, under,
 };
 
 on_all! {
-    a_member_is_as_it_was_asked_for,
-    a_member_id_is_given_once,
+    a_member_has_the_requested_fields,
+    a_member_id_is_used_once,
     a_credential_finds_its_member_only,
-    roles_come_and_go,
-    credentials_come_and_go,
-    somebody_stays_owner,
+    roles_are_granted_and_revoked,
+    credentials_are_issued_and_revoked,
+    the_last_owner_cannot_be_removed,
     a_member_has_a_limited_number_of_roles_and_credentials,
-    two_owners_cannot_take_the_role_from_each_other,
-    a_retried_issue_gives_the_same_credential,
+    two_owners_cannot_revoke_each_other,
+    a_retried_issue_returns_the_same_credential,
 }
 
-async fn a_member_is_as_it_was_asked_for(db: &Database) {
+async fn a_member_has_the_requested_fields(db: &Database) {
     let store = db.initialized().await;
     let roles = vec![on_project(Role::Viewer, "a"), on_project(Role::Viewer, "B"), on_platform(Role::Support)];
     let draft = MemberDraft::parse("alice", "Alice Ångström".to_owned(), roles.clone()).unwrap();
-    let mint = mint("secret");
-    let created = store.create_member(&to_create_member("root"), &draft, &mint).await.unwrap();
+    let secret = secret("secret");
+    let created = store.create_member(&to_create_member("root"), &draft, &secret).await.unwrap();
     let member = created.member;
 
     assert_eq!((created.revision, head(&store).await), (Revision(2), Revision(2)));
     assert_eq!(created.secret, IssuedSecret::New);
     assert_eq!((member.id.as_str(), member.display_name.as_str()), ("alice", "Alice Ångström"));
-    assert_eq!((member.uid, &member.creator), (mint.uid, &Some(member_id("root"))));
+    assert_eq!((member.uid, &member.creator), (secret.uid, &Some(member_id("root"))));
     assert_eq!(member.create_revision, Revision(2));
     assert_eq!(member.roles.len(), roles.len());
     assert!(roles.iter().all(|role| member.roles.contains(role)), "{:?}", member.roles);
 
-    // The same in every answer, the roles' order included.
+    // Every method returns the same member, with its roles in the same order.
     assert_eq!(store.member(&member.id).await.unwrap().as_ref(), Some(&member));
-    assert_eq!(store.member_by_credential(&mint.digest).await.unwrap().as_ref(), Some(&member));
+    assert_eq!(store.member_by_credential(&secret.digest).await.unwrap().as_ref(), Some(&member));
     assert_eq!(store.members(Revision(1), 10).await.unwrap(), std::slice::from_ref(&member));
     let last = all_changes(&store).await.pop().unwrap();
-    assert_eq!(last.change, Change::MemberCreated { member, credential: mint.digest, digest_key_id: Some(1) });
+    assert_eq!(last.change, Change::MemberCreated { member, credential: secret.digest, digest_key_id: Some(1) });
 }
 
-async fn a_member_id_is_given_once(db: &Database) {
+async fn a_member_id_is_used_once(db: &Database) {
     let store = db.initialized().await;
     create_member(&store, "alice", &[]).await;
     let draft = member_draft("alice", &[on_platform(Role::Owner)]);
-    let again = store.create_member(&to_create_member("root"), &draft, &mint("again")).await;
+    let again = store.create_member(&to_create_member("root"), &draft, &secret("again")).await;
     assert_eq!(refused(again), Reason::MemberIdTaken);
     assert_eq!(head(&store).await, Revision(2));
     assert_eq!(store.member(&member_id("alice")).await.unwrap().unwrap().roles, []);
@@ -80,7 +80,7 @@ async fn roles_of(store: &Store, id: &str) -> Member {
     store.member(&member_id(id)).await.unwrap().unwrap()
 }
 
-async fn roles_come_and_go(db: &Database) {
+async fn roles_are_granted_and_revoked(db: &Database) {
     let store = db.initialized().await;
     create_member(&store, "alice", &[]).await;
     let (alice, editor) = (member_id("alice"), on_project(Role::Editor, "6666"));
@@ -88,7 +88,7 @@ async fn roles_come_and_go(db: &Database) {
     assert_eq!((granted.revision, &granted.member.roles[..]), (Revision(3), std::slice::from_ref(&editor)));
     let again = store.grant_role(&to_change("root"), &alice, &editor).await.unwrap();
     assert_eq!((again.revision, &again.member), (Revision(3), &granted.member));
-    // The same role elsewhere is another one.
+    // The same role on another project is another role.
     let elsewhere = store.revoke_role(&to_change("root"), &alice, &on_project(Role::Editor, "7777")).await.unwrap();
     assert_eq!((elsewhere.revision, elsewhere.member.roles.len()), (Revision(3), 1));
 
@@ -108,10 +108,10 @@ async fn roles_come_and_go(db: &Database) {
     assert_eq!(refused(by_alice), Reason::PermissionDenied);
 }
 
-async fn credentials_come_and_go(db: &Database) {
+async fn credentials_are_issued_and_revoked(db: &Database) {
     let store = db.initialized().await;
     create_member(&store, "alice", &[]).await;
-    let issued = store.issue_credential(&to_change("root"), &member_id("alice"), &mint("second")).await.unwrap();
+    let issued = store.issue_credential(&to_change("root"), &member_id("alice"), &secret("second")).await.unwrap();
     assert_eq!(issued.name, credential_name("alice", "second"));
     let names: Vec<_> = issued.changed.credentials.iter().map(|credential| credential.name.clone()).collect();
     assert_eq!(names, [credential_name("alice", "alice"), issued.name.clone()]);
@@ -124,13 +124,13 @@ async fn credentials_come_and_go(db: &Database) {
     assert_eq!((revoked.revision, revoked.credentials.len()), (Revision(4), 1));
     assert_eq!(store.member_by_credential(&digest("alice")).await.unwrap(), None);
     assert!(store.member_by_credential(&digest("second")).await.unwrap().is_some());
-    // Again, as after a lost answer.
+    // A retry, such as after a lost answer.
     let again = store.revoke_credential(&to_change("root"), &first).await.unwrap();
     assert_eq!((again.revision, head(&store).await), (Revision(4), Revision(4)));
 
     for (name, reason) in [
         (credential_name("alice", "third"), Reason::CredentialNotFound),
-        // Somebody else's.
+        // A credential of another member.
         (credential_name("alice", "root"), Reason::CredentialNotFound),
         (credential_name("bob", "alice"), Reason::MemberNotFound),
     ] {
@@ -138,20 +138,20 @@ async fn credentials_come_and_go(db: &Database) {
     }
 }
 
-async fn somebody_stays_owner(db: &Database) {
+async fn the_last_owner_cannot_be_removed(db: &Database) {
     let store = db.initialized().await;
     let (root, owner) = (member_id("root"), on_platform(Role::Owner));
     let own = credential_name("root", "root");
     assert_eq!(refused(store.revoke_role(&to_change("root"), &root, &owner).await), Reason::LastOwner);
     assert_eq!(refused(store.revoke_credential(&to_change("root"), &own).await), Reason::LastOwner);
-    // Whoever has no credential is no owner that can do anything.
+    // An owner without a credential does not count.
     create_member(&store, "alice", std::slice::from_ref(&owner)).await;
     store.revoke_credential(&to_change("root"), &credential_name("alice", "alice")).await.unwrap();
     assert_eq!(refused(store.revoke_role(&to_change("root"), &root, &owner).await), Reason::LastOwner);
     assert_eq!(roles_of(&store, "root").await.roles, std::slice::from_ref(&owner));
     assert!(store.member_by_credential(&digest("root")).await.unwrap().is_some());
 
-    store.issue_credential(&to_change("root"), &member_id("alice"), &mint("again")).await.unwrap();
+    store.issue_credential(&to_change("root"), &member_id("alice"), &secret("again")).await.unwrap();
     store.revoke_role(&to_change("root"), &root, &owner).await.unwrap();
     assert_eq!(roles_of(&store, "root").await.roles, []);
     let call = store.revoke_role(&to_change("alice"), &member_id("alice"), &owner).await;
@@ -166,15 +166,15 @@ async fn a_member_has_a_limited_number_of_roles_and_credentials(db: &Database) {
     let one_more = store.grant_role(&to_change("root"), &alice, &on_platform(Role::Support)).await;
     assert_eq!(refused(one_more), Reason::MemberLimitReached);
     for n in 1..20 {
-        store.issue_credential(&to_change("root"), &alice, &mint(&format!("c{n}"))).await.unwrap();
+        store.issue_credential(&to_change("root"), &alice, &secret(&format!("c{n}"))).await.unwrap();
     }
-    let one_more = store.issue_credential(&to_change("root"), &alice, &mint("c20")).await;
+    let one_more = store.issue_credential(&to_change("root"), &alice, &secret("c20")).await;
     assert_eq!(refused(one_more), Reason::MemberLimitReached);
     store.revoke_credential(&to_change("root"), &credential_name("alice", "c7")).await.unwrap();
-    store.issue_credential(&to_change("root"), &alice, &mint("c20")).await.unwrap();
+    store.issue_credential(&to_change("root"), &alice, &secret("c20")).await.unwrap();
 }
 
-async fn two_owners_cannot_take_the_role_from_each_other(db: &Database) {
+async fn two_owners_cannot_revoke_each_other(db: &Database) {
     let store = db.initialized().await;
     let owner = on_platform(Role::Owner);
     create_member(&store, "alice", std::slice::from_ref(&owner)).await;
@@ -183,23 +183,23 @@ async fn two_owners_cannot_take_the_role_from_each_other(db: &Database) {
     let (root, alice) = (member_id("root"), member_id("alice"));
     let (one, other) =
         tokio::join!(admins[0].revoke_role(&to_root, &root, &owner), admins[1].revoke_role(&to_alice, &alice, &owner));
-    // The second has lost the right by then, or would be the last.
+    // The second one has lost the role by then, or is the last owner.
     assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
     let reason = refused(one.and(other));
     assert!(matches!(reason, Reason::PermissionDenied | Reason::LastOwner), "{reason:?}");
 }
 
-async fn a_retried_issue_gives_the_same_credential(db: &Database) {
+async fn a_retried_issue_returns_the_same_credential(db: &Database) {
     let store = db.initialized().await;
     create_member(&store, "alice", &[]).await;
     let call = under(to_change("root"), "IssueCredential", REQUEST, 1);
-    let first = store.issue_credential(&call, &member_id("alice"), &mint("second")).await.unwrap();
-    let again = store.issue_credential(&call, &member_id("alice"), &mint("third")).await.unwrap();
+    let first = store.issue_credential(&call, &member_id("alice"), &secret("second")).await.unwrap();
+    let again = store.issue_credential(&call, &member_id("alice"), &secret("third")).await.unwrap();
     assert_eq!((&again.name, again.changed.revision), (&first.name, first.changed.revision));
     assert_eq!((first.secret, again.secret), (IssuedSecret::New, IssuedSecret::Replayed(sealed("second"))));
     assert_eq!(store.credentials(&member_id("alice")).await.unwrap().len(), 2);
     assert_eq!(store.member_by_credential(&digest("third")).await.unwrap(), None);
     let other = under(to_change("root"), "IssueCredential", REQUEST, 2);
-    let reused = store.issue_credential(&other, &member_id("alice"), &mint("fourth")).await;
+    let reused = store.issue_credential(&other, &member_id("alice"), &secret("fourth")).await;
     assert_eq!(refused(reused), Reason::RequestIdReused);
 }

@@ -1,8 +1,8 @@
-//! The store's conformance suite: what every database promises, through `keyward_store`'s public API.
+//! The conformance suite of the store: the guarantees of every database, through the public API of `keyward_store`.
 //!
-//! Each guarantee is one function over a [`Database`]; [`on_all!`] makes it a test on each of the three,
-//! [`on_durable!`] on the two that outlive their handle, so that `cargo test store` lists what holds and where. The few
-//! guarantees that only one of the databases can break are tests of that one alone.
+//! Each guarantee is one function over a [`Database`]. [`on_all!`] makes it a test on each of the three databases, and
+//! [`on_durable!`] on the two that survive a restart, so that `cargo test store` lists each guarantee with its database. A
+//! guarantee that only one of the databases can break is a test of that one alone.
 
 mod admin_nodes;
 mod changes;
@@ -32,7 +32,7 @@ use keyward_domain::{
 use keyward_store::{Call, RequestStamp, SealedSecret, SecretRecord, Store};
 use keyward_token::Digest;
 
-/// Makes guarantees tests on one database, in a module of its name.
+/// Makes guarantees tests on one database, in a module with its name.
 macro_rules! tests_on {
     ($database:ident, $($guarantee:ident,)+) => {
         mod $database {
@@ -58,7 +58,8 @@ macro_rules! on_all {
 }
 use on_all;
 
-/// The same for a guarantee that means nothing in memory: it opens the database again, or reaches it past the store.
+/// Makes a guarantee a test on SQLite and PostgreSQL. In memory it means nothing, because it opens the database again or
+/// connects to it outside the store.
 macro_rules! on_durable {
     ($($guarantee:ident,)+) => {
         mod durable {
@@ -71,10 +72,10 @@ macro_rules! on_durable {
 }
 use on_durable;
 
-/// The revision at which a database stands once it holds root and the project `6666`.
+/// The head of a database that has root and the project `6666`.
 const START: Revision = Revision(2);
 
-/// Of a well-formed UUID; which one does not matter.
+/// A well-formed request id. Which one does not matter.
 const REQUEST: &str = "3f8a2c6e-2b1d-4b7e-9d55-0c6a2f1f9a10";
 
 // === Names ===
@@ -98,7 +99,7 @@ fn key_name_in(project: &str, key: &str) -> KeyName {
 
 // === Requests ===
 
-/// A digest that nothing else in the test has, as long as `of` is of its own.
+/// The digest of the secret that the test knows by the name `of`.
 fn digest(of: &str) -> Digest {
     Digest::from_bytes(*blake3::hash(of.as_bytes()).as_bytes())
 }
@@ -107,8 +108,8 @@ fn sealed(of: &str) -> SealedSecret {
     SealedSecret { key_id: 7, bytes: format!("sealed {of}").into_bytes() }
 }
 
-/// The traces of a token that is known by `of`.
-fn mint(of: &str) -> SecretRecord {
+/// What is stored of the secret that the test knows by the name `of`.
+fn secret(of: &str) -> SecretRecord {
     let last4 = format!("{:0>4}", &of[of.len().saturating_sub(4)..]);
     SecretRecord { uid: Uid::generate(), digest: digest(of), digest_key_id: 1, last4, sealed: Some(sealed(of)) }
 }
@@ -163,7 +164,7 @@ fn to_deactivate_key(actor: &str, project: &str) -> Call {
     Call { permission: Permission::KeyDeactivate, ..to_create_key(actor, project) }
 }
 
-/// The same call under a request id. `payload` stands for the hash of all that the request says.
+/// The call with a request id. `payload` stands for the hash of the request.
 fn under(call: Call, method: &'static str, id: &str, payload: u8) -> Call {
     let id = RequestId::parse(id).unwrap().unwrap();
     Call { request: Some(RequestStamp { method, id, payload: [payload; 32] }), ..call }
@@ -171,16 +172,16 @@ fn under(call: Call, method: &'static str, id: &str, payload: u8) -> Call {
 
 // === Steps that must succeed ===
 
-/// Root creates a project; the token of its default key is known by the project's id.
+/// Root creates a project. The token of its default key is named by the project's id.
 async fn create_project(store: &Store, id: &str) -> Key {
     let call = to_create_project("root");
-    store.create_project(&call, &project_draft(id), 193_444, &mint(id)).await.unwrap().default_key
+    store.create_project(&call, &project_draft(id), 193_444, &secret(id)).await.unwrap().default_key
 }
 
-/// Root creates a key; its token is known by the key's full name.
+/// Root creates a key. Its token is named by the key's full name.
 async fn create_key(store: &Store, name: &KeyName) -> Key {
     let call = to_create_key("root", name.project.as_str());
-    store.create_key(&call, &key_draft(name.clone()), &mint(&name.to_string())).await.unwrap().key
+    store.create_key(&call, &key_draft(name.clone()), &secret(&name.to_string())).await.unwrap().key
 }
 
 /// Root deactivates a key.
@@ -188,9 +189,9 @@ async fn deactivate_key(store: &Store, name: &KeyName) -> Revision {
     store.deactivate_key(&to_deactivate_key("root", name.project.as_str()), name, "").await.unwrap().revision
 }
 
-/// Root creates a member; its credential is known by its id.
+/// Root creates a member. Its credential is named by its id.
 async fn create_member(store: &Store, id: &str, roles: &[RoleBinding]) {
-    store.create_member(&to_create_member("root"), &member_draft(id, roles), &mint(id)).await.unwrap();
+    store.create_member(&to_create_member("root"), &member_draft(id, roles), &secret(id)).await.unwrap();
 }
 
 /// The newest revision.
@@ -205,13 +206,13 @@ async fn all_changes(store: &Store) -> Vec<LoggedChange> {
 
 // === What is expected ===
 
-/// The reason for which a step must have failed.
+/// The reason of a step that must have failed.
 #[track_caller]
 fn refused<T: std::fmt::Debug>(step: Result<T, Error>) -> Reason {
     step.expect_err("this must be refused").reason()
 }
 
-/// The result of `future`, or nothing if it has to wait more than `waits` times: then it is dropped where it waits.
+/// The result of `future`. Returns `None` if it is pending more than `waits` times, and drops it there.
 async fn give_up_after<F: Future>(waits: usize, future: F) -> Option<F::Output> {
     let (mut future, mut waited) = (pin!(future), 0);
     poll_fn(|context| match future.as_mut().poll(context) {

@@ -7,25 +7,25 @@ use keyward_tests::postgres::PASSWORD;
 use super::database::{Database, FINGERPRINT, open};
 use super::{
     all_changes, create_key, create_member, create_project, deactivate_key, digest, give_up_after, head, key_name,
-    mint, on_all, on_durable, on_platform, on_project, project_id,
+    on_all, on_durable, on_platform, on_project, project_id, secret,
 };
 
 on_all! {
     a_new_database_is_not_initialized,
-    initialize_makes_root_at_revision_1,
+    initialize_creates_root_at_revision_1,
     initialize_again_changes_nothing,
-    exactly_one_of_many_who_initialize_at_once_makes_root,
+    exactly_one_of_concurrent_initializations_creates_root,
     another_keyring_is_refused,
 }
 
 on_durable! {
     a_reopened_database_has_everything,
-    a_first_start_that_was_cut_short_can_be_repeated,
+    an_interrupted_first_start_can_be_repeated,
     a_database_that_a_newer_version_migrated_opens,
 }
 
 fn root(credential: &str) -> SecretRecord {
-    mint(credential)
+    secret(credential)
 }
 
 async fn owner_of(store: &Store, credential: &str) -> Option<MemberId> {
@@ -40,7 +40,7 @@ async fn a_new_database_is_not_initialized(db: &Database) {
     assert!(store.is_initialized().await.unwrap());
 }
 
-async fn initialize_makes_root_at_revision_1(db: &Database) {
+async fn initialize_creates_root_at_revision_1(db: &Database) {
     let store = db.initialized().await;
     assert_eq!(head(&store).await, Revision(1));
     let member = store.member_by_credential(&digest("root")).await.unwrap().unwrap();
@@ -61,8 +61,8 @@ async fn initialize_again_changes_nothing(db: &Database) {
     store.check_keyring(FINGERPRINT).await.unwrap();
 }
 
-/// Only the one who did it may show its credential to the operator: all others' are nobody's.
-async fn exactly_one_of_many_who_initialize_at_once_makes_root(db: &Database) {
+/// Only the successful caller may show its credential to the operator. The others' credentials are invalid.
+async fn exactly_one_of_concurrent_initializations_creates_root(db: &Database) {
     let admins = db.admins(&db.open().await).await;
     let callers: Vec<_> = (0..8)
         .map(|n| {
@@ -104,7 +104,7 @@ async fn a_reopened_database_has_everything(db: &Database) {
     let store = db.open().await;
     store.check_keyring(FINGERPRINT).await.unwrap();
     assert_eq!(everything(&store).await, before);
-    // Positions go on where they were.
+    // Revisions continue where they were.
     create_project(&store, "7777").await;
     assert_eq!(head(&store).await, Revision(7));
 }
@@ -118,8 +118,8 @@ async fn everything(store: &Store) -> impl PartialEq + std::fmt::Debug + use<> {
     (head, image, keys, projects, members, all_changes(store).await)
 }
 
-/// Wherever the start is cut, the next one carries it through.
-async fn a_first_start_that_was_cut_short_can_be_repeated(db: &Database) {
+/// The start may be interrupted at any wait; the next one completes it.
+async fn an_interrupted_first_start_can_be_repeated(db: &Database) {
     for patience in 0..150 {
         give_up_after(patience, async { db.initialized().await.close().await }).await;
     }
@@ -127,8 +127,8 @@ async fn a_first_start_that_was_cut_short_can_be_repeated(db: &Database) {
     assert_eq!(head(&store).await, Revision(1));
 }
 
-/// Migrations expand before they contract, so that admins of two versions can share a database for a while: the older
-/// one may be restarted meanwhile.
+/// Migrations expand before they contract, so that admins of two versions can share a database during an upgrade. The older
+/// version may be restarted meanwhile.
 async fn a_database_that_a_newer_version_migrated_opens(db: &Database) {
     let before = db.started().await.head().await.unwrap();
     let mut plain = db.plain().await;
@@ -144,7 +144,7 @@ async fn other_databases_are_refused() {
 }
 
 #[tokio::test]
-async fn a_sqlite_file_has_one_holder_at_a_time() {
+async fn a_sqlite_file_is_open_in_one_process_at_a_time() {
     let db = Database::sqlite();
     let store = db.initialized().await;
     let clone = store.clone();
@@ -156,7 +156,7 @@ async fn a_sqlite_file_has_one_holder_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_sqlite_file_has_one_holder_under_all_its_names() {
+async fn a_sqlite_file_is_locked_under_all_its_names() {
     let db = Database::sqlite();
     let _holder = db.open().await;
     let other = tempfile::tempdir().unwrap();
@@ -165,9 +165,9 @@ async fn a_sqlite_file_has_one_holder_under_all_its_names() {
     assert!(matches!(open(&format!("sqlite:{}", alias.display())).await, Err(OpenError::InUse(_))));
 }
 
-/// Nothing in a path is syntax.
+/// A path is not parsed as a URL.
 #[tokio::test]
-async fn a_sqlite_file_lies_where_the_path_says() {
+async fn a_sqlite_path_may_contain_url_syntax() {
     let directory = tempfile::tempdir().unwrap();
     for name in ["a b", "50%41", "who?mode=ro", "#1", "ü"] {
         let path = directory.path().join(name).join("keyward.db");
@@ -179,7 +179,7 @@ async fn a_sqlite_file_lies_where_the_path_says() {
 }
 
 #[tokio::test]
-async fn a_sqlite_file_in_a_missing_directory_is_told_by_its_path() {
+async fn the_error_for_a_missing_directory_names_the_path() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("missing/keyward.db");
     let error = open(&format!("sqlite:{}", path.display())).await.unwrap_err();
@@ -188,7 +188,7 @@ async fn a_sqlite_file_in_a_missing_directory_is_told_by_its_path() {
 
 /// Simulations run side by side in one process.
 #[tokio::test]
-async fn a_database_in_memory_is_its_handles_alone() {
+async fn databases_in_memory_are_separate() {
     let (one, other) = (Database::memory().initialized().await, Database::memory().open().await);
     assert!(!other.is_initialized().await.unwrap());
     create_project(&one, "6666").await;
@@ -196,7 +196,7 @@ async fn a_database_in_memory_is_its_handles_alone() {
     assert_eq!((head(&one).await, head(&other).await), (Revision(2), Revision(1)));
 }
 
-/// As when docker compose starts two admins over a new database.
+/// Such as when docker compose starts two admins over a new database.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn admins_that_open_a_new_postgres_at_once_make_one_schema() {
     let db = Database::postgres();
@@ -214,9 +214,9 @@ async fn admins_that_open_a_new_postgres_at_once_make_one_schema() {
     }
 }
 
-/// What the driver says goes to terminals and logs.
+/// The driver's text is printed on terminals and logged.
 #[tokio::test]
-async fn a_postgres_that_cannot_be_opened_is_told_without_the_password() {
+async fn the_error_of_a_failed_postgres_open_hides_the_password() {
     let wrong = Database::postgres().url().replace(PASSWORD, "word-of-pass");
     for url in [&wrong, "postgres://keyward:word-of-pass@[::1/keyward", "postgres://keyward:word-of-pass@a:b/keyward"] {
         let error = open(url).await.unwrap_err();

@@ -5,24 +5,24 @@ use keyward_store::{IssuedSecret, Store};
 
 use super::database::Database;
 use super::{
-    all_changes, create_project, head, key_name_in, member_id, mint, on_all, project_draft, project_id, refused,
+    all_changes, create_project, head, key_name_in, member_id, on_all, project_draft, project_id, refused, secret,
     to_create_project,
 };
 
 on_all! {
     a_project_comes_with_its_default_key_in_one_change,
-    a_project_id_is_given_once,
-    project_ids_are_told_apart_by_case,
-    the_platform_allocates_numbers_and_skips_those_taken,
-    projects_allocated_at_once_get_ids_of_their_own,
-    one_of_many_who_want_an_id_gets_it,
+    a_project_id_is_used_once,
+    project_ids_are_case_sensitive,
+    allocated_ids_skip_taken_numbers,
+    concurrently_allocated_projects_get_distinct_ids,
+    one_of_concurrent_creates_gets_the_id,
 }
 
 async fn a_project_comes_with_its_default_key_in_one_change(db: &Database) {
     let store = db.initialized().await;
     let draft = ProjectDraft::parse("6666", "Räume & Höfe".to_owned()).unwrap();
-    let mint = mint("secret");
-    let created = store.create_project(&to_create_project("root"), &draft, 193_444, &mint).await.unwrap();
+    let secret = secret("secret");
+    let created = store.create_project(&to_create_project("root"), &draft, 193_444, &secret).await.unwrap();
     let (project, key) = (created.project, created.default_key);
 
     assert_eq!((created.revision, head(&store).await), (Revision(2), Revision(2)));
@@ -32,7 +32,7 @@ async fn a_project_comes_with_its_default_key_in_one_change(db: &Database) {
     assert_eq!(key.name, key_name_in("6666", "6666_default_193444"));
     assert!(key.name.key.has_default_pattern() && key.default_key);
     assert_eq!((key.state, key.expire_time), (KeyState::Active, None));
-    assert_eq!((key.uid, key.create_revision, key.revision), (mint.uid, Revision(2), Revision(2)));
+    assert_eq!((key.uid, key.create_revision, key.revision), (secret.uid, Revision(2), Revision(2)));
     assert_eq!((key.create_time, key.update_time), (project.create_time, project.create_time));
 
     assert_eq!(store.project(&project.id).await.unwrap().as_ref(), Some(&project));
@@ -41,19 +41,19 @@ async fn a_project_comes_with_its_default_key_in_one_change(db: &Database) {
     let Change::ProjectCreated { project: logged, default_key } = last.change else { panic!("{last:?}") };
     assert_eq!((logged, default_key.key), (project, key));
     assert_eq!(default_key.tokens.len(), 1);
-    assert_eq!((default_key.tokens[0].entry.digest, default_key.tokens[0].entry.generation), (mint.digest, 1));
+    assert_eq!((default_key.tokens[0].entry.digest, default_key.tokens[0].entry.generation), (secret.digest, 1));
 }
 
-async fn a_project_id_is_given_once(db: &Database) {
+async fn a_project_id_is_used_once(db: &Database) {
     let store = db.started().await;
     let before = store.head().await.unwrap();
-    let again = store.create_project(&to_create_project("root"), &project_draft("6666"), 1, &mint("again")).await;
+    let again = store.create_project(&to_create_project("root"), &project_draft("6666"), 1, &secret("again")).await;
     assert_eq!(refused(again), Reason::ProjectIdTaken);
     assert_eq!(store.head().await.unwrap(), before);
     assert_eq!(store.key(&key_name_in("6666", "6666_default_000001")).await.unwrap(), None);
 }
 
-async fn project_ids_are_told_apart_by_case(db: &Database) {
+async fn project_ids_are_case_sensitive(db: &Database) {
     let store = db.initialized().await;
     create_project(&store, "Shop").await;
     create_project(&store, "shop").await;
@@ -61,13 +61,13 @@ async fn project_ids_are_told_apart_by_case(db: &Database) {
     assert_eq!(store.projects(None, Revision(0), 10).await.unwrap().len(), 2);
 }
 
-/// The id of a new project that did not ask for one.
+/// Creates a project without a given id. Returns the allocated id.
 async fn allocate(store: &Store, token: &str) -> Result<String, keyward_domain::Error> {
-    let created = store.create_project(&to_create_project("root"), &project_draft(""), 1, &mint(token)).await?;
+    let created = store.create_project(&to_create_project("root"), &project_draft(""), 1, &secret(token)).await?;
     Ok(created.project.id.to_string())
 }
 
-async fn the_platform_allocates_numbers_and_skips_those_taken(db: &Database) {
+async fn allocated_ids_skip_taken_numbers(db: &Database) {
     let store = db.initialized().await;
     assert_eq!(allocate(&store, "a").await.unwrap(), "1000");
     create_project(&store, "1001").await;
@@ -80,7 +80,7 @@ async fn the_platform_allocates_numbers_and_skips_those_taken(db: &Database) {
     assert!(default.default_key);
 }
 
-async fn projects_allocated_at_once_get_ids_of_their_own(db: &Database) {
+async fn concurrently_allocated_projects_get_distinct_ids(db: &Database) {
     let store = db.initialized().await;
     let admins = db.admins(&store).await;
     let allocations: Vec<_> = (0..24)
@@ -97,21 +97,21 @@ async fn projects_allocated_at_once_get_ids_of_their_own(db: &Database) {
     assert_eq!(ids, (1000..1024).map(|n| n.to_string()).collect::<Vec<_>>());
 }
 
-async fn one_of_many_who_want_an_id_gets_it(db: &Database) {
+async fn one_of_concurrent_creates_gets_the_id(db: &Database) {
     let store = db.initialized().await;
     let admins = db.admins(&store).await;
-    let wishes: Vec<_> = (0..8_u32)
+    let creates: Vec<_> = (0..8_u32)
         .map(|n| {
             let store = admins[n as usize % 2].clone();
             tokio::spawn(async move {
-                let mint = mint(&n.to_string());
-                store.create_project(&to_create_project("root"), &project_draft("6666"), n, &mint).await
+                let secret = secret(&n.to_string());
+                store.create_project(&to_create_project("root"), &project_draft("6666"), n, &secret).await
             })
         })
         .collect();
     let mut given = 0;
-    for wish in wishes {
-        match wish.await.unwrap() {
+    for create in creates {
+        match create.await.unwrap() {
             Ok(_) => given += 1,
             Err(error) => assert_eq!(error.reason(), Reason::ProjectIdTaken, "{:?}", error.internal_detail()),
         }

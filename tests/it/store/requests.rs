@@ -1,4 +1,4 @@
-//! Request ids: a retry finds what the first try did.
+//! Request ids: a retry returns the result of the first request.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use keyward_store::{CreatedKey, IssuedSecret, SecretRecord, Store};
 
 use super::database::Database;
 use super::{
-    REQUEST, START, create_key, create_member, deactivate_key, digest, head, key_draft, key_name, member_draft, mint,
-    on_all, on_durable, on_platform, project_draft, refused, sealed, to_create_key, to_create_member,
+    REQUEST, START, create_key, create_member, deactivate_key, digest, head, key_draft, key_name, member_draft, on_all,
+    on_durable, on_platform, project_draft, refused, sealed, secret, to_create_key, to_create_member,
     to_create_project, under,
 };
 
@@ -17,16 +17,16 @@ on_all! {
     a_retried_create_key_finds_the_first_key,
     a_retried_create_project_finds_the_first_project,
     a_retried_create_member_finds_the_first_member,
-    a_retry_shows_the_key_as_it_is_now,
+    a_retry_returns_the_current_key,
     a_retry_is_answered_after_its_key_expired,
-    a_retry_has_no_secret_where_none_could_be_sealed,
+    a_retry_without_a_sealing_key_has_no_secret,
     a_request_id_with_another_payload_is_refused,
-    a_request_id_is_its_members_and_its_methods,
+    a_request_id_is_per_member_and_method,
     a_refused_request_leaves_its_id_free,
-    identical_requests_at_once_create_one_key,
-    identical_requests_at_once_create_one_project,
-    identical_requests_at_once_create_one_member,
-    different_requests_under_one_id_at_once_create_one_key,
+    concurrent_identical_requests_create_one_key,
+    concurrent_identical_requests_create_one_project,
+    concurrent_identical_requests_create_one_member,
+    concurrent_different_requests_with_one_id_create_one_key,
 }
 
 on_durable! {
@@ -40,10 +40,10 @@ async fn request_key(
     actor: &str,
     payload: u8,
     key: &str,
-    mint: &SecretRecord,
+    secret: &SecretRecord,
 ) -> Result<CreatedKey, Error> {
     let call = under(to_create_key(actor, "6666"), "CreateKey", REQUEST, payload);
-    store.create_key(&call, &key_draft(key_name(key)), mint).await
+    store.create_key(&call, &key_draft(key_name(key)), secret).await
 }
 
 /// The secret in the answer to a retry: the one of the first answer, whatever secret the retry brought.
@@ -53,11 +53,11 @@ fn replay_of(of: &str) -> IssuedSecret {
 
 async fn a_retried_create_key_finds_the_first_key(db: &Database) {
     let store = db.started().await;
-    let first = request_key(&store, "root", 1, "a", &mint("first")).await.unwrap();
+    let first = request_key(&store, "root", 1, "a", &secret("first")).await.unwrap();
     assert_eq!(first.secret, IssuedSecret::New);
     create_key(&store, &key_name("b")).await;
     for retry in ["second", "third"] {
-        let again = request_key(&store, "root", 1, "a", &mint(retry)).await.unwrap();
+        let again = request_key(&store, "root", 1, "a", &secret(retry)).await.unwrap();
         assert_eq!((again.key, again.revision), (first.key.clone(), first.revision));
         assert_eq!(again.secret, replay_of("first"));
     }
@@ -67,9 +67,9 @@ async fn a_retried_create_key_finds_the_first_key(db: &Database) {
 async fn a_retried_create_project_finds_the_first_project(db: &Database) {
     let store = db.started().await;
     let call = under(to_create_project("root"), "CreateProject", REQUEST, 1);
-    // Its id is allocated: the retry cannot know it, and must not get the next one.
-    let first = store.create_project(&call, &project_draft(""), 1, &mint("first")).await.unwrap();
-    let again = store.create_project(&call, &project_draft(""), 2, &mint("second")).await.unwrap();
+    // The id is allocated. The retry does not know it, and must not allocate another one.
+    let first = store.create_project(&call, &project_draft(""), 1, &secret("first")).await.unwrap();
+    let again = store.create_project(&call, &project_draft(""), 2, &secret("second")).await.unwrap();
     assert_eq!((first.secret, again.secret), (IssuedSecret::New, replay_of("first")));
     assert_eq!((again.project, again.default_key, again.revision), (first.project, first.default_key, first.revision));
     assert_eq!(head(&store).await, START.next());
@@ -79,19 +79,19 @@ async fn a_retried_create_member_finds_the_first_member(db: &Database) {
     let store = db.started().await;
     let call = under(to_create_member("root"), "CreateMember", REQUEST, 1);
     let draft = member_draft("alice", &[on_platform(Role::Support)]);
-    let first = store.create_member(&call, &draft, &mint("first")).await.unwrap();
-    let again = store.create_member(&call, &draft, &mint("second")).await.unwrap();
+    let first = store.create_member(&call, &draft, &secret("first")).await.unwrap();
+    let again = store.create_member(&call, &draft, &secret("second")).await.unwrap();
     assert_eq!((first.secret, again.secret), (IssuedSecret::New, replay_of("first")));
     assert_eq!((again.member, again.revision), (first.member, first.revision));
     assert_eq!(store.member_by_credential(&digest("second")).await.unwrap(), None);
     assert_eq!(head(&store).await, START.next());
 }
 
-async fn a_retry_shows_the_key_as_it_is_now(db: &Database) {
+async fn a_retry_returns_the_current_key(db: &Database) {
     let store = db.started().await;
-    let first = request_key(&store, "root", 1, "a", &mint("first")).await.unwrap();
+    let first = request_key(&store, "root", 1, "a", &secret("first")).await.unwrap();
     deactivate_key(&store, &key_name("a")).await;
-    let again = request_key(&store, "root", 1, "a", &mint("second")).await.unwrap();
+    let again = request_key(&store, "root", 1, "a", &secret("second")).await.unwrap();
     assert_eq!((again.revision, again.secret), (first.revision, replay_of("first")));
     assert_eq!(Some(again.key), store.key(&key_name("a")).await.unwrap());
 }
@@ -101,41 +101,41 @@ async fn a_retry_is_answered_after_its_key_expired(db: &Database) {
     let expire_time = store.now().await.unwrap().plus(Duration::from_millis(600));
     let draft = KeyDraft { expire_time: Some(expire_time), ..key_draft(key_name("a")) };
     let call = under(to_create_key("root", "6666"), "CreateKey", REQUEST, 1);
-    let first = store.create_key(&call, &draft, &mint("first")).await.unwrap();
+    let first = store.create_key(&call, &draft, &secret("first")).await.unwrap();
     while store.now().await.unwrap() <= expire_time {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let again = store.create_key(&call, &draft, &mint("second")).await.unwrap();
+    let again = store.create_key(&call, &draft, &secret("second")).await.unwrap();
     assert_eq!((again.key, again.secret), (first.key, replay_of("first")));
 }
 
-async fn a_retry_has_no_secret_where_none_could_be_sealed(db: &Database) {
+async fn a_retry_without_a_sealing_key_has_no_secret(db: &Database) {
     let store = db.started().await;
-    request_key(&store, "root", 1, "a", &SecretRecord { sealed: None, ..mint("first") }).await.unwrap();
-    let again = request_key(&store, "root", 1, "a", &mint("second")).await.unwrap();
+    request_key(&store, "root", 1, "a", &SecretRecord { sealed: None, ..secret("first") }).await.unwrap();
+    let again = request_key(&store, "root", 1, "a", &secret("second")).await.unwrap();
     assert_eq!(again.secret, IssuedSecret::NotKept);
 }
 
 async fn a_request_id_with_another_payload_is_refused(db: &Database) {
     let store = db.started().await;
-    request_key(&store, "root", 1, "a", &mint("first")).await.unwrap();
+    request_key(&store, "root", 1, "a", &secret("first")).await.unwrap();
     for key in ["a", "b"] {
-        let other = request_key(&store, "root", 2, key, &mint("second")).await;
+        let other = request_key(&store, "root", 2, key, &secret("second")).await;
         assert_eq!(refused(other), Reason::RequestIdReused, "{key}");
     }
     assert_eq!(store.key(&key_name("b")).await.unwrap(), None);
     assert_eq!(head(&store).await, START.next());
 }
 
-async fn a_request_id_is_its_members_and_its_methods(db: &Database) {
+async fn a_request_id_is_per_member_and_method(db: &Database) {
     let store = db.started().await;
     create_member(&store, "olga", &[on_platform(Role::Owner)]).await;
-    request_key(&store, "root", 1, "a", &mint("a")).await.unwrap();
-    let other_member = request_key(&store, "olga", 2, "b", &mint("b")).await.unwrap();
+    request_key(&store, "root", 1, "a", &secret("a")).await.unwrap();
+    let other_member = request_key(&store, "olga", 2, "b", &secret("b")).await.unwrap();
     let call = under(to_create_project("root"), "CreateProject", REQUEST, 3);
-    let other_method = store.create_project(&call, &project_draft("7777"), 1, &mint("c")).await.unwrap();
+    let other_method = store.create_project(&call, &project_draft("7777"), 1, &secret("c")).await.unwrap();
     let call = under(to_create_key("root", "6666"), "CreateKey", OTHER_REQUEST, 4);
-    let other_id = store.create_key(&call, &key_draft(key_name("d")), &mint("d")).await.unwrap();
+    let other_id = store.create_key(&call, &key_draft(key_name("d")), &secret("d")).await.unwrap();
     for secret in [other_member.secret, other_method.secret, other_id.secret] {
         assert_eq!(secret, IssuedSecret::New);
     }
@@ -145,18 +145,18 @@ async fn a_request_id_is_its_members_and_its_methods(db: &Database) {
 async fn a_refused_request_leaves_its_id_free(db: &Database) {
     let store = db.started().await;
     create_key(&store, &key_name("taken")).await;
-    let refusal = request_key(&store, "root", 1, "taken", &mint("a")).await;
+    let refusal = request_key(&store, "root", 1, "taken", &secret("a")).await;
     assert_eq!(refused(refusal), Reason::KeyNameTaken);
-    let created = request_key(&store, "root", 2, "free", &mint("b")).await.unwrap();
+    let created = request_key(&store, "root", 2, "free", &secret("b")).await.unwrap();
     assert_eq!(created.secret, IssuedSecret::New);
 }
 
 /// The answer to a try: the resource, the revision, and the secret.
 type Answer<T> = (T, Revision, IssuedSecret);
 
-/// Sends one request eight times at once, through both admins: one of them is the first, and all others find what it
-/// did. Does so ten times over, for it is a matter of chance which of them meet between which two statements. `attempt`
-/// is given the number of the round and that of the try.
+/// Sends one request eight times concurrently, through both admins. One of them is the first, and the others must return its
+/// result. Runs ten rounds, because the interleaving of their statements is random. `attempt` gets the number of the round
+/// and of the try.
 async fn assert_one_is_first<T, F>(db: &Database, attempt: impl Fn(Store, u32, String) -> F)
 where
     T: Debug + PartialEq + Send + 'static,
@@ -170,8 +170,7 @@ where
         for answer in tries.collect::<Vec<_>>() {
             answers.push(answer.await.unwrap());
         }
-        let first =
-            answers.iter().position(|(.., secret)| *secret == IssuedSecret::New).expect("one of them is the first");
+        let first = answers.iter().position(|(.., secret)| *secret == IssuedSecret::New).expect("no try is the first");
         let revision = head(&store).await;
         assert_eq!(revision, Revision(START.next().0 + i64::from(round)));
         for (n, (made, at, secret)) in answers.iter().enumerate() {
@@ -182,53 +181,53 @@ where
     }
 }
 
-/// A request id of each round, and a token that nothing else has; sealed, it is known by the number of the try.
+/// A request id for the round, and a unique secret. Its sealed form is named by the number of the try.
 fn round_and_try(round: u32, n: &str) -> (String, SecretRecord) {
-    let mint = SecretRecord { sealed: Some(sealed(n)), ..mint(&format!("{round} {n}")) };
-    (format!("{round:08}-2b1d-4b7e-9d55-0c6a2f1f9a10"), mint)
+    let secret = SecretRecord { sealed: Some(sealed(n)), ..secret(&format!("{round} {n}")) };
+    (format!("{round:08}-2b1d-4b7e-9d55-0c6a2f1f9a10"), secret)
 }
 
-async fn identical_requests_at_once_create_one_key(db: &Database) {
+async fn concurrent_identical_requests_create_one_key(db: &Database) {
     let attempt = |store: Store, round, n: String| async move {
-        let (request, mint) = round_and_try(round, &n);
+        let (request, secret) = round_and_try(round, &n);
         let call = under(to_create_key("root", "6666"), "CreateKey", &request, 1);
-        let created = store.create_key(&call, &key_draft(key_name(&format!("key_{round}"))), &mint).await.unwrap();
+        let created = store.create_key(&call, &key_draft(key_name(&format!("key_{round}"))), &secret).await.unwrap();
         (created.key, created.revision, created.secret)
     };
     assert_one_is_first(db, attempt).await;
 }
 
-async fn identical_requests_at_once_create_one_project(db: &Database) {
+async fn concurrent_identical_requests_create_one_project(db: &Database) {
     let attempt = |store: Store, round, n: String| async move {
-        let (request, mint) = round_and_try(round, &n);
+        let (request, secret) = round_and_try(round, &n);
         let call = under(to_create_project("root"), "CreateProject", &request, 1);
-        // A given id, then an allocated one.
+        // Alternates between a given id and an allocated one.
         let id = if round % 2 == 0 { format!("round{round}") } else { String::new() };
-        let created = store.create_project(&call, &project_draft(&id), 1, &mint).await.unwrap();
+        let created = store.create_project(&call, &project_draft(&id), 1, &secret).await.unwrap();
         ((created.project, created.default_key), created.revision, created.secret)
     };
     assert_one_is_first(db, attempt).await;
 }
 
-async fn identical_requests_at_once_create_one_member(db: &Database) {
+async fn concurrent_identical_requests_create_one_member(db: &Database) {
     let attempt = |store: Store, round, n: String| async move {
-        let (request, mint) = round_and_try(round, &n);
+        let (request, secret) = round_and_try(round, &n);
         let call = under(to_create_member("root"), "CreateMember", &request, 1);
         let draft = member_draft(&format!("member-{round}"), &[]);
-        let created = store.create_member(&call, &draft, &mint).await.unwrap();
+        let created = store.create_member(&call, &draft, &secret).await.unwrap();
         (created.member, created.revision, created.secret)
     };
     assert_one_is_first(db, attempt).await;
 }
 
-async fn different_requests_under_one_id_at_once_create_one_key(db: &Database) {
+async fn concurrent_different_requests_with_one_id_create_one_key(db: &Database) {
     let store = db.started().await;
     let admins = db.admins(&store).await;
     let tries: Vec<_> = (0..8_u8)
         .map(|n| {
             let store = admins[usize::from(n) % 2].clone();
             let name = format!("key_{n}");
-            tokio::spawn(async move { request_key(&store, "root", n, &name, &mint(&name)).await })
+            tokio::spawn(async move { request_key(&store, "root", n, &name, &secret(&name)).await })
         })
         .collect();
     let mut created = 0;
@@ -249,17 +248,17 @@ async fn a_request_id_is_free_again_after_a_day(db: &Database) {
     let mut age = async |by: Duration| {
         assert_eq!(plain.run(&format!("UPDATE request SET create_time = create_time - {}", by.as_micros())).await, 1);
     };
-    let first = request_key(&store, "root", 1, "a", &mint("a")).await.unwrap();
+    let first = request_key(&store, "root", 1, "a", &secret("a")).await.unwrap();
 
     age(DAY - Duration::from_secs(60)).await;
-    let again = request_key(&store, "root", 1, "a", &mint("again")).await.unwrap();
+    let again = request_key(&store, "root", 1, "a", &secret("again")).await.unwrap();
     assert_eq!((again.revision, again.secret), (first.revision, replay_of("a")));
 
     age(Duration::from_secs(61)).await;
-    let next = request_key(&store, "root", 2, "b", &mint("b")).await.unwrap();
+    let next = request_key(&store, "root", 2, "b", &secret("b")).await.unwrap();
     assert_eq!((next.revision, next.secret), (first.revision.next(), IssuedSecret::New));
-    let again = request_key(&store, "root", 2, "b", &mint("again")).await.unwrap();
+    let again = request_key(&store, "root", 2, "b", &secret("again")).await.unwrap();
     assert_eq!((again.revision, again.secret), (next.revision, replay_of("b")));
-    let first = request_key(&store, "root", 1, "a", &mint("again")).await;
+    let first = request_key(&store, "root", 1, "a", &secret("again")).await;
     assert_eq!(refused(first), Reason::RequestIdReused);
 }

@@ -1,4 +1,4 @@
-//! What happens to keys between their creation and their end.
+//! Changes of keys between creation and deactivation: updates, rotations, reveals, schedules.
 
 use std::time::Duration;
 
@@ -7,19 +7,19 @@ use keyward_store::{Call, IssuedSecret, Rotation, Store};
 
 use super::database::Database;
 use super::{
-    all_changes, create_key, deactivate_key, head, key_name, member_id, mint, on_all, refused, sealed, to_create_key,
+    all_changes, create_key, deactivate_key, head, key_name, member_id, on_all, refused, sealed, secret, to_create_key,
     under,
 };
 
 on_all! {
-    an_update_writes_what_it_names_and_both_images,
-    a_deactivation_is_undone_with_its_schedule,
+    an_update_changes_the_named_fields_and_logs_both_images,
+    activating_a_key_cancels_its_schedule,
     a_rotation_links_both_keys_at_one_revision_and_is_done_once,
-    of_many_who_rotate_at_once_one_does,
+    one_of_concurrent_rotations_succeeds,
     a_default_key_gets_a_token_that_supersedes_the_others,
     a_reveal_is_logged_before_it_is_answered,
-    a_scheduled_deactivation_is_made_once_by_whoever_comes_first,
-    the_image_is_what_the_log_says,
+    a_scheduled_deactivation_is_made_exactly_once,
+    the_image_equals_the_replayed_log,
 }
 
 fn to(permission: Permission) -> Call {
@@ -30,7 +30,7 @@ fn rotation(old: &KeyName, new: &str, after: Option<u64>) -> Rotation {
     Rotation { old: old.clone(), new: key_name(new).key, deactivate_old_after: after.map(Duration::from_secs) }
 }
 
-/// Schedules a deactivation that is due in a moment, and waits for the moment.
+/// Schedules a deactivation 50 ms from now, and waits until it is due.
 async fn make_due(store: &Store, name: &KeyName) -> Key {
     let time = store.now().await.unwrap().plus(Duration::from_millis(50));
     let update = KeyUpdate { scheduled_deactivate_time: Some(Some(time)), ..Default::default() };
@@ -41,7 +41,7 @@ async fn make_due(store: &Store, name: &KeyName) -> Key {
     key
 }
 
-async fn an_update_writes_what_it_names_and_both_images(db: &Database) {
+async fn an_update_changes_the_named_fields_and_logs_both_images(db: &Database) {
     let store = db.started().await;
     let name = key_name("a");
     let before = create_key(&store, &name).await;
@@ -58,12 +58,12 @@ async fn an_update_writes_what_it_names_and_both_images(db: &Database) {
     let last = all_changes(&store).await.pop().unwrap();
     let Change::KeyUpdated { before: was, after } = last.change else { panic!("{:?}", last.change) };
     assert_eq!((*was, after.key, after.tokens.len()), (before, done.key.clone(), 1));
-    // Again: nothing, whatever the etag.
+    // Repeating the update changes nothing, whatever the etag.
     let again = store.update_key(&to(Permission::KeyUpdate), &name, &update, "stale").await.unwrap();
     assert_eq!((again.key, head(&store).await), (done.key, done.revision));
 }
 
-async fn a_deactivation_is_undone_with_its_schedule(db: &Database) {
+async fn activating_a_key_cancels_its_schedule(db: &Database) {
     let store = db.started().await;
     let name = key_name("a");
     create_key(&store, &name).await;
@@ -76,7 +76,7 @@ async fn a_deactivation_is_undone_with_its_schedule(db: &Database) {
     assert!(store.due_deactivations(10).await.unwrap().is_empty());
     let at = head(&store).await;
     store.activate_key(&to(Permission::KeyActivate), &name, "stale").await.unwrap();
-    assert_eq!(head(&store).await, at, "nothing is left to do");
+    assert_eq!(head(&store).await, at, "nothing to change");
 }
 
 async fn a_rotation_links_both_keys_at_one_revision_and_is_done_once(db: &Database) {
@@ -85,21 +85,21 @@ async fn a_rotation_links_both_keys_at_one_revision_and_is_done_once(db: &Databa
     create_key(&store, &name).await;
     let call = under(to(Permission::KeyRotate), "RotateKey", super::REQUEST, 1);
     let asked = rotation(&name, "b", Some(60));
-    let done = store.rotate_key(&call, &asked, &mint("b")).await.unwrap();
+    let done = store.rotate_key(&call, &asked, &secret("b")).await.unwrap();
     assert_eq!((done.key.revision, done.old.revision), (done.revision, done.revision));
     assert_eq!((done.key.replaces.as_ref(), done.old.replaced_by.as_ref()), (Some(&name.key), Some(&asked.new)));
     let schedule = done.old.schedule.clone().unwrap();
     assert_eq!((schedule.by, schedule.time), (member_id("root"), done.old.update_time.plus(Duration::from_secs(60))));
     assert_eq!(store.key(&name).await.unwrap().as_ref(), Some(&done.old));
     assert_eq!(store.key(&key_name("b")).await.unwrap().as_ref(), Some(&done.key));
-    let again = store.rotate_key(&call, &asked, &mint("other")).await.unwrap();
+    let again = store.rotate_key(&call, &asked, &secret("other")).await.unwrap();
     assert_eq!((again.key.uid, again.revision, head(&store).await), (done.key.uid, done.revision, done.revision));
     assert_eq!(again.secret, IssuedSecret::Replayed(sealed("b")));
-    let later = store.rotate_key(&to(Permission::KeyRotate), &rotation(&name, "c", None), &mint("c")).await;
+    let later = store.rotate_key(&to(Permission::KeyRotate), &rotation(&name, "c", None), &secret("c")).await;
     assert_eq!(refused(later), Reason::KeyReplaced);
 }
 
-async fn of_many_who_rotate_at_once_one_does(db: &Database) {
+async fn one_of_concurrent_rotations_succeeds(db: &Database) {
     let first = db.started().await;
     let name = key_name("a");
     create_key(&first, &name).await;
@@ -109,7 +109,7 @@ async fn of_many_who_rotate_at_once_one_does(db: &Database) {
             let (store, name) = (admins[n % 2].clone(), name.clone());
             tokio::spawn(async move {
                 let new = format!("b{n}");
-                store.rotate_key(&to(Permission::KeyRotate), &rotation(&name, &new, None), &mint(&new)).await
+                store.rotate_key(&to(Permission::KeyRotate), &rotation(&name, &new, None), &secret(&new)).await
             })
         })
         .collect();
@@ -127,24 +127,25 @@ async fn a_default_key_gets_a_token_that_supersedes_the_others(db: &Database) {
     let store = db.started().await;
     let Change::ProjectCreated { default_key, .. } = all_changes(&store).await.pop().unwrap().change else { panic!() };
     let name = default_key.key.name.clone();
-    // Support's right is asked for as any other is.
-    let by_root = store.rotate_default_key(&to(Permission::DefaultKeyRotate), &name, Duration::ZERO, &mint("x")).await;
+    // Root has no support role.
+    let by_root =
+        store.rotate_default_key(&to(Permission::DefaultKeyRotate), &name, Duration::ZERO, &secret("x")).await;
     assert_eq!(refused(by_root), Reason::PermissionDenied);
     super::create_member(&store, "help", &[super::on_platform(keyward_domain::Role::Support)]).await;
     let call = Call { actor: member_id("help"), ..to(Permission::DefaultKeyRotate) };
     let grace = Duration::from_secs(60);
-    let first = store.rotate_default_key(&call, &name, grace, &mint("second")).await.unwrap();
-    assert_eq!(first.key.last4, mint("second").last4);
-    store.rotate_default_key(&call, &name, Duration::ZERO, &mint("third")).await.unwrap();
+    let first = store.rotate_default_key(&call, &name, grace, &secret("second")).await.unwrap();
+    assert_eq!(first.key.last4, secret("second").last4);
+    store.rotate_default_key(&call, &name, Duration::ZERO, &secret("third")).await.unwrap();
     let Change::TokenRotated { after, .. } = all_changes(&store).await.pop().unwrap().change else { panic!() };
     let ends: Vec<_> = after.tokens.iter().map(|token| (token.entry.generation, token.entry.not_after)).collect();
-    // Both older ones at once, by no clock at all; the grace is over with it.
+    // Both older tokens end at once, on every clock. That also cuts the grace of the first rotation short.
     let at_once = Some(Timestamp::from_micros(1));
     assert_eq!(ends, [(1, at_once), (2, at_once), (3, None)]);
-    let found = store.key_by_token(&mint("second").digest).await.unwrap().unwrap();
+    let found = store.key_by_token(&secret("second").digest).await.unwrap().unwrap();
     assert_eq!(found.name, name);
     create_key(&store, &key_name("a")).await;
-    let other = store.rotate_default_key(&call, &key_name("a"), grace, &mint("y")).await;
+    let other = store.rotate_default_key(&call, &key_name("a"), grace, &secret("y")).await;
     assert_eq!(refused(other), Reason::FieldInvalid);
 }
 
@@ -153,12 +154,12 @@ async fn a_reveal_is_logged_before_it_is_answered(db: &Database) {
     let name = key_name("a");
     let key = create_key(&store, &name).await;
     let revealed = store.reveal_token(&to(Permission::KeyReveal), &name).await.unwrap();
-    assert_eq!((&revealed.key, Some(revealed.sealed)), (&key, mint(&name.to_string()).sealed));
+    assert_eq!((&revealed.key, Some(revealed.sealed)), (&key, secret(&name.to_string()).sealed));
     let last = all_changes(&store).await.pop().unwrap();
     let Change::TokenRevealed { name: whose, generation: 1 } = last.change else { panic!("{:?}", last.change) };
     assert_eq!((whose, last.actor), (name.clone(), member_id("root")));
-    assert_eq!(store.key(&name).await.unwrap(), Some(key), "the key is as it was");
-    let unsealed = keyward_store::SecretRecord { sealed: None, ..mint("b") };
+    assert_eq!(store.key(&name).await.unwrap(), Some(key), "a reveal does not change the key");
+    let unsealed = keyward_store::SecretRecord { sealed: None, ..secret("b") };
     let call = to_create_key("root", "6666");
     store.create_key(&call, &super::key_draft(key_name("b")), &unsealed).await.unwrap();
     let at = head(&store).await;
@@ -166,7 +167,7 @@ async fn a_reveal_is_logged_before_it_is_answered(db: &Database) {
     assert_eq!((refused(nothing), head(&store).await), (Reason::RevealDisabled, at));
 }
 
-async fn a_scheduled_deactivation_is_made_once_by_whoever_comes_first(db: &Database) {
+async fn a_scheduled_deactivation_is_made_exactly_once(db: &Database) {
     let first = db.started().await;
     let name = key_name("a");
     create_key(&first, &name).await;
@@ -188,18 +189,18 @@ async fn a_scheduled_deactivation_is_made_once_by_whoever_comes_first(db: &Datab
     assert_eq!((done[0].key.state, &done[0].key.schedule), (KeyState::Deactivated, &None));
     assert_eq!(done[0].key.deactivator, Some(member_id("root")));
     assert!(first.due_deactivations(10).await.unwrap().is_empty());
-    // Brought back and scheduled anew: what was seen before is not done to it.
+    // The key is active again without a schedule, so the schedule that was listed before is void.
     first.activate_key(&to(Permission::KeyActivate), &name, "").await.unwrap();
     assert!(first.deactivate_scheduled(&due).await.unwrap().is_none());
 }
 
-/// Who is fed from the log and who is fed from the tables know the same.
-async fn the_image_is_what_the_log_says(db: &Database) {
+/// A replica that applies the log and one that loads the tables have the same keys.
+async fn the_image_equals_the_replayed_log(db: &Database) {
     let store = db.started().await;
     for name in ["a", "b"] {
         create_key(&store, &key_name(name)).await;
     }
-    store.rotate_key(&to(Permission::KeyRotate), &rotation(&key_name("a"), "c", Some(60)), &mint("c")).await.unwrap();
+    store.rotate_key(&to(Permission::KeyRotate), &rotation(&key_name("a"), "c", Some(60)), &secret("c")).await.unwrap();
     let update = KeyUpdate { expire_time: Some(Some(Timestamp::from_micros(i64::MAX / 2))), ..Default::default() };
     store.update_key(&to(Permission::KeyUpdate), &key_name("b"), &update, "").await.unwrap();
     deactivate_key(&store, &key_name("b")).await;
@@ -211,14 +212,14 @@ async fn the_image_is_what_the_log_says(db: &Database) {
         _ => None,
     });
     let call = Call { actor: member_id("help"), ..to(Permission::DefaultKeyRotate) };
-    store.rotate_default_key(&call, &default_key.unwrap(), Duration::ZERO, &mint("new")).await.unwrap();
+    store.rotate_default_key(&call, &default_key.unwrap(), Duration::ZERO, &secret("new")).await.unwrap();
 
-    let mut told = std::collections::BTreeMap::new();
+    let mut replayed = std::collections::BTreeMap::new();
     for change in all_changes(&store).await {
-        told.extend(change.change.into_entries().into_iter().map(|entry: KeyEntry| (entry.uid, entry)));
+        replayed.extend(change.change.into_entries().into_iter().map(|entry: KeyEntry| (entry.uid, entry)));
     }
     let mut image = std::collections::BTreeMap::new();
     store.load_image(|entry| drop(image.insert(entry.uid, entry))).await.unwrap();
-    assert_eq!(image, told);
+    assert_eq!(image, replayed);
     assert_eq!(image.len(), 4);
 }

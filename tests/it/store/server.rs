@@ -1,4 +1,4 @@
-//! What can go wrong between admins and a PostgreSQL server. SQLite has neither.
+//! Failures between admins and a PostgreSQL server, which SQLite does not have.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use tokio::time::{sleep, timeout};
 
 use super::database::Database;
 use super::{
-    START, all_changes, create_key, give_up_after, head, key_draft, key_name, mint, project_id, refused, to_create_key,
-    under,
+    START, all_changes, create_key, give_up_after, head, key_draft, key_name, project_id, refused, secret,
+    to_create_key, under,
 };
 
-/// Keeps what every writer's session is like.
+/// Records the session settings of every writer.
 const WITNESS: &str = "
 CREATE TABLE witness (isolation text, durability text);
 CREATE FUNCTION witness() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -55,19 +55,19 @@ async fn defaults_of_the_database_change_nothing() {
 }
 
 async fn create(store: &Store, key: &str) -> Result<Revision, Error> {
-    let created = store.create_key(&to_create_key("root", "6666"), &key_draft(key_name(key)), &mint(key)).await?;
+    let created = store.create_key(&to_create_key("root", "6666"), &key_draft(key_name(key)), &secret(key)).await?;
     Ok(created.revision)
 }
 
-/// As when its machine is cut off: it neither goes on nor closes its connection, and it has the counter.
+/// Such as an admin whose machine is cut off: it stops, keeps its connection open, and holds the head of the log.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_admin_that_stops_half_way_holds_others_up_for_seconds_only() {
+async fn an_admin_that_stops_in_a_transaction_blocks_others_for_seconds_only() {
     let db = Database::postgres();
     let [stopped, other] = db.admins(&db.started().await).await;
     let mut plain = db.plain().await;
     let free = "SELECT count(*) FROM (SELECT FROM rev_counter FOR UPDATE SKIP LOCKED) AS counter";
-    // Which of its waits is the one with the counter depends on how the answers come in; whoever gets through without
-    // being caught tries again. Each with another key: one that is dropped while it commits has made its own.
+    // At which wait the call holds the head depends on the timing of the responses. A call that completes without being caught
+    // is repeated, each time with another key, because a call that is dropped during its commit may have created its key.
     let (mut waits, mut through) = (0, 0);
     let (half_way, stopped_key) = loop {
         let (store, name) = (stopped.clone(), format!("stopped{through}_{waits}"));
@@ -77,28 +77,28 @@ async fn an_admin_that_stops_half_way_holds_others_up_for_seconds_only() {
             Some(done) => {
                 done.unwrap();
                 (waits, through) = (0, through + 1);
-                assert!(through < 50, "it never had the counter");
+                assert!(through < 50, "no call was caught with the head locked");
             }
             None if plain.number(free).await == 0 => break (call, name),
             None => waits += 1,
         }
     };
-    timeout(Duration::from_secs(10), create(&other, "other")).await.expect("the other goes on").unwrap();
+    timeout(Duration::from_secs(10), create(&other, "other")).await.expect("the other admin is blocked").unwrap();
     assert_eq!(refused(half_way.await), Reason::StoreUnavailable);
     let keys = other.keys(&project_id("6666"), &KeyFilter::default(), Revision(0), 10_000).await.unwrap();
-    assert!(!keys.iter().any(|key| key.name.key.as_str() == stopped_key), "it has no part of what it began");
-    // The project's revision made its default key, every later one a key.
+    assert!(!keys.iter().any(|key| key.name.key.as_str() == stopped_key), "the stopped transaction left a key");
+    // The project's revision created its default key, and every later one a key.
     assert_eq!(head(&other).await, Revision(START.0 + keys.len() as i64 - 1));
     create(&stopped, "again").await.unwrap();
 }
 
-/// Creates a key as a client does that was told to retry with the same request id.
+/// Creates a key like a client that retries with the same request id until it succeeds.
 async fn create_until_acknowledged(store: &Store, writer: usize, n: usize) -> Revision {
     let name = format!("w{writer}_{n}");
     let request = format!("{writer:08}-2b1d-4b7e-9d55-{n:012}");
     let call = under(to_create_key("root", "6666"), "CreateKey", &request, 1);
     loop {
-        match store.create_key(&call, &key_draft(key_name(&name)), &mint(&name)).await {
+        match store.create_key(&call, &key_draft(key_name(&name)), &secret(&name)).await {
             Ok(created) => return created.revision,
             Err(error) => assert_eq!(error.reason(), Reason::StoreUnavailable, "{error:?}"),
         }
@@ -107,7 +107,7 @@ async fn create_until_acknowledged(store: &Store, writer: usize, n: usize) -> Re
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crash_loses_nothing_that_was_acknowledged_and_doubles_nothing_that_was_retried() {
+async fn a_crash_loses_no_acknowledged_change_and_repeats_no_retried_one() {
     const EACH: usize = 100;
     let mut server = Postgres::start().unwrap();
     let db = Database::Postgres { url: server.database("crashing").unwrap() };
@@ -144,5 +144,5 @@ async fn a_crash_loses_nothing_that_was_acknowledged_and_doubles_nothing_that_wa
     assert_eq!(created.collect::<BTreeMap<_, _>>(), acknowledged);
     assert_eq!(head(&store).await, Revision(START.0 + 4 * EACH as i64));
     let log = server.log().unwrap();
-    assert!(log.contains("automatic recovery in progress"), "it crashed: {log}");
+    assert!(log.contains("automatic recovery in progress"), "the server did not crash: {log}");
 }

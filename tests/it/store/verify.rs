@@ -1,4 +1,4 @@
-//! VerifyLog: whatever is changed past the store shows.
+//! VerifyLog: changes of the database outside the store are found.
 
 use std::time::Duration;
 
@@ -10,28 +10,28 @@ use keyward_token::DigestKey;
 use super::database::{Database, FINGERPRINT, Plain};
 use super::forks::fork;
 use super::{
-    create_key, create_member, create_project, deactivate_key, digest, head, key_draft, key_name, member_id, mint,
-    on_all, on_durable, on_platform, on_project, refused, to_create_key, to_create_member, to_deactivate_key,
+    create_key, create_member, create_project, deactivate_key, digest, head, key_draft, key_name, member_id, on_all,
+    on_durable, on_platform, on_project, refused, secret, to_create_key, to_create_member, to_deactivate_key,
 };
 
 on_all! {
-    what_the_store_writes_is_what_the_log_says,
-    a_history_that_was_noted_must_still_be_there,
+    a_log_written_by_the_store_verifies,
+    the_log_must_contain_the_given_head,
 }
 
 on_durable! {
-    each_of_a_thousand_tamperings_shows,
-    a_search_for_little_looks_through_some_of_the_log_at_a_time_and_misses_nothing,
-    a_rewind_of_log_and_rows_together_shows_by_a_noted_head_only,
-    what_was_tampered_with_shows_when_keyward_has_changed_it_again_too,
-    nothing_is_written_on_a_head_that_somebody_else_has_made,
-    a_database_of_before_the_heads_hash_gets_one_with_the_right_keyring_only,
+    each_of_a_thousand_tamperings_is_found,
+    a_search_for_rare_events_is_bounded_per_call_and_complete,
+    a_complete_rewind_is_found_only_with_a_given_head,
+    tampering_is_found_after_keyward_changes_the_row_again,
+    nothing_is_written_on_a_forged_head,
+    migration_signs_an_old_head_only_with_the_right_keyring,
 }
 
-/// How many tamperings.
+/// The number of manipulations.
 const TAMPERINGS: usize = 1_000;
 
-/// Everything that the log covers, with what kind of value each column has.
+/// The tables and columns that the log covers, with the kind of their values.
 const COVERED: &[(&str, &[(&str, Kind)])] = &[
     (
         "change_log",
@@ -142,8 +142,8 @@ enum Kind {
     Role,
 }
 
-/// Something of everything.
-async fn life(db: &Database) -> Store {
+/// A database with changes of every kind.
+async fn populated(db: &Database) -> Store {
     let store = db.started().await;
     create_project(&store, "7777").await;
     let change = |permission| Call { permission, ..to_create_member("root") };
@@ -152,8 +152,8 @@ async fn life(db: &Database) -> Store {
     let update = change(Permission::MemberUpdate);
     store.grant_role(&update, &member_id("bob"), &on_project(Role::Viewer, "7777")).await.unwrap();
     store.revoke_role(&update, &member_id("alice"), &on_platform(Role::Support)).await.unwrap();
-    let issued = store.issue_credential(&update, &member_id("bob"), &mint("bob 2")).await.unwrap();
-    store.issue_credential(&update, &member_id("bob"), &mint("bob 3")).await.unwrap();
+    let issued = store.issue_credential(&update, &member_id("bob"), &secret("bob 2")).await.unwrap();
+    store.issue_credential(&update, &member_id("bob"), &secret("bob 3")).await.unwrap();
     store.revoke_credential(&update, &issued.name).await.unwrap();
     for name in ["a", "b", "c", "d"] {
         create_key(&store, &key_name(name)).await;
@@ -178,8 +178,8 @@ fn intact(found: &Verification) {
     assert_eq!((found.finding_count, &found.findings[..]), (0, &[][..]));
 }
 
-async fn what_the_store_writes_is_what_the_log_says(db: &Database) {
-    let store = life(db).await;
+async fn a_log_written_by_the_store_verifies(db: &Database) {
+    let store = populated(db).await;
     let found = verified(&store).await;
     intact(&found);
     assert_eq!((found.head.revision, found.entries), (head(&store).await, head(&store).await.0.unsigned_abs()));
@@ -187,8 +187,8 @@ async fn what_the_store_writes_is_what_the_log_says(db: &Database) {
     assert_eq!(found.rows, 29);
 }
 
-async fn a_history_that_was_noted_must_still_be_there(db: &Database) {
-    let store = life(db).await;
+async fn the_log_must_contain_the_given_head(db: &Database) {
+    let store = populated(db).await;
     let noted = verified(&store).await.head;
     deactivate_key(&store, &key_name("c")).await;
     intact(&store.verify_log(Some(noted)).await.unwrap());
@@ -202,7 +202,7 @@ async fn a_history_that_was_noted_must_still_be_there(db: &Database) {
     }
 }
 
-/// Numbers that look like chance, the same in each run.
+/// Pseudo-random numbers, the same in each run.
 struct Dice(u64);
 
 impl Dice {
@@ -220,7 +220,7 @@ impl Dice {
     }
 }
 
-/// Whoever writes to the database past the store, and knows all about it but the keyring.
+/// An attacker who can write to the database and knows everything but the keyring.
 struct Tamperer<'a> {
     plain: Plain,
     sqlite: bool,
@@ -247,7 +247,7 @@ impl<'a> Tamperer<'a> {
         }
     }
 
-    /// Does something that the database lets it do and that makes a difference, and returns what it was.
+    /// Makes a random change that the database accepts and that has an effect. Returns the SQL.
     async fn tamper(&mut self) -> String {
         loop {
             let sql = match self.dice.roll(11) {
@@ -259,7 +259,7 @@ impl<'a> Tamperer<'a> {
                 8 => self.truncation().await,
                 _ => self.value_of_another_row(),
             };
-            // What breaks a rule of the database is not done, and what changes nothing does not count.
+            // A change that the database rejects, or that has no effect, does not count.
             let done = self.plain.try_run(&sql).await;
             if done.is_err() {
                 let _ = self.plain.try_run("ROLLBACK").await;
@@ -270,7 +270,7 @@ impl<'a> Tamperer<'a> {
         }
     }
 
-    /// Whether any table is another than the one that was kept.
+    /// Returns `true` if any table differs from its copy.
     async fn differs(&mut self) -> bool {
         for (table, columns) in COVERED {
             let columns: Vec<_> = columns.iter().map(|(column, _)| *column).collect();
@@ -290,12 +290,12 @@ impl<'a> Tamperer<'a> {
         *self.dice.of(COVERED)
     }
 
-    /// One row, by its place.
+    /// The condition for one random row, by its physical address.
     fn row(&mut self, table: &str) -> String {
-        let place = if self.sqlite { "rowid" } else { "ctid" };
+        let address = if self.sqlite { "rowid" } else { "ctid" };
         let n = self.dice.roll(30);
         let count = format!("(SELECT count(*) FROM {table})");
-        format!("{place} = (SELECT {place} FROM {table} ORDER BY {place} LIMIT 1 OFFSET {n} % {count})")
+        format!("{address} = (SELECT {address} FROM {table} ORDER BY {address} LIMIT 1 OFFSET {n} % {count})")
     }
 
     fn another_value(&mut self) -> String {
@@ -313,7 +313,7 @@ impl<'a> Tamperer<'a> {
             Kind::State => format!("CASE {column} WHEN 'active' THEN 'deactivated' ELSE 'active' END"),
             Kind::Role => format!("CASE {column} WHEN 'editor' THEN 'viewer' ELSE 'editor' END"),
         };
-        // A value taken away, where there may be none.
+        // Sometimes NULL.
         let value = if self.dice.roll(5) == 0 { "NULL".to_owned() } else { value };
         format!("UPDATE {table} SET {column} = {value} WHERE {}", self.row(table))
     }
@@ -325,7 +325,7 @@ impl<'a> Tamperer<'a> {
         format!("UPDATE {table} SET {column} = (SELECT {column} FROM {table} WHERE {other}) WHERE {one}")
     }
 
-    /// The same value, of another type: SQLite lets that be, and looks it up no more.
+    /// The same value with another type. SQLite accepts it, but queries no longer find it.
     fn other_type(&mut self) -> String {
         let (table, columns) = self.table();
         let (column, kind) = *self.dice.of(columns);
@@ -340,12 +340,12 @@ impl<'a> Tamperer<'a> {
 
     fn deletion(&mut self) -> String {
         let (table, _) = self.table();
-        // Without a head there is nothing to compare with, and nothing that Keyward does.
+        // Without a head there is nothing to compare with, and Keyward does not work.
         let table = if table == "rev_counter" { "change_log" } else { table };
         format!("DELETE FROM {table} WHERE {}", self.row(table))
     }
 
-    /// Two entries of the log change places, chain values and all.
+    /// Two entries of the log swap their revisions.
     fn swap(&mut self) -> String {
         let (one, other) = (self.dice.roll(15) + 2, self.dice.roll(15) + 2);
         format!(
@@ -355,7 +355,7 @@ impl<'a> Tamperer<'a> {
         )
     }
 
-    /// The log's end is cut off; the head is taken back with it, or is not.
+    /// Deletes the end of the log, and sometimes sets the head back with it.
     async fn truncation(&mut self) -> String {
         let newest = self.plain.number("SELECT revision FROM rev_counter").await;
         let last = newest - 1 - i64::try_from(self.dice.roll(5)).unwrap();
@@ -367,7 +367,7 @@ impl<'a> Tamperer<'a> {
         format!("{cut}; UPDATE rev_counter SET revision = {last}, chain = {chain}")
     }
 
-    /// Something new that looks like something old.
+    /// Inserts a row similar to an existing one.
     fn insertion(&mut self) -> String {
         let uid = if self.sqlite { "randomblob(16)" } else { "gen_random_uuid()" };
         let bytes = if self.sqlite { "randomblob(32)" } else { "decode(md5('a') || md5('b'), 'hex')" };
@@ -409,15 +409,15 @@ impl<'a> Tamperer<'a> {
     }
 }
 
-async fn each_of_a_thousand_tamperings_shows(db: &Database) {
-    let store = life(db).await;
+async fn each_of_a_thousand_tamperings_is_found(db: &Database) {
+    let store = populated(db).await;
     let mut dice = Dice(20_261_124);
     let mut tamperer = Tamperer::new(db, &mut dice).await;
     let begun = std::time::Instant::now();
     for n in 0..TAMPERINGS {
         let sql = tamperer.tamper().await;
         let found = verified(&store).await;
-        assert!(found.finding_count > 0, "tampering {n} does not show: {sql}");
+        assert!(found.finding_count > 0, "tampering {n} is not found: {sql}");
         assert!(!found.findings.is_empty());
         tamperer.restore().await;
         if n % 100 == 0 {
@@ -428,9 +428,9 @@ async fn each_of_a_thousand_tamperings_shows(db: &Database) {
     report::line(&format!("{TAMPERINGS} tamperings on {}, all found, in {:?}", db.name(), begun.elapsed()));
 }
 
-/// The limit: as the restore of a backup does, head and all. Whoever noted a later head sees it all the same.
-async fn a_rewind_of_log_and_rows_together_shows_by_a_noted_head_only(db: &Database) {
-    let store = life(db).await;
+/// The limit of the check: a restore of a backup, with log, head and rows. Only comparing with a later head finds it.
+async fn a_complete_rewind_is_found_only_with_a_given_head(db: &Database) {
+    let store = populated(db).await;
     let mut dice = Dice(1);
     let mut tamperer = Tamperer::new(db, &mut dice).await;
     deactivate_key(&store, &key_name("c")).await;
@@ -441,8 +441,8 @@ async fn a_rewind_of_log_and_rows_together_shows_by_a_noted_head_only(db: &Datab
     let found = store.verify_log(Some(noted)).await.unwrap();
     assert_eq!(found.finding_count, 1);
     assert!(found.findings[0].problem.contains("ends before the head"), "{:?}", found.findings);
-    // Whoever has made the changes that are gone makes no more. One that starts now knows no better, and what goes on from
-    // there is another history.
+    // The process that made the lost changes refuses to write. A process that starts now does not know them, and continues
+    // with another history.
     let deactivate = to_deactivate_key("root", "6666");
     assert_eq!(refused(store.deactivate_key(&deactivate, &key_name("d"), "").await), Reason::StoreUnavailable);
     store.close().await;
@@ -454,9 +454,9 @@ async fn a_rewind_of_log_and_rows_together_shows_by_a_noted_head_only(db: &Datab
     assert!(!store.events(&EventFilter::default(), None, 1).await.unwrap().events.is_empty());
 }
 
-/// The platform builds on the rows that it finds: what it then writes must not cover up what was done to them.
-async fn what_was_tampered_with_shows_when_keyward_has_changed_it_again_too(db: &Database) {
-    let store = life(db).await;
+/// Keyward copies the rows that it finds into its log entries. These entries must not cover up a manipulation of the rows.
+async fn tampering_is_found_after_keyward_changes_the_row_again(db: &Database) {
+    let store = populated(db).await;
     let update = Call { permission: Permission::MemberUpdate, ..to_create_member("root") };
     let on_key = |permission| Call { permission, ..to_create_key("root", "6666") };
     let key = |id: &str| format!("(SELECT uid FROM api_key WHERE project_id = '6666' AND key_id = '{id}')");
@@ -467,19 +467,19 @@ async fn what_was_tampered_with_shows_when_keyward_has_changed_it_again_too(db: 
     };
     let rotate = async |of: &str| {
         let call = on_key(Permission::DefaultKeyRotate);
-        store.rotate_default_key(&call, &default_name, Duration::from_secs(3_600), &mint(of)).await.unwrap();
+        store.rotate_default_key(&call, &default_name, Duration::from_secs(3_600), &secret(of)).await.unwrap();
     };
     create_member(&store, "support", &[on_platform(Role::Support)]).await;
     store.grant_role(&update, &member_id("root"), &on_platform(Role::Support)).await.unwrap();
     rotate("first").await;
     intact(&verified(&store).await);
-    for (tampering, place) in [
+    for (tampering, subject) in [
         (
             "INSERT INTO role_binding (member_id, role, project_id) VALUES ('alice', 'owner', '')".to_owned(),
             "members/alice",
         ),
         ("UPDATE api_key SET expire_time = NULL, description = 'x' WHERE key_id = 'b'".to_owned(), "keys/b"),
-        // Another key's token becomes this one's; and an end is put off.
+        // The token of one key is given to another key; the end of a token is removed.
         (format!("UPDATE key_token SET key_uid = {}, generation = 2 WHERE key_uid = {}", key("c"), key("d")), "keys/c"),
         (format!("UPDATE key_token SET not_after = NULL WHERE key_uid = {default_key}"), "_default_"),
     ] {
@@ -489,27 +489,28 @@ async fn what_was_tampered_with_shows_when_keyward_has_changed_it_again_too(db: 
             plain.run("PRAGMA foreign_keys = OFF").await;
         }
         assert!(plain.run(&tampering).await > 0, "{tampering}");
-        match place {
+        match subject {
             "members/alice" => {
                 store.grant_role(&update, &member_id("alice"), &on_project(Role::Viewer, "7777")).await.unwrap();
             }
             "_default_" => rotate(&format!("after {before}")).await,
             _ => {
-                let name = key_name(place.trim_start_matches("keys/"));
+                let name = key_name(subject.trim_start_matches("keys/"));
                 deactivate_key(&store, &name).await;
                 store.activate_key(&on_key(Permission::KeyActivate), &name, "").await.unwrap();
             }
         }
         let found = verified(&store).await;
         assert!(found.finding_count > before, "{tampering} was covered up");
-        let told = found.findings.iter().any(|f| f.subject.contains(place) && f.problem.contains("does not follow"));
-        assert!(told, "{tampering}: {:?}", found.findings);
+        let is_named =
+            found.findings.iter().any(|f| f.subject.contains(subject) && f.problem.contains("does not follow"));
+        assert!(is_named, "{tampering}: {:?}", found.findings);
     }
 }
 
-/// Its end cut off, head and all: the next change would cover that up.
-async fn nothing_is_written_on_a_head_that_somebody_else_has_made(db: &Database) {
-    let store = life(db).await;
+/// The end of the log is deleted and the head set back. Another change on top would cover that up.
+async fn nothing_is_written_on_a_forged_head(db: &Database) {
+    let store = populated(db).await;
     let mut plain = db.plain().await;
     let newest = plain.number("SELECT revision FROM rev_counter").await;
     let chain = format!("(SELECT chain FROM change_log WHERE revision = {})", newest - 1);
@@ -519,18 +520,18 @@ async fn nothing_is_written_on_a_head_that_somebody_else_has_made(db: &Database)
     for mac in ["mac", "NULL"] {
         plain.run(&format!("UPDATE rev_counter SET mac = {mac}")).await;
         let draft = key_draft(key_name("later"));
-        let refusal = store.create_key(&to_create_key("root", "6666"), &draft, &mint("later")).await;
+        let refusal = store.create_key(&to_create_key("root", "6666"), &draft, &secret("later")).await;
         assert_eq!(refused(refusal), Reason::Internal);
     }
-    // Nor does a start take it for good.
+    // A restart does not accept the head either.
     store.close().await;
     let store = db.open().await;
     store.check_keyring(FINGERPRINT).await.unwrap();
     assert_eq!(verified(&store).await.finding_count, 1);
 }
 
-async fn a_database_of_before_the_heads_hash_gets_one_with_the_right_keyring_only(db: &Database) {
-    // What such a one can have: no role was ever granted.
+async fn migration_signs_an_old_head_only_with_the_right_keyring(db: &Database) {
+    // Only changes that such an old version could make: it could not grant roles.
     let store = db.started().await;
     create_project(&store, "7777").await;
     create_member(&store, "alice", &[on_project(Role::Editor, "6666")]).await;
@@ -548,16 +549,19 @@ async fn a_database_of_before_the_heads_hash_gets_one_with_the_right_keyring_onl
         plain.run(undo).await;
     }
     drop(plain);
-    assert!(Store::open(&db.url(), DigestKey::new(1, [9; 32])).await.is_err(), "not with another keyring");
+    assert!(Store::open(&db.url(), DigestKey::new(1, [9; 32])).await.is_err(), "opened with another keyring");
     let store = db.open().await;
     intact(&verified(&store).await);
     create_key(&store, &key_name("later")).await;
     intact(&verified(&store).await);
     let filter = EventFilter { project: Some(key_name("a").project), ..Default::default() };
-    assert!(store.events(&filter, None, 100).await.unwrap().events.len() == 4, "they are in the project's history");
+    assert!(
+        store.events(&filter, None, 100).await.unwrap().events.len() == 4,
+        "entries are missing from the project's history"
+    );
 }
 
-async fn a_search_for_little_looks_through_some_of_the_log_at_a_time_and_misses_nothing(db: &Database) {
+async fn a_search_for_rare_events_is_bounded_per_call_and_complete(db: &Database) {
     let store = db.started().await;
     let mut plain = db.plain().await;
     let (rows, no_bytes) = match plain {
@@ -567,7 +571,7 @@ async fn a_search_for_little_looks_through_some_of_the_log_at_a_time_and_misses_
         Plain::Postgres(_) => ("SELECT", "''::bytea"),
     };
     let from = if matches!(plain, Plain::Sqlite(_)) { "n" } else { "generate_series(3, 45000) AS n (i)" };
-    // Of a kind that this version does not know; every 9,000th is a reveal by alice.
+    // Entries of a kind that this version does not know. Every 9,000th is a reveal by alice.
     let known = r#"{"change":"token_revealed","name":{"project":"6666","key":"a"},"generation":1}"#;
     plain
         .run(&format!(
