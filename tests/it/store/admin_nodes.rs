@@ -66,13 +66,13 @@ async fn a_heartbeat_counts_up_and_returns_head_lives_and_time(db: &Database) {
     for n in 0..3 {
         create_key(&other, &key_name(&format!("key_{n}"))).await;
         let before = store.now().await.unwrap();
-        let pulse = heartbeat_of(&one, first).await;
+        let heartbeat = heartbeat_of(&one, first).await;
         let after = store.now().await.unwrap();
-        assert_eq!(pulse.head, store.head().await.unwrap());
-        assert_eq!(pulse.head.revision, Revision(START.0 + n + 1));
-        assert!(before <= pulse.time && pulse.time <= after, "{before:?} {:?} {after:?}", pulse.time);
+        assert_eq!(heartbeat.head, store.head().await.unwrap());
+        assert_eq!(heartbeat.head.revision, Revision(START.0 + n + 1));
+        assert!(before <= heartbeat.time && heartbeat.time <= after, "{before:?} {:?} {after:?}", heartbeat.time);
         let silent = AdminNode { life: second, lease, heartbeat: 0, address: address.clone() };
-        assert_eq!(sorted(pulse.nodes), sorted(vec![listed(first, n + 2), silent]));
+        assert_eq!(sorted(heartbeat.nodes), sorted(vec![listed(first, n + 2), silent]));
     }
     let beating = AdminNode { life: second, lease, heartbeat: 1, address };
     assert_eq!(sorted(heartbeat_of(&other, second).await.nodes), sorted(vec![listed(first, 4), beating]));
@@ -112,8 +112,8 @@ async fn a_life_is_evicted_only_if_it_had_no_heartbeat(db: &Database) {
     assert_eq!(before, listed(suspect, 1));
     heartbeat_of(&other, suspect).await;
     assert!(!one.evict_admin(&before).await.unwrap(), "it had a heartbeat after it was listed");
-    let pulse = heartbeat_of(&one, evictor).await;
-    let since = pulse.nodes.into_iter().find(|node| node.life == suspect).expect("it is still there");
+    let heartbeat = heartbeat_of(&one, evictor).await;
+    let since = heartbeat.nodes.into_iter().find(|node| node.life == suspect).expect("it is still there");
     assert!(one.evict_admin(&since).await.unwrap());
     assert!(!one.evict_admin(&since).await.unwrap(), "it was gone already");
     assert!(other.heartbeat(suspect).await.unwrap().is_none());
@@ -155,11 +155,11 @@ async fn a_heartbeat_returns_everything_committed_before_it_was_sent(db: &Databa
             let mut heads = Vec::new();
             loop {
                 let sent = committed.load(Ordering::SeqCst);
-                let pulse = heartbeat_of(&store, life).await;
-                let found = pulse.head.revision;
+                let heartbeat = heartbeat_of(&store, life).await;
+                let found = heartbeat.head.revision;
                 assert!(found.0 >= sent, "{sent} was committed, the heartbeat found {found}");
-                heads.push(pulse.head);
-                let own = pulse.nodes.iter().find(|node| node.life == life);
+                heads.push(heartbeat.head);
+                let own = heartbeat.nodes.iter().find(|node| node.life == life);
                 assert_eq!(own, Some(&listed(life, heads.len() as i64)), "each counts");
                 if sent == end {
                     break heads;
@@ -266,8 +266,8 @@ async fn heartbeats_in_postgres_do_not_wait_for_long_reads() {
 // === LogNotifications ===
 
 /// Waits for a notification that must come.
-async fn expect_notification(hints: &mut LogNotifications) {
-    timeout(SOON, hints.next()).await.expect("no notification").unwrap();
+async fn expect_notification(notifications: &mut LogNotifications) {
+    timeout(SOON, notifications.next()).await.expect("no notification").unwrap();
 }
 
 /// A notified admin finds the change.
@@ -275,10 +275,10 @@ async fn expect_notification(hints: &mut LogNotifications) {
 async fn postgres_notifies_of_a_committed_change_by_another_admin() {
     let db = Database::postgres();
     let [one, other] = db.admins(&db.started().await).await;
-    let mut hints = one.notifications().await.unwrap();
+    let mut notifications = one.notifications().await.unwrap();
     for n in 1..=50 {
         create_key(&other, &key_name(&format!("key_{n}"))).await;
-        expect_notification(&mut hints).await;
+        expect_notification(&mut notifications).await;
         assert_eq!(head(&one).await, Revision(START.0 + n));
     }
 }
@@ -299,22 +299,22 @@ async fn postgres_does_not_notify_before_a_commit_or_without_one() {
     let [one, other] = db.admins(&db.started().await).await;
     let (mut holder, mut plain) = (db.plain().await, db.plain().await);
     holder.run(HOLD).await;
-    let mut hints = one.notifications().await.unwrap();
+    let mut notifications = one.notifications().await.unwrap();
     holder.run("SELECT pg_advisory_lock(1)").await;
     let writer = tokio::spawn(async move { create_key(&other, &key_name("held")).await });
     sessions_wait(&mut plain, 1).await;
     // The absence of a notification cannot be observed. One sent by now would have arrived long ago.
-    let early = timeout(Duration::from_millis(300), hints.next()).await;
+    let early = timeout(Duration::from_millis(300), notifications.next()).await;
     assert!(early.is_err(), "a notification of an uncommitted change");
     assert_eq!(head(&one).await, START);
     holder.run("SELECT pg_advisory_unlock(1)").await;
-    expect_notification(&mut hints).await;
+    expect_notification(&mut notifications).await;
     assert_eq!(head(&one).await, START.next());
     writer.await.unwrap();
 
     let again = one.create_key(&to_create_key("root", "6666"), &key_draft(key_name("held")), &secret("again")).await;
     assert_eq!(refused(again), Reason::KeyNameTaken);
-    let idle = timeout(Duration::from_millis(300), hints.next()).await;
+    let idle = timeout(Duration::from_millis(300), notifications.next()).await;
     assert!(idle.is_err(), "a notification without a change");
 }
 
@@ -326,9 +326,9 @@ async fn break_listeners(plain: &mut Plain) {
 }
 
 /// A listener that works after its connection broke: the same one, or a new one if it returned an error.
-async fn listening_again(store: &Store, mut hints: LogNotifications) -> LogNotifications {
-    match timeout(SOON, hints.next()).await.expect("the broken connection was not reported") {
-        Ok(()) => hints,
+async fn listening_again(store: &Store, mut notifications: LogNotifications) -> LogNotifications {
+    match timeout(SOON, notifications.next()).await.expect("the broken connection was not reported") {
+        Ok(()) => notifications,
         Err(error) => {
             assert_eq!(error.reason(), Reason::StoreUnavailable);
             store.notifications().await.unwrap()
@@ -342,14 +342,14 @@ async fn postgres_notifies_again_after_the_listening_connection_broke() {
     let db = Database::postgres();
     let [one, other] = db.admins(&db.started().await).await;
     let (mut plain, life) = (db.plain().await, new_life(&one).await);
-    let mut hints = one.notifications().await.unwrap();
+    let mut notifications = one.notifications().await.unwrap();
     // More often than the pool for heartbeats has connections.
     for n in 0..5 {
         break_listeners(&mut plain).await;
         create_key(&other, &key_name(&format!("missed_{n}"))).await;
-        hints = listening_again(&one, hints).await;
+        notifications = listening_again(&one, notifications).await;
         create_key(&other, &key_name(&format!("notified_{n}"))).await;
-        expect_notification(&mut hints).await;
+        expect_notification(&mut notifications).await;
         assert_eq!(timeout(SOON, heartbeat_of(&one, life)).await.unwrap().head.revision, Revision(START.0 + 2 * n + 2));
     }
 }
@@ -357,17 +357,17 @@ async fn postgres_notifies_again_after_the_listening_connection_broke() {
 /// A database with one admin needs no notifications.
 async fn never_notifies(db: &Database) {
     let store = db.started().await;
-    let mut hints = store.notifications().await.unwrap();
+    let mut notifications = store.notifications().await.unwrap();
     let changes = async {
         for n in 0..10 {
             create_key(&store, &key_name(&format!("key_{n}"))).await;
         }
     };
     tokio::select! {
-        hint = hints.next() => panic!("{hint:?}"),
+        hint = notifications.next() => panic!("{hint:?}"),
         () = changes => {}
     }
-    let late = timeout(Duration::from_millis(100), hints.next()).await;
+    let late = timeout(Duration::from_millis(100), notifications.next()).await;
     assert!(late.is_err(), "{late:?}");
 }
 

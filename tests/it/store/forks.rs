@@ -246,15 +246,15 @@ async fn nothing_is_written_to_a_log_that_lacks_a_committed_position(db: &Databa
 async fn a_position_without_a_valid_mac_is_rejected(db: &Database) {
     let store = db.started().await;
     let position = store.head().await.unwrap();
-    let (epoch, proven) = (position.epoch.to_string(), store.sign_position(&position));
-    assert_eq!(store.verify_position(&epoch, position.revision, &proven), Some(position));
+    let (epoch, signed) = (position.epoch.to_string(), store.sign_position(&position));
+    assert_eq!(store.verify_position(&epoch, position.revision, &signed), Some(position));
     let other_epoch = Epoch::generate().to_string();
-    assert_eq!(store.verify_position(&other_epoch, position.revision, &proven), None);
-    assert_eq!(store.verify_position(&epoch, position.revision.next(), &proven), None);
+    assert_eq!(store.verify_position(&other_epoch, position.revision, &signed), None);
+    assert_eq!(store.verify_position(&epoch, position.revision.next(), &signed), None);
     assert_eq!(store.verify_position(&epoch, position.revision, &position.chain), None);
-    assert_eq!(store.verify_position("none", position.revision, &proven), None);
-    for byte in 0..proven.len() {
-        let mut forged = proven.clone();
+    assert_eq!(store.verify_position("none", position.revision, &signed), None);
+    for byte in 0..signed.len() {
+        let mut forged = signed.clone();
         forged[byte] ^= 1;
         assert_eq!(store.verify_position(&epoch, position.revision, &forged), None);
     }

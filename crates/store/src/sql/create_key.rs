@@ -52,7 +52,7 @@ impl Store {
         }
         let next = write.next_entry().await?;
         draft.check_expiry(next.time)?;
-        let key = new_key(draft, secret, write.actor(), &next, false);
+        let key = new_key(draft, secret, write.actor(), &next);
         let record = insert_key(&write.tx, key, secret).await?;
         let created = CreatedKey { key: record.key.clone(), revision: next.revision, secret: IssuedSecret::New };
         write.commit(next, &Change::KeyCreated { key: Box::new(record) }, secret.sealed.as_ref()).await?;
@@ -66,19 +66,13 @@ async fn replayed(write: &Write<'_>, draft: &KeyDraft, replay: Replay) -> Result
     Ok(CreatedKey { key, revision: replay.revision, secret: replay.secret })
 }
 
-/// The key that a draft describes, in its state after creation.
-pub(crate) fn new_key(
-    draft: &KeyDraft,
-    secret: &SecretRecord,
-    creator: &MemberId,
-    next: &NextEntry,
-    default_key: bool,
-) -> Key {
+/// The key that a draft describes, in its state after creation. It is not a default key.
+pub(crate) fn new_key(draft: &KeyDraft, secret: &SecretRecord, creator: &MemberId, next: &NextEntry) -> Key {
     Key {
         uid: secret.uid,
         name: draft.name.clone(),
         state: KeyState::Active,
-        default_key,
+        default_key: false,
         description: draft.description.clone(),
         platform: draft.platform,
         last4: secret.last4.clone(),

@@ -77,7 +77,7 @@ impl Store {
             create_revision: next.revision,
         };
         from_project(&project).insert(&write.tx).await?;
-        let key = new_key(&default_draft(id, suffix), secret, write.actor(), &next, true);
+        let key = Key { default_key: true, ..new_key(&default_draft(id, suffix), secret, write.actor(), &next) };
         let record = insert_key(&write.tx, key, secret).await?;
         let created = CreatedProject {
             project: project.clone(),

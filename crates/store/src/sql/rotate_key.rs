@@ -85,7 +85,7 @@ impl Store {
             expire_time: None,
             annotations: before.annotations.clone(),
         };
-        let key = new_key(&draft, secret, write.actor(), &next, false);
+        let key = new_key(&draft, secret, write.actor(), &next);
         let key = Key { replaces: Some(before.name.key.clone()), ..key };
         let record = insert_key(&write.tx, key, secret).await?;
         from_key(&old)?.update(&write.tx).await?;

@@ -6,11 +6,11 @@ use crate::store::Store;
 use crate::write::Call;
 
 impl Store {
-    /// Changes the description, annotations or expiry of a key. Changes nothing, whatever the etag, if the key has all the
-    /// requested values already.
+    /// Changes the description, annotations, expiry or scheduled deactivation of a key. Changes nothing, whatever the etag, if
+    /// the key has all the requested values already.
     ///
     /// # Errors
-    /// `PERMISSION_DENIED`, `KEY_NOT_FOUND`, `DEFAULT_KEY_PROTECTED`, `KEY_DEACTIVATED`, `FIELD_INVALID` on the expiry,
+    /// `PERMISSION_DENIED`, `KEY_NOT_FOUND`, `DEFAULT_KEY_PROTECTED`, `KEY_DEACTIVATED`, `FIELD_INVALID` on an instant,
     /// `ETAG_MISMATCH`, `STORE_UNAVAILABLE`.
     pub async fn update_key(
         &self,
