@@ -8,7 +8,7 @@ use keyward_replica::AnyClock;
 use keyward_runtime::shutdown;
 use keyward_sync::Authorization;
 use keyward_token::{Keyring, TokenFormat};
-use keyward_validator::{Places, Role, Upstream};
+use keyward_validator::{Role, TokenSources, Upstream};
 
 use crate::net::{PORT, connector, incoming};
 use crate::world::{ADMINS, World};
@@ -60,7 +60,7 @@ pub(crate) async fn validator(world: Arc<World>, index: usize) -> turmoil::Resul
     let (trigger, leave) = shutdown::channel();
     world.can_be_told(format!("validator-{index}"), trigger);
     let life = world.life(index);
-    let role = Role::by_clock(clock, upstream, Places::default(), format!("validator-{index}-{life}"));
+    let role = Role::by_clock(clock, upstream, TokenSources::default(), format!("validator-{index}-{life}"));
     if let Err(error) = role.run_grpc(incoming().await?, leave).await {
         world.note(&format!("validator-{index} failed: {error:#}"));
     }

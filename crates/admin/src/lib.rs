@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod app;
+mod auth;
 mod database_url;
 mod files;
 mod first_start;

@@ -24,7 +24,7 @@ use tonic::service::Routes;
 use tonic::transport::server::Connected;
 
 use crate::app::App;
-use crate::grpc::auth::AuthLayer;
+use crate::auth::AuthLayer;
 use crate::grpc::{AuditApi, KeyApi, MemberApi, PeerApi, ProjectApi, SdkApi};
 use crate::sync::ReplicaApi;
 

@@ -127,7 +127,7 @@ async fn make_root(
 
 /// Makes the member as which admins ask each other, or finds that it is there, with the credential in `file`.
 async fn make_peer(store: &Store, keyring: &Keyring, format: &TokenFormat, file: &Path) -> anyhow::Result<()> {
-    let id = MemberId::parse("member_id", PEER)?;
+    let id = MemberId::parse(PEER)?;
     let secrets = Secrets::new(format.clone(), Keyring::parse(&keyring.render())?);
     let found = read_credential(file, format)?;
     if store.member(&id).await?.is_some() {
@@ -151,7 +151,7 @@ async fn make_peer(store: &Store, keyring: &Keyring, format: &TokenFormat, file:
 
 /// Makes the member as which admins ask each other, with that credential.
 async fn bind_peer(store: &Store, secrets: &Secrets, token: &Token) -> anyhow::Result<()> {
-    let id = MemberId::parse("member_id", PEER)?;
+    let id = MemberId::parse(PEER)?;
     let roles = vec![RoleBinding { role: Role::AdminNode, project: None }];
     let draft = MemberDraft { id, display_name: "Admins among themselves".to_owned(), roles };
     let permission = Permission::MemberCreate;

@@ -40,7 +40,7 @@ impl ApiKey {
     /// `None`: the answer does not name one in a way that this client can read.
     pub(crate) fn told_by(response: &ValidateTokenResponse) -> Option<Self> {
         Some(Self {
-            name: KeyName::parse("key", &response.key).ok()?,
+            name: KeyName::parse(&response.key).ok()?,
             uid: response.key_uid.parse::<Uuid>().ok()?.into(),
             platform: Platform::from_name(&response.platform)?,
         })

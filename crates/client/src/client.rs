@@ -64,7 +64,7 @@ impl Client {
     /// # Errors
     /// [`Unavailable`]: there is no answer. Refuse the request; never guess.
     pub async fn validate(&self, token: &str, expectation: &Expectation<'_>) -> Result<Validation, Unavailable> {
-        let project = expectation.project.map(|project| ProjectId::check("project", project));
+        let project = expectation.project.map(ProjectId::check);
         // On the wire an empty project means any: no variable that happens to be empty may open a route to all.
         let project = project.transpose().map_err(|_| Unavailable::NoVerdict(Code::InvalidArgument.into()))?;
         let validation = self.judge(token, expectation).await?;

@@ -12,6 +12,6 @@ mod validation;
 pub use address::{Admins, ConfigError, Validators};
 pub use api_key::ApiKey;
 pub use client::Client;
-pub use keyward_domain::{Expectation, Places, Platform, Revision, Verdict};
+pub use keyward_domain::{Expectation, Platform, Revision, TokenSources, Verdict};
 pub use layer::{KeywardLayer, KeywardService};
 pub use validation::{Unavailable, Validation};

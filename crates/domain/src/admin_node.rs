@@ -2,16 +2,15 @@ use std::time::Duration;
 
 use crate::log::AdminLife;
 
-/// One life of one admin process, as the others that share its database see it. Each start is a life of its own: what a
-/// process granted in a former one, it no longer knows.
+/// A row of the table `admin_node`: one admin life, as the other admins over the same database see it.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct AdminNode {
-    /// Never reused.
+    /// The life; never reused.
     pub life: AdminLife,
-    /// D of the leases that it grants.
+    /// Length of the leases that it grants.
     pub lease: Duration,
-    /// How many heartbeats it has committed.
+    /// The number of heartbeats that it has committed.
     pub heartbeat: i64,
-    /// URL at which other admins reach it, as `http://10.0.0.1:8510`; `None`: they cannot.
+    /// URL at which other admins reach it, such as `http://10.0.0.1:8510`; `None` if they cannot.
     pub address: Option<String>,
 }

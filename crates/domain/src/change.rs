@@ -1,5 +1,6 @@
 use keyward_token::Digest;
 use serde::{Deserialize, Serialize};
+use strum::{IntoStaticStr, VariantNames};
 
 use crate::filter::TextMatch;
 use crate::id::{KeyName, MemberId, ProjectId, Uid};
@@ -9,56 +10,56 @@ use crate::member::{Member, RoleBinding};
 use crate::project::Project;
 use crate::time::Timestamp;
 
-/// One token of a key, as its digest.
+/// A token of a key, as validators know it.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct TokenEntry {
-    /// What tokens are looked up by.
+    /// The digest that the token is looked up by.
     #[serde(with = "digest_hex")]
     pub digest: Digest,
-    /// Which digest key made it.
+    /// Id of the digest key that made it.
     pub digest_key_id: u32,
-    /// 1 for the first token of the key.
+    /// Number of the token among the key's, from 1.
     pub generation: u32,
-    /// From this instant on (inclusive) the token is superseded.
+    /// The token is superseded from this instant on (inclusive).
     pub not_after: Option<Timestamp>,
 }
 
-/// One token of a key with everything that its row says: what the change log keeps of it.
+/// A token of a key as the change log records it: every column of its row.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct TokenRecord {
-    /// What validators know of it.
+    /// The part that validators know.
     #[serde(flatten)]
     pub entry: TokenEntry,
-    /// When it was made. Absent in entries of before 2026-11-24; then `sealed` says nothing either.
+    /// When it was made. Absent in log entries written before 2026-11-24, which have no `sealed` either.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub create_time: Option<Timestamp>,
-    /// Fingerprint of the sealed token, in hexadecimal digits, so that its row cannot be changed unnoticed; absent when
-    /// the token is not kept.
+    /// Fingerprint of the sealed token, in hexadecimal, which makes a change of its row detectable. Absent if the token is not
+    /// stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed: Option<String>,
 }
 
-/// A key with its tokens: the after-image that the change log keeps.
+/// A key with its tokens, as the change log records it after a change.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct KeyRecord {
     /// The key.
     pub key: Key,
-    /// Its tokens, by generation.
+    /// Its tokens, in the order of their generations.
     pub tokens: Vec<TokenRecord>,
 }
 
-/// What a validator knows of a key.
+/// A key with its tokens, as validators know it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct KeyEntry {
     /// The key's uid.
     pub uid: Uid,
     /// Resource name.
     pub name: KeyName,
-    /// Where its tokens live.
+    /// Where its tokens are used.
     pub platform: Platform,
-    /// Whether it is active.
+    /// `true` if the key is active.
     pub active: bool,
-    /// From this instant on (inclusive) it is expired.
+    /// The key is expired from this instant on (inclusive).
     pub expire_time: Option<Timestamp>,
     /// Its tokens.
     pub tokens: Vec<TokenEntry>,
@@ -77,20 +78,21 @@ impl From<KeyRecord> for KeyEntry {
     }
 }
 
-/// A token that is refused for what a former history said of it, whatever the database says now.
+/// A token that is refused because an earlier history of the database had it refused. Validators refuse it even if the
+/// database's present history has it valid, until an owner accepts the epoch.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct WithheldToken {
-    /// Whose it is.
+    /// The key that it belongs to.
     pub key: Uid,
-    /// What it is looked up by.
+    /// The digest that it is looked up by.
     #[serde(with = "digest_hex")]
     pub digest: Digest,
-    /// From this instant on (inclusive).
+    /// It is refused from this instant on (inclusive).
     pub from: Timestamp,
 }
 
 impl KeyEntry {
-    /// Its tokens that are refused, or will be.
+    /// The key's tokens that are refused now or from a known instant on.
     pub fn ends(&self) -> impl Iterator<Item = WithheldToken> {
         self.tokens.iter().filter_map(|token| {
             let end = [token.not_after, self.expire_time].into_iter().flatten().min();
@@ -100,130 +102,132 @@ impl KeyEntry {
     }
 }
 
-/// What one transaction did. Stored as JSON in the change log: variants and fields are only ever added.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+/// The change that one transaction made. Stored as JSON in the change log, so variants and fields may be added but never
+/// renamed or removed.
+#[derive(Clone, Debug, Deserialize, Eq, IntoStaticStr, PartialEq, Serialize, VariantNames)]
 #[serde(tag = "change", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Change {
-    /// A project and its default key came to be.
+    /// A project and its default key were created.
     ProjectCreated {
         /// The project.
         project: Project,
         /// Its default key.
         default_key: Box<KeyRecord>,
     },
-    /// A key came to be.
+    /// A key was created.
     KeyCreated {
         /// The key.
         key: Box<KeyRecord>,
     },
-    /// What a key says, or when it expires, was changed.
+    /// A key's description, annotations, expiry or schedule changed.
     KeyUpdated {
-        /// Before.
+        /// The key before.
         before: Box<Key>,
-        /// After.
+        /// The key after.
         after: Box<KeyRecord>,
     },
-    /// A key came to be that replaces another.
+    /// A key was created that replaces another.
     KeyRotated {
-        /// The other one before.
+        /// The replaced key before.
         before: Box<Key>,
-        /// The other one after: linked, and perhaps with a schedule.
+        /// The replaced key after: linked to the new one, and perhaps with a scheduled deactivation.
         after: Box<KeyRecord>,
-        /// The new one.
+        /// The new key.
         key: Box<KeyRecord>,
     },
     /// A default key got a new token.
     TokenRotated {
-        /// Before.
+        /// The key before.
         before: Box<Key>,
-        /// After.
+        /// The key after.
         after: Box<KeyRecord>,
     },
-    /// A key's token was shown in clear. Nothing changed.
+    /// A key's token was revealed. No row changed.
     TokenRevealed {
-        /// Whose token.
+        /// The key.
         name: KeyName,
-        /// Which of its tokens.
+        /// The generation of the token.
         generation: u32,
     },
-    /// A deactivated key was made active again.
+    /// A deactivated key was activated again.
     KeyActivated {
-        /// Before.
+        /// The key before.
         before: Box<Key>,
-        /// After.
+        /// The key after.
         after: Box<KeyRecord>,
     },
     /// A key was deactivated.
     KeyDeactivated {
-        /// Before.
+        /// The key before.
         before: Box<Key>,
-        /// After.
+        /// The key after.
         after: Box<KeyRecord>,
     },
-    /// A member came to be, with one credential.
+    /// A member was created, with one credential.
     MemberCreated {
         /// The member.
         member: Member,
         /// The digest of its first credential.
         #[serde(with = "digest_hex")]
         credential: Digest,
-        /// Which digest key made the digest. Absent in entries of before 2026-11-24.
+        /// Id of the digest key that made the digest. Absent in log entries written before 2026-11-24.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         digest_key_id: Option<u32>,
     },
-    /// A member got a role.
+    /// A member was granted a role.
     RoleGranted {
-        /// The member after.
+        /// The member after the change.
         after: Member,
         /// The role.
         role: RoleBinding,
     },
-    /// A role was taken from a member.
+    /// A role of a member was revoked.
     RoleRevoked {
-        /// The member after.
+        /// The member after the change.
         after: Member,
         /// The role.
         role: RoleBinding,
     },
-    /// A member got one more credential.
+    /// A member was issued one more credential.
     CredentialIssued {
-        /// Whose it is.
+        /// The member.
         member: MemberId,
         /// Its digest.
         #[serde(with = "digest_hex")]
         credential: Digest,
-        /// Which digest key made the digest.
+        /// Id of the digest key that made the digest.
         digest_key_id: u32,
     },
     /// A credential was revoked.
     CredentialRevoked {
-        /// Whose it was.
+        /// The member.
         member: MemberId,
         /// Its digest.
         #[serde(with = "digest_hex")]
         credential: Digest,
     },
-    /// The database was found to have lost changes that somebody had seen, and its history got an epoch of its own.
+    /// The database lost changes that an admin or a validator had seen. Its history continues in a new epoch.
     HistoryForked {
-        /// The epoch that it had.
+        /// The epoch before.
         former: Epoch,
-        /// The epoch whose changes are lost; mostly the same.
+        /// The epoch of the lost changes; usually equal to `former`.
         lost: Epoch,
-        /// How far the one who had seen them had come.
+        /// The newest revision of the lost changes that was seen.
         known: Revision,
         /// The new epoch.
         epoch: Epoch,
     },
-    /// Tokens that a former history refused, and this one does not, are refused until the epoch is accepted.
+    /// Tokens that an earlier history had refused, and this one does not, stay refused until the epoch is accepted.
     TokensWithheld {
         /// The epoch.
         epoch: Epoch,
-        /// Whose they are.
+        /// The keys that they belong to.
         keys: Vec<KeyName>,
         /// The tokens.
         tokens: Vec<WithheldToken>,
     },
-    /// The database was accepted as it is: no token is refused any more for what a former history said.
+    /// An owner accepted the epoch: no token is refused any more because of an earlier history.
     EpochAccepted {
         /// The epoch.
         epoch: Epoch,
@@ -236,11 +240,11 @@ fn epoch_name(epoch: &Epoch) -> String {
 }
 
 impl Change {
-    /// The resource that it is about.
+    /// The resource name of what changed.
     pub fn resource(&self) -> String {
         match self {
             Self::ProjectCreated { project, .. } => project.id.name(),
-            // The new key, as in any creation; the old one is in the entry.
+            // The new key, as in every creation. The entry has the replaced one.
             Self::KeyRotated { key, .. } => key.key.name.to_string(),
             Self::KeyCreated { key } => key.key.name.to_string(),
             Self::KeyUpdated { after, .. }
@@ -257,49 +261,15 @@ impl Change {
         }
     }
 
-    /// Every kind of change, as the log names them.
-    pub const KINDS: [&'static str; 16] = [
-        "project_created",
-        "key_created",
-        "key_updated",
-        "key_rotated",
-        "token_rotated",
-        "token_revealed",
-        "key_activated",
-        "key_deactivated",
-        "member_created",
-        "role_granted",
-        "role_revoked",
-        "credential_issued",
-        "credential_revoked",
-        "history_forked",
-        "tokens_withheld",
-        "epoch_accepted",
-    ];
+    /// The names of all kinds of change, as in the log.
+    pub const KINDS: &'static [&'static str] = Self::VARIANTS;
 
-    /// What kind of change it is, as the log names it.
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::ProjectCreated { .. } => "project_created",
-            Self::KeyCreated { .. } => "key_created",
-            Self::KeyUpdated { .. } => "key_updated",
-            Self::KeyRotated { .. } => "key_rotated",
-            Self::TokenRotated { .. } => "token_rotated",
-            Self::TokenRevealed { .. } => "token_revealed",
-            Self::KeyActivated { .. } => "key_activated",
-            Self::KeyDeactivated { .. } => "key_deactivated",
-            Self::MemberCreated { .. } => "member_created",
-            Self::RoleGranted { .. } => "role_granted",
-            Self::RoleRevoked { .. } => "role_revoked",
-            Self::CredentialIssued { .. } => "credential_issued",
-            Self::CredentialRevoked { .. } => "credential_revoked",
-            Self::HistoryForked { .. } => "history_forked",
-            Self::TokensWithheld { .. } => "tokens_withheld",
-            Self::EpochAccepted { .. } => "epoch_accepted",
-        }
+    /// The name of the change's kind in the log, such as `key_created`.
+    pub fn kind(&self) -> &'static str {
+        self.into()
     }
 
-    /// The project in whose history it belongs, if in one's.
+    /// The project whose history the change belongs to; `None` for changes of the platform.
     pub fn project(&self) -> Option<&ProjectId> {
         match self {
             Self::ProjectCreated { project, .. } => Some(&project.id),
@@ -319,7 +289,7 @@ impl Change {
         }
     }
 
-    /// The keys that validators must know anew.
+    /// The keys that validators must update.
     pub fn into_entries(self) -> Vec<KeyEntry> {
         match self {
             Self::ProjectCreated { default_key: record, .. }
@@ -345,47 +315,47 @@ impl Change {
 /// One entry of the change log.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LoggedChange {
-    /// Its position.
+    /// Its number.
     pub revision: Revision,
     /// The hash chain's value at this revision.
     pub chain: [u8; 32],
     /// When it was committed, by the database's clock.
     pub time: Timestamp,
-    /// Who did it.
+    /// The member that made the change.
     pub actor: MemberId,
-    /// What was done.
+    /// The change.
     pub change: Change,
 }
 
-/// One entry of the change log as it is, readable or not.
+/// One entry of the change log for display, which a newer version may have written.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Event {
-    /// Its position.
+    /// Its number.
     pub revision: Revision,
     /// When it was committed, by the database's clock.
     pub time: Timestamp,
-    /// Who did it.
+    /// The member that made the change.
     pub actor: MemberId,
-    /// What it was done to.
+    /// The resource name of what changed.
     pub resource: String,
-    /// What was done; `None`: of a kind that this version does not know.
+    /// The change; `None` if it is of a kind that this version does not know.
     pub change: Option<Change>,
 }
 
-/// Which entries of the change log a list is to have: those that satisfy every part that is there.
+/// Selects the entries of a list of the change log: those that satisfy every part that is set.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct EventFilter {
-    /// Only those of this project's history.
+    /// Only entries of this project's history.
     pub project: Option<ProjectId>,
-    /// Only what this member did.
+    /// Only changes by this member.
     pub actor: Option<MemberId>,
-    /// Only this kind, as [`Change::kind`] names it.
+    /// Only changes of this kind ([`Change::kind`]).
     pub kind: Option<&'static str>,
-    /// Only what was done to such resources.
+    /// Only changes of resources whose name matches.
     pub resource: Option<TextMatch>,
-    /// Only from this instant on.
+    /// Only entries from this instant on (inclusive).
     pub from: Option<Timestamp>,
-    /// Only before this instant.
+    /// Only entries before this instant.
     pub before: Option<Timestamp>,
 }
 
@@ -412,7 +382,7 @@ mod tests {
     use crate::id::KeyId;
 
     #[test]
-    fn a_change_survives_the_log_unaltered() {
+    fn a_change_reads_back_from_the_log_as_it_was_written() {
         let key = Key {
             uid: Uid::generate(),
             name: KeyName {
@@ -448,12 +418,12 @@ mod tests {
         let change = Change::KeyCreated { key: Box::new(KeyRecord { key, tokens: vec![token] }) };
         let text = serde_json::to_string(&change).unwrap();
         assert_eq!(serde_json::from_str::<Change>(&text).unwrap(), change);
-        // The list of entries finds the kind of a change by how its text begins.
+        // ListEvents filters by kind with a prefix match on the JSON text.
         assert!(text.starts_with(&format!("{{\"change\":\"{}\",", change.kind())), "{text}");
     }
 
     #[test]
-    fn the_list_of_kinds_has_what_the_log_knows() {
+    fn the_names_of_kinds_are_the_tags_in_the_log() {
         for kind in Change::KINDS {
             let error = serde_json::from_str::<Change>(&format!("{{\"change\":\"{kind}\"}}")).unwrap_err().to_string();
             assert!(error.contains("missing field"), "{kind}: {error}");
@@ -463,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_of_before_the_details_of_tokens_is_still_read() {
+    fn an_entry_without_the_details_of_tokens_is_still_read() {
         let digest = "07".repeat(32);
         let text = format!(r#"{{"digest":"{digest}","digest_key_id":1,"generation":1,"not_after":null}}"#);
         let token: TokenRecord = serde_json::from_str(&text).unwrap();

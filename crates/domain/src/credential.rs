@@ -2,27 +2,27 @@ use std::fmt::{Display, Formatter};
 
 use keyward_token::Digest;
 
-use crate::error::Error;
 use crate::id::MemberId;
+use crate::rule::Rule;
 use crate::time::Timestamp;
 
-/// How many bytes of a digest a credential goes by.
+/// Length of a credential's id, in bytes.
 const LEN: usize = 8;
 
-/// What a credential goes by: a fingerprint, the first eight bytes of its digest. The digest is keyed, so it tells
-/// nothing of the credential; and it is not enough of the digest to look a credential up by.
+/// A credential's id: the first eight bytes of its digest. The digest is keyed, so the id reveals nothing of the credential,
+/// and eight bytes of a digest do not authenticate.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct CredentialId([u8; LEN]);
 
 impl CredentialId {
-    /// The fingerprint of the credential with this digest.
+    /// The id of the credential with this digest.
     pub fn of(digest: &Digest) -> Self {
         let mut id = [0; LEN];
         id.copy_from_slice(&digest.as_bytes()[..LEN]);
         Self(id)
     }
 
-    /// The first and the last digest that goes by it.
+    /// The lowest and the highest digest with this id: the bounds of a range query.
     pub fn digests(&self) -> [[u8; 32]; 2] {
         [0x00, 0xff].map(|fill| {
             let mut digest = [fill; 32];
@@ -38,28 +38,28 @@ impl Display for CredentialId {
     }
 }
 
-/// A credential's resource name, `members/alice/credentials/3f8a2c6e2b1d4b7e`.
+/// A credential's resource name, such as `members/alice/credentials/3f8a2c6e2b1d4b7e`.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct CredentialName {
-    /// Whose it is.
+    /// The member that the credential belongs to.
     pub member: MemberId,
-    /// Which of its credentials.
+    /// Its id among the member's credentials.
     pub id: CredentialId,
 }
 
 impl CredentialName {
-    /// Checks a name that came from outside.
+    /// Parses a resource name from outside.
     ///
     /// # Errors
-    /// `FIELD_INVALID` on `field`, with the form.
-    pub fn parse(field: &str, name: &str) -> Result<Self, Error> {
-        let form = "of the form members/{member_id}/credentials/{16 hexadecimal digits}";
-        let (member, id) = name.split_once("/credentials/").ok_or_else(|| Error::field(field, form))?;
-        let member = MemberId::parse_name(field, member)?;
+    /// The rule that `name` breaks.
+    pub fn parse(name: &str) -> Result<Self, Rule> {
+        const FORM: &str = "of the form members/{member_id}/credentials/{16 hexadecimal digits}";
+        let (member, id) = name.split_once("/credentials/").ok_or(FORM)?;
+        let member = MemberId::parse_name(member)?;
         let mut bytes = [0; LEN];
-        // Names are compared as text elsewhere, so there is one way to write each.
+        // Callers compare names as text, so there must be one spelling of each.
         if id.bytes().any(|b| b.is_ascii_uppercase()) || hex::decode_to_slice(id, &mut bytes).is_err() {
-            return Err(Error::field(field, form));
+            return Err(FORM.into());
         }
         Ok(Self { member, id: CredentialId(bytes) })
     }
@@ -71,7 +71,7 @@ impl Display for CredentialName {
     }
 }
 
-/// What a member proves itself with, as everybody but the member knows it.
+/// A credential of a member, without the secret.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Credential {
     /// Its resource name.
@@ -90,9 +90,9 @@ mod tests {
         let id = CredentialId::of(&Digest::from_bytes([0xab; 32]));
         let name = CredentialName { member: MemberId::root(), id };
         assert_eq!(name.to_string(), "members/root/credentials/abababababababab");
-        assert_eq!(CredentialName::parse("name", &name.to_string()).unwrap(), name);
+        assert_eq!(CredentialName::parse(&name.to_string()).unwrap(), name);
         for bad in ["", "members/root", "members/root/credentials/", "members/root/credentials/ABABABABABABABAB"] {
-            assert!(CredentialName::parse("name", bad).is_err(), "{bad}");
+            assert!(CredentialName::parse(bad).is_err(), "{bad}");
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::iter::Peekable;
 use std::str::Chars;
 
-use crate::error::Error;
+use crate::rule::Rule;
 
-/// No filter is longer.
+/// Length of the longest filter, in bytes.
 const MAX_LEN: usize = 512;
 
 /// How a field is compared with a value.
@@ -26,80 +26,76 @@ pub enum Operator {
 /// `field operator value`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Restriction {
-    /// What is compared.
+    /// The field to compare.
     pub field: String,
-    /// How.
+    /// The comparison.
     pub operator: Operator,
-    /// With what, unquoted.
+    /// The value to compare with, unquoted.
     pub value: String,
 }
 
-/// A text to be equal to, or to begin with.
+/// A pattern for text: equal to a value, or beginning with one.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum TextMatch {
-    /// The whole text.
+    /// Matches this text only.
     Exact(String),
-    /// Its beginning: what stood before the `*`.
+    /// Matches every text that begins with this one, which stood before the `*`.
     Prefix(String),
 }
 
 impl TextMatch {
-    /// `server_*` is a beginning, anything without a star a whole text.
+    /// Parses a pattern: `server_*` is a prefix, a value without a star matches exactly.
     ///
     /// # Errors
-    /// `FIELD_INVALID` on `filter` when a star stands anywhere but at the end.
-    pub fn parse(value: String) -> Result<Self, Error> {
+    /// The rule, if a star stands anywhere but at the end.
+    pub fn parse(value: String) -> Result<Self, Rule> {
         let text = value.strip_suffix('*').unwrap_or(&value);
         if text.contains('*') {
-            return Err(invalid("with * at the end of a value only"));
+            return Err("with * at the end of a value only".into());
         }
         Ok(if text.len() < value.len() { Self::Prefix(text.to_owned()) } else { Self::Exact(value) })
     }
 }
 
-/// That a filter is not what it must be.
-pub fn invalid(rule: &str) -> Error {
-    Error::field("filter", rule)
-}
-
-/// Reads a filter; an empty one restricts nothing. Each field and operator stands once at most.
+/// Parses a filter. An empty one restricts nothing. Each pair of field and operator may occur once.
 ///
 /// # Errors
-/// `FIELD_INVALID` on `filter`, with the rule.
-pub fn parse(filter: &str) -> Result<Vec<Restriction>, Error> {
+/// The rule that `filter` breaks.
+pub fn parse(filter: &str) -> Result<Vec<Restriction>, Rule> {
     if filter.len() > MAX_LEN {
-        return Err(invalid("at most 512 bytes"));
+        return Err("at most 512 bytes".into());
     }
-    // The databases disagree on what a NUL in a text is.
+    // SQLite and PostgreSQL treat a NUL in a text differently.
     if filter.chars().any(char::is_control) {
-        return Err(invalid("without control characters"));
+        return Err("without control characters".into());
     }
     let mut rest = filter.chars().peekable();
     let mut restrictions: Vec<Restriction> = Vec::new();
     skip_spaces(&mut rest);
     while rest.peek().is_some() {
         if !restrictions.is_empty() && word(&mut rest) != "AND" {
-            return Err(invalid("restrictions joined by AND, as: state = ACTIVE AND name = \"server_*\""));
+            return Err("restrictions joined by AND, as: state = ACTIVE AND name = \"server_*\"".into());
         }
         let next = restriction(&mut rest)?;
         if restrictions.iter().any(|r| r.field == next.field && r.operator == next.operator) {
-            return Err(invalid("without a field that is restricted twice in the same way"));
+            return Err("without a field that is restricted twice in the same way".into());
         }
         restrictions.push(next);
     }
     Ok(restrictions)
 }
 
-fn restriction(rest: &mut Peekable<Chars<'_>>) -> Result<Restriction, Error> {
+fn restriction(rest: &mut Peekable<Chars<'_>>) -> Result<Restriction, Rule> {
     let field = word(rest);
     let operator = operator(rest);
     let value = value(rest);
     match (field.is_empty(), operator, value) {
         (false, Some(operator), Some(value)) => Ok(Restriction { field, operator, value }),
-        _ => Err(invalid(
-            "made of restrictions like: state = ACTIVE; a value with other than letters, digits and _*/.:- \
-                          stands in double quotes",
-        )),
+        _ => {
+            Err("made of restrictions like: state = ACTIVE; a value with other than letters, digits and _*/.:- stands \
+                  in double quotes"
+                .into())
+        }
     }
 }
 
@@ -116,7 +112,7 @@ fn operator(rest: &mut Peekable<Chars<'_>>) -> Option<Operator> {
     })
 }
 
-/// `None`: there is no value, or its quotes are not closed.
+/// Reads a value. Returns `None` if there is none, or if its quotes are not closed.
 fn value(rest: &mut Peekable<Chars<'_>>) -> Option<String> {
     if rest.next_if_eq(&'"').is_none() {
         return Some(word(rest)).filter(|word| !word.is_empty());
@@ -133,7 +129,7 @@ fn value(rest: &mut Peekable<Chars<'_>>) -> Option<String> {
     Some(text)
 }
 
-/// What stands there without quotes, perhaps nothing.
+/// Reads an unquoted word, which may be empty.
 fn word(rest: &mut Peekable<Chars<'_>>) -> String {
     let mut word = String::new();
     while let Some(c) = rest.next_if(|c| c.is_ascii_alphanumeric() || "_*/.:-".contains(*c)) {
@@ -170,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_filter_is_refused() {
+    fn malformed_filters_are_refused() {
         let long = format!("name = {}", "a".repeat(600));
         for bad in [
             "state",
@@ -195,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_stands_at_the_end_only() {
+    fn a_star_may_only_end_a_pattern() {
         let read = |text: &str| TextMatch::parse(text.to_owned());
         assert_eq!(read("server_*").unwrap(), TextMatch::Prefix("server_".to_owned()));
         assert_eq!(read("server").unwrap(), TextMatch::Exact("server".to_owned()));

@@ -3,14 +3,16 @@ use std::fmt::{Display, Formatter};
 
 use keyward_token::TokenKind;
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, IntoStaticStr};
 
-use crate::error::Error;
+use crate::error::{Error, OnField};
 use crate::id::{KeyId, KeyName, MemberId, Uid};
 use crate::log::Revision;
-use crate::text::{breaks_a_line, check_text};
+use crate::rule::Rule;
+use crate::text::{check_text, is_control};
 use crate::time::Timestamp;
 
-/// What a key may do now.
+/// State of a key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyState {
@@ -20,41 +22,34 @@ pub enum KeyState {
     Deactivated,
 }
 
-/// Where a key's token will live. It is in the token's prefix, so it never changes.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Serialize, Deserialize)]
+/// Where a key's token is used. The token's prefix depends on it, so it never changes.
+#[derive(Clone, Copy, Debug, Default, Deserialize, EnumString, Eq, Hash, IntoStaticStr, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Platform {
-    /// A server that keeps its secrets.
+    /// A server, which keeps its secrets.
     #[default]
     Server,
-    /// An Android application, which the world can read.
+    /// An Android application, whose users can read its token.
     Android,
-    /// An iOS application, which the world can read.
+    /// An iOS application, whose users can read its token.
     Ios,
-    /// A web page, which the world can read.
+    /// A web page, whose visitors can read its token.
     Javascript,
 }
 
 impl Platform {
-    /// Every platform.
-    pub const ALL: [Self; 4] = [Self::Server, Self::Android, Self::Ios, Self::Javascript];
-
-    /// Its name on the wire and in the database.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Server => "server",
-            Self::Android => "android",
-            Self::Ios => "ios",
-            Self::Javascript => "javascript",
-        }
+    /// The platform's name on the wire and in the database, such as `server`.
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
-    /// The platform of that name.
+    /// The platform with this name; `None` if there is none.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|p| p.as_str() == name)
+        name.parse().ok()
     }
 
-    /// The kind of token that its keys get.
+    /// The kind of token that keys of this platform have.
     pub const fn token_kind(self) -> TokenKind {
         match self {
             Self::Server => TokenKind::Server,
@@ -62,7 +57,7 @@ impl Platform {
         }
     }
 
-    /// Whether the world can read its tokens.
+    /// Returns `true` if strangers can read the platform's tokens.
     pub const fn is_client(self) -> bool {
         !matches!(self, Self::Server)
     }
@@ -74,45 +69,45 @@ impl Display for Platform {
     }
 }
 
-/// A deactivation to come.
+/// A deactivation in the future.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {
-    /// When.
+    /// When the platform deactivates the key.
     pub time: Timestamp,
-    /// Who wanted it; the deactivation will be this member's.
+    /// The member that scheduled it, and the actor of the deactivation in the change log.
     pub by: MemberId,
 }
 
-/// An API key. Its token is not in here.
+/// An API key, without its tokens.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Key {
     /// Never reused.
     pub uid: Uid,
     /// Resource name.
     pub name: KeyName,
-    /// What it may do now.
+    /// Current state.
     pub state: KeyState,
-    /// Born with the project; cannot be deactivated.
+    /// `true` for the project's default key, which cannot be deactivated.
     pub default_key: bool,
     /// Free text for people.
     pub description: String,
-    /// Where its token lives.
+    /// Where its token is used.
     pub platform: Platform,
     /// Last four characters of the current token, for the masked form.
     pub last4: String,
-    /// Who created it.
+    /// The member that created it.
     pub creator: MemberId,
     /// When it was created.
     pub create_time: Timestamp,
     /// When it last changed.
     pub update_time: Timestamp,
-    /// Who deactivated it, while it is deactivated.
+    /// The member that deactivated it, while it is deactivated.
     pub deactivator: Option<MemberId>,
-    /// When, while it is deactivated.
+    /// When it was deactivated, while it is deactivated.
     pub deactivate_time: Option<Timestamp>,
-    /// From this instant on (inclusive) it is expired.
+    /// The key is expired from this instant on (inclusive).
     pub expire_time: Option<Timestamp>,
-    /// When the platform is to deactivate it by itself.
+    /// The deactivation that the platform will carry out, if one is scheduled.
     #[serde(default)]
     pub schedule: Option<Schedule>,
     /// The key of the same project that it replaces.
@@ -121,16 +116,16 @@ pub struct Key {
     /// The key of the same project that replaces it.
     #[serde(default)]
     pub replaced_by: Option<KeyId>,
-    /// Labels for machines.
+    /// Notes for programs, by name.
     pub annotations: BTreeMap<String, String>,
-    /// The revision that created it; lists are in this order.
+    /// The revision that created it. Lists are in this order.
     pub create_revision: Revision,
     /// The revision that last changed it.
     pub revision: Revision,
 }
 
 impl Key {
-    /// The etag: changes with every change of the key, and differs between keys.
+    /// The key's etag (AIP-154). It changes with every change of the key, and differs between keys.
     pub fn etag(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.uid.as_bytes());
@@ -138,16 +133,16 @@ impl Key {
         hex::encode(&hasher.finalize().as_bytes()[..8])
     }
 
-    /// Whoever acts on an old state of the key is refused; empty: whoever does not care.
+    /// Rejects a stale etag; an empty etag skips the check.
     fn check_etag(&self, etag: &str) -> Result<(), Error> {
         if etag.is_empty() || etag == self.etag() { Ok(()) } else { Err(Error::etag_mismatch(&self.name)) }
     }
 
-    /// This key with what `update` says.
+    /// Returns this key with `update` applied.
     ///
     /// # Errors
-    /// `DEFAULT_KEY_PROTECTED` for an end of the default key; `FIELD_INVALID` for one that is not in the future;
-    /// `KEY_DEACTIVATED` for a schedule; `ETAG_MISMATCH`.
+    /// `DEFAULT_KEY_PROTECTED` for an expiry or schedule of the default key; `FIELD_INVALID` for one that is not in the
+    /// future; `KEY_DEACTIVATED` for a schedule of a deactivated key; `ETAG_MISMATCH`.
     pub fn updated(
         &self,
         update: &KeyUpdate,
@@ -169,9 +164,9 @@ impl Key {
         Ok(Self { update_time: now, revision, ..self.with(update, by) })
     }
 
-    /// Whether `update` leaves this key as it is.
+    /// Returns `true` if `update` leaves this key as it is.
     pub fn has_all_of(&self, update: &KeyUpdate) -> bool {
-        // Who scheduled what is scheduled anyway makes no difference.
+        // The same instant scheduled by another member is no change.
         let by = self.schedule.as_ref().map_or(&self.creator, |schedule| &schedule.by);
         *self == self.with(update, by)
     }
@@ -193,7 +188,8 @@ impl Key {
         key
     }
 
-    /// This key, which `new` is about to replace; `schedule`: when it is to be deactivated.
+    /// Returns this key as it is once `new` replaces it, with `schedule` as its deactivation unless an earlier one is
+    /// scheduled.
     ///
     /// # Errors
     /// `DEFAULT_KEY_PROTECTED`, `KEY_DEACTIVATED`, `KEY_REPLACED`.
@@ -213,12 +209,12 @@ impl Key {
         if let Some(by) = &self.replaced_by {
             return Err(Error::key_replaced(&self.name, by));
         }
-        // What was scheduled before is not put off by this.
+        // A rotation never postpones a deactivation that was scheduled before.
         let schedule = [schedule, self.schedule.clone()].into_iter().flatten().min_by_key(|schedule| schedule.time);
         Ok(Self { replaced_by: Some(new.clone()), schedule, update_time: now, revision, ..self.clone() })
     }
 
-    /// This key, active again.
+    /// Returns this key, activated again.
     ///
     /// # Errors
     /// `ETAG_MISMATCH`.
@@ -235,7 +231,7 @@ impl Key {
         })
     }
 
-    /// This key, deactivated.
+    /// Returns this key, deactivated.
     ///
     /// # Errors
     /// `DEFAULT_KEY_PROTECTED`; `ETAG_MISMATCH`.
@@ -256,78 +252,81 @@ impl Key {
     }
 }
 
-/// A key that somebody asks for, checked.
+/// A key to create, checked.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct KeyDraft {
     /// Its name.
     pub name: KeyName,
     /// Free text for people.
     pub description: String,
-    /// Where its token will live.
+    /// Where its token will be used.
     pub platform: Platform,
-    /// From this instant on (inclusive) it is expired.
+    /// The key is expired from this instant on (inclusive).
     pub expire_time: Option<Timestamp>,
-    /// Labels for machines.
+    /// Notes for programs, by name.
     pub annotations: BTreeMap<String, String>,
 }
 
 impl KeyDraft {
-    /// Checks everything but the name, which has its own type, and the expiry, which only the store's clock can judge.
+    /// Checks the fields of a key, except the expiry: only the store has the time to compare it with. An empty platform is
+    /// `server`.
     ///
     /// # Errors
-    /// `FIELD_INVALID` on `key.description`, `key.platform` or `key.annotations`.
-    pub fn parse(
+    /// `FIELD_INVALID` on `description`, `platform` or `annotations`.
+    pub fn new(
         name: KeyName,
         description: String,
         platform: &str,
         expire_time: Option<Timestamp>,
         annotations: BTreeMap<String, String>,
     ) -> Result<Self, Error> {
-        check_text("key.description", &description, 256)?;
+        check_text(&description, 256).on_field("description")?;
         let platform = match platform {
             "" => Platform::Server,
             name => Platform::from_name(name)
-                .ok_or_else(|| Error::field("key.platform", "empty or one of server, android, ios, javascript"))?,
+                .ok_or_else(|| Error::field("platform", "empty or one of server, android, ios, javascript"))?,
         };
-        check_annotations(&annotations)?;
+        check_annotations(&annotations).on_field("annotations")?;
         Ok(Self { name, description, platform, expire_time, annotations })
     }
 
-    /// Checks the expiry against the clock.
+    /// Checks the expiry against the store's clock.
     ///
     /// # Errors
-    /// `FIELD_INVALID` on `key.expire_time` when it is not in the future.
+    /// `FIELD_INVALID` on `key.expire_time` if it is not in the future.
     pub fn check_expiry(&self, now: Timestamp) -> Result<(), Error> {
         check_future("key.expire_time", self.expire_time, now)
     }
 }
 
-/// What somebody wants to be different about a key, checked. `None`: as it is.
+/// A change of a key's fields, checked. A field that is `None` stays as it is.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct KeyUpdate {
     /// Free text for people.
     pub description: Option<String>,
-    /// Labels for machines, all of them.
+    /// All annotations: those that are not in here are removed.
     pub annotations: Option<BTreeMap<String, String>>,
-    /// From this instant on (inclusive) it is expired; `Some(None)`: never.
+    /// The new expiry (inclusive); `Some(None)` removes it.
     pub expire_time: Option<Option<Timestamp>>,
-    /// When the platform is to deactivate it; `Some(None)`: not by itself.
+    /// The new time of the scheduled deactivation; `Some(None)` cancels it.
     pub scheduled_deactivate_time: Option<Option<Timestamp>>,
 }
 
 impl KeyUpdate {
-    /// Checks everything but instants, which only the store's clock can judge.
+    /// Checks all fields except the instants: only the store has the time to compare them with.
     ///
     /// # Errors
-    /// `FIELD_INVALID` on `key.description` or `key.annotations`.
+    /// `FIELD_INVALID` on `description` or `annotations`.
     pub fn check(&self) -> Result<(), Error> {
         if let Some(description) = &self.description {
-            check_text("key.description", description, 256)?;
+            check_text(description, 256).on_field("description")?;
         }
-        self.annotations.as_ref().map_or(Ok(()), check_annotations)
+        self.annotations.as_ref().map_or(Ok(()), check_annotations).on_field("annotations")
     }
 }
 
+/// `field` is the path in CreateKey's and UpdateKey's requests: the check runs in the store's transaction, which has no request
+/// to ask.
 fn check_future(field: &str, time: Option<Timestamp>, now: Timestamp) -> Result<(), Error> {
     if time.is_some_and(|t| t <= now) {
         return Err(Error::field(field, "in the future"));
@@ -335,16 +334,16 @@ fn check_future(field: &str, time: Option<Timestamp>, now: Timestamp) -> Result<
     Ok(())
 }
 
-fn check_annotations(annotations: &BTreeMap<String, String>) -> Result<(), Error> {
+fn check_annotations(annotations: &BTreeMap<String, String>) -> Result<(), Rule> {
     const RULE: &str = "at most 32 entries; names 1 to 63 of a-z 0-9 . _ / - starting with a letter; values at most 256 characters without control characters";
     let name_ok = |name: &str| {
         (1..=63).contains(&name.len())
             && name.starts_with(|c: char| c.is_ascii_lowercase())
             && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._/-".contains(&b))
     };
-    let value_ok = |value: &str| value.chars().count() <= 256 && !value.chars().any(breaks_a_line);
+    let value_ok = |value: &str| value.chars().count() <= 256 && !value.chars().any(is_control);
     if annotations.len() > 32 || !annotations.iter().all(|(name, value)| name_ok(name) && value_ok(value)) {
-        return Err(Error::field("key.annotations", RULE));
+        return Err(RULE.into());
     }
     Ok(())
 }

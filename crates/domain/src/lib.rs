@@ -10,12 +10,15 @@ mod key;
 mod key_filter;
 mod log;
 mod member;
-mod presented;
 mod project;
+mod reason;
 mod refusal;
 mod remote;
+mod rule;
 mod text;
 mod time;
+mod token_sources;
+mod uuid_id;
 mod verdict;
 
 pub use admin_node::AdminNode;
@@ -23,15 +26,17 @@ pub use change::{
     Change, Event, EventFilter, KeyEntry, KeyRecord, LoggedChange, TokenEntry, TokenRecord, WithheldToken,
 };
 pub use credential::{Credential, CredentialId, CredentialName};
-pub use error::{Error, Kind, Reason, Resource, Violation};
+pub use error::{Error, OnField, Resource, Violation};
 pub use id::{KeyId, KeyName, MemberId, ProjectId, RequestId, Uid};
 pub use key::{Key, KeyDraft, KeyState, KeyUpdate, Platform, Schedule};
 pub use key_filter::KeyFilter;
 pub use log::{AdminLife, Epoch, Position, ProvenPosition, Revision};
 pub use member::{Member, MemberDraft, Permission, Role, RoleBinding, allows, allows_somewhere};
-pub use presented::{Places, Presented};
 pub use project::{Project, ProjectDraft};
+pub use reason::{Kind, Reason};
 pub use refusal::Refusal;
 pub use remote::{AddressError, Exposed, Remote, is_local};
+pub use rule::Rule;
 pub use time::Timestamp;
-pub use verdict::{Expectation, Standing, Verdict, evaluate};
+pub use token_sources::{Presented, TokenSources};
+pub use verdict::{Expectation, TokenFacts, Verdict, evaluate};

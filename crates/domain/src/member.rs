@@ -1,59 +1,55 @@
 use std::fmt::{Display, Formatter};
 
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
-use crate::error::Error;
+use crate::error::{Error, OnField};
 use crate::id::{MemberId, ProjectId, Uid};
 use crate::log::Revision;
+use crate::rule::Rule;
 use crate::text::check_text;
 use crate::time::Timestamp;
 
-/// What a member may be.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
+/// What a member may do, as a set of permissions.
+#[derive(Clone, Copy, Debug, Deserialize, EnumString, Eq, Hash, IntoStaticStr, PartialEq, Serialize, VariantArray)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Role {
-    /// On a project: look.
+    /// On a project: read.
     Viewer,
-    /// On a project: look and change.
+    /// On a project: read and change.
     Editor,
-    /// On the platform: look everywhere.
+    /// On the platform: read every project, look up tokens, rotate default keys.
     Support,
     /// On the platform: everything but support's own methods.
     Owner,
     /// On the platform: Sync only.
     Validator,
-    /// On the platform: admins among themselves only.
+    /// On the platform: the calls between admins only.
     AdminNode,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 6] =
-        [Self::Viewer, Self::Editor, Self::Support, Self::Owner, Self::Validator, Self::AdminNode];
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
-    /// Its name in the database and on the command line.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Viewer => "viewer",
-            Self::Editor => "editor",
-            Self::Support => "support",
-            Self::Owner => "owner",
-            Self::Validator => "validator",
-            Self::AdminNode => "admin_node",
-        }
+    /// The role's name in the database and on the command line, such as `admin_node`.
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
-    /// The role of that name.
+    /// The role with this name; `None` if there is none.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|r| r.as_str() == name)
+        name.parse().ok()
     }
 
-    /// Whether it is given on one project rather than on the platform.
+    /// Returns `true` for a role that is granted on one project, `false` for one that is granted on the platform.
     pub const fn is_on_project(self) -> bool {
         matches!(self, Self::Viewer | Self::Editor)
     }
 
-    /// What it gives. This match is the whole of the authorization policy (DESIGN.md §5).
+    /// Returns `true` if the role gives `permission`. This match is the whole authorization policy of roles: everything that
+    /// is not in it is denied.
     const fn gives(self, permission: Permission) -> bool {
         use Permission as P;
         match self {
@@ -86,96 +82,75 @@ impl Display for Role {
     }
 }
 
-/// A thing that a method does, for which a role is needed.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+/// A right that a method of the admin API requires, and that roles give.
+#[derive(Clone, Copy, Debug, Eq, Hash, IntoStaticStr, PartialEq, VariantArray)]
 pub enum Permission {
     /// See a project.
+    #[strum(serialize = "project.get")]
     ProjectGet,
     /// Create projects.
+    #[strum(serialize = "project.create")]
     ProjectCreate,
     /// See a project's keys.
+    #[strum(serialize = "key.get")]
     KeyGet,
     /// Create keys in a project.
+    #[strum(serialize = "key.create")]
     KeyCreate,
-    /// Change what a project's keys say, and when they expire.
+    /// Change the descriptions, annotations and expiry of a project's keys.
+    #[strum(serialize = "key.update")]
     KeyUpdate,
     /// Replace a project's keys.
+    #[strum(serialize = "key.rotate")]
     KeyRotate,
     /// Give default keys new tokens.
+    #[strum(serialize = "key.rotate_default")]
     DefaultKeyRotate,
     /// Deactivate a project's keys.
+    #[strum(serialize = "key.deactivate")]
     KeyDeactivate,
     /// Activate a project's deactivated keys.
+    #[strum(serialize = "key.activate")]
     KeyActivate,
     /// See tokens in clear.
+    #[strum(serialize = "key.reveal")]
     KeyReveal,
-    /// Learn which key a token belongs to.
+    /// Look up the key that a token belongs to.
+    #[strum(serialize = "key.lookup")]
     KeyLookup,
     /// See members and their roles.
+    #[strum(serialize = "member.get")]
     MemberGet,
     /// Create members.
+    #[strum(serialize = "member.create")]
     MemberCreate,
-    /// Give members roles and credentials, and take them away.
+    /// Grant and revoke roles, issue and revoke credentials.
+    #[strum(serialize = "member.update")]
     MemberUpdate,
-    /// See who did what.
+    /// Read the change log as events.
+    #[strum(serialize = "audit.get")]
     AuditGet,
     /// Check the change log and all rows against it.
+    #[strum(serialize = "audit.verify")]
     AuditVerify,
-    /// Take the database as it is after its history has forked.
+    /// Accept the database's new epoch after its history forked.
+    #[strum(serialize = "epoch.accept")]
     EpochAccept,
-    /// Keep a replica.
+    /// Follow the change log as a validator.
+    #[strum(serialize = "replica.sync")]
     Sync,
-    /// Speak as an admin to an admin.
+    /// Call another admin as an admin.
+    #[strum(serialize = "peer")]
     Peer,
 }
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 19] = [
-        Self::ProjectGet,
-        Self::ProjectCreate,
-        Self::KeyGet,
-        Self::KeyCreate,
-        Self::KeyUpdate,
-        Self::KeyRotate,
-        Self::DefaultKeyRotate,
-        Self::KeyDeactivate,
-        Self::KeyActivate,
-        Self::KeyReveal,
-        Self::KeyLookup,
-        Self::MemberGet,
-        Self::MemberCreate,
-        Self::MemberUpdate,
-        Self::AuditGet,
-        Self::AuditVerify,
-        Self::EpochAccept,
-        Self::Sync,
-        Self::Peer,
-    ];
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
-    /// Its name in errors.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ProjectGet => "project.get",
-            Self::ProjectCreate => "project.create",
-            Self::KeyGet => "key.get",
-            Self::KeyCreate => "key.create",
-            Self::KeyUpdate => "key.update",
-            Self::KeyRotate => "key.rotate",
-            Self::DefaultKeyRotate => "key.rotate_default",
-            Self::KeyDeactivate => "key.deactivate",
-            Self::KeyActivate => "key.activate",
-            Self::KeyReveal => "key.reveal",
-            Self::KeyLookup => "key.lookup",
-            Self::MemberGet => "member.get",
-            Self::MemberCreate => "member.create",
-            Self::MemberUpdate => "member.update",
-            Self::AuditGet => "audit.get",
-            Self::AuditVerify => "audit.verify",
-            Self::EpochAccept => "epoch.accept",
-            Self::Sync => "replica.sync",
-            Self::Peer => "peer",
-        }
+    /// The permission's name in errors, such as `key.create`.
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -189,81 +164,79 @@ pub struct RoleBinding {
 }
 
 impl RoleBinding {
-    /// A role with the scope that it needs.
+    /// Binds a role to the scope that it needs.
     ///
     /// # Errors
-    /// `FIELD_INVALID` on `field` when a project role has no project, or a platform role has one.
-    pub fn new(field: &str, role: Role, project: Option<ProjectId>) -> Result<Self, Error> {
+    /// The rule, if a project role has no project or a platform role has one.
+    pub fn new(role: Role, project: Option<ProjectId>) -> Result<Self, Rule> {
         if role.is_on_project() != project.is_some() {
-            let rule = "on a project for viewer and editor, and without one for the platform roles";
-            return Err(Error::field(field, rule));
+            return Err("on a project for viewer and editor, and without one for the platform roles".into());
         }
         Ok(Self { role, project })
     }
 }
 
-/// Whether one of `roles` gives `permission` on `project` (`None`: on the platform as a whole).
+/// Returns `true` if one of `roles` gives `permission` on `project`, or on the platform as a whole if `project` is `None`.
 pub fn allows(roles: &[RoleBinding], permission: Permission, project: Option<&ProjectId>) -> bool {
     roles.iter().any(|binding| {
         binding.role.gives(permission) && (binding.project.is_none() || binding.project.as_ref() == project)
     })
 }
 
-/// Whether one of `roles` gives `permission` anywhere at all. Enough to refuse a caller before its request is read; not
-/// enough to let it through.
+/// Returns `true` if one of `roles` gives `permission` on any project or on the platform. `false` is enough to refuse a caller
+/// before its request is read; `true` is not enough to admit it, because the request names the project.
 pub fn allows_somewhere(roles: &[RoleBinding], permission: Permission) -> bool {
     roles.iter().any(|binding| binding.role.gives(permission))
 }
 
-/// Who calls the admin API.
+/// A person or a service that may call the admin API.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Member {
     /// Its id.
     pub id: MemberId,
     /// Never reused.
     pub uid: Uid,
-    /// What people call it; may be empty.
+    /// Name for display; may be empty.
     pub display_name: String,
-    /// What it may do.
+    /// The member's roles, each with its scope.
     pub roles: Vec<RoleBinding>,
-    /// Who created it; none for the root member.
+    /// The member that created it; `None` for the root member.
     pub creator: Option<MemberId>,
     /// When it was created.
     pub create_time: Timestamp,
-    /// The revision that created it; lists are in this order.
+    /// The revision that created it. Lists are in this order.
     pub create_revision: Revision,
 }
 
-/// A member that somebody asks for, checked.
+/// A member to create, checked.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MemberDraft {
     /// Its id.
     pub id: MemberId,
-    /// What people will call it; may be empty.
+    /// Name for display; may be empty.
     pub display_name: String,
-    /// What it will be allowed to do.
+    /// Its roles, each given once.
     pub roles: Vec<RoleBinding>,
 }
 
 impl Member {
-    /// How many roles one can have.
+    /// The most roles that a member can have.
     pub const MAX_ROLES: usize = 100;
 
-    /// How many credentials one can have at a time.
+    /// The most credentials that a member can have at a time.
     pub const MAX_CREDENTIALS: usize = 20;
 }
 
 impl MemberDraft {
-    /// Checks what came from outside.
+    /// Checks the fields of a member.
     ///
     /// # Errors
-    /// `FIELD_INVALID` on `member_id`, `member.display_name` or `member.roles`.
-    pub fn parse(id: &str, display_name: String, roles: Vec<RoleBinding>) -> Result<Self, Error> {
-        let id = MemberId::parse("member_id", id)?;
-        check_text("member.display_name", &display_name, 128)?;
+    /// `FIELD_INVALID` on `display_name` or `roles`.
+    pub fn new(id: MemberId, display_name: String, roles: Vec<RoleBinding>) -> Result<Self, Error> {
+        check_text(&display_name, 128).on_field("display_name")?;
         let repeated = roles.iter().enumerate().any(|(i, role)| roles[..i].contains(role));
         if roles.len() > Member::MAX_ROLES || repeated {
-            return Err(Error::field("member.roles", "at most 100 bindings, each given once"));
+            return Err(Error::field("roles", "at most 100 bindings, each given once"));
         }
         Ok(Self { id, display_name, roles })
     }
@@ -278,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_project_role_reaches_its_own_project_and_no_other() {
+    fn a_project_role_applies_to_its_own_project_only() {
         let editor = [RoleBinding { role: Role::Editor, project: Some(project("6666")) }];
         assert!(allows(&editor, Permission::KeyCreate, Some(&project("6666"))));
         assert!(!allows(&editor, Permission::KeyCreate, Some(&project("7777"))));
@@ -287,10 +260,10 @@ mod tests {
     }
 
     #[test]
-    fn validators_and_admin_nodes_get_their_one_permission_only() {
+    fn validators_and_admin_nodes_have_one_permission_each() {
         for (role, only) in [(Role::Validator, Permission::Sync), (Role::AdminNode, Permission::Peer)] {
             let roles = [RoleBinding { role, project: None }];
-            for permission in Permission::ALL {
+            for &permission in Permission::ALL {
                 assert_eq!(allows(&roles, permission, None), permission == only, "{role} {}", permission.as_str());
                 assert_eq!(allows(&roles, permission, Some(&project("1"))), permission == only);
             }
@@ -298,16 +271,30 @@ mod tests {
     }
 
     #[test]
-    fn nobody_without_roles_may_do_anything() {
-        for permission in Permission::ALL {
+    fn a_member_without_roles_has_no_permission() {
+        for &permission in Permission::ALL {
             assert!(!allows(&[], permission, None));
         }
     }
 
     #[test]
-    fn roles_need_the_scope_that_is_theirs() {
-        assert!(RoleBinding::new("f", Role::Editor, None).is_err());
-        assert!(RoleBinding::new("f", Role::Owner, Some(project("1"))).is_err());
-        assert!(RoleBinding::new("f", Role::Viewer, Some(project("1"))).is_ok());
+    fn a_role_is_bound_to_the_scope_that_it_needs() {
+        assert!(RoleBinding::new(Role::Editor, None).is_err());
+        assert!(RoleBinding::new(Role::Owner, Some(project("1"))).is_err());
+        assert!(RoleBinding::new(Role::Viewer, Some(project("1"))).is_ok());
+    }
+    #[test]
+    fn names_in_the_database_and_in_errors_are_spelled_as_ever() {
+        assert_eq!(
+            Role::ALL.iter().map(|role| role.as_str()).collect::<Vec<_>>(),
+            ["viewer", "editor", "support", "owner", "validator", "admin_node"]
+        );
+        assert!(Role::ALL.iter().all(|role| Role::from_name(role.as_str()) == Some(*role)));
+        assert_eq!((Role::from_name("Owner"), Role::from_name("")), (None, None));
+        assert!(
+            Permission::ALL
+                .iter()
+                .all(|permission| permission.as_str().contains(['.']) || *permission == Permission::Peer)
+        );
     }
 }

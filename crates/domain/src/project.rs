@@ -1,8 +1,8 @@
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
 use crate::id::{MemberId, ProjectId, Uid};
 use crate::log::Revision;
+use crate::rule::Rule;
 use crate::text::check_text;
 use crate::time::Timestamp;
 
@@ -13,33 +13,32 @@ pub struct Project {
     pub id: ProjectId,
     /// Never reused.
     pub uid: Uid,
-    /// What people call it; may be empty.
+    /// Name for display; may be empty.
     pub display_name: String,
-    /// Who created it.
+    /// The member that created it.
     pub creator: MemberId,
     /// When it was created.
     pub create_time: Timestamp,
-    /// The revision that created it; lists are in this order.
+    /// The revision that created it. Lists are in this order.
     pub create_revision: Revision,
 }
 
-/// A project that somebody asks for, checked.
+/// A project to create, checked.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ProjectDraft {
-    /// The wished id; `None`: the store allocates the next free number.
+    /// The requested id. If `None`, the store allocates the next free number.
     pub id: Option<ProjectId>,
-    /// What people will call it; may be empty.
+    /// Name for display; may be empty.
     pub display_name: String,
 }
 
 impl ProjectDraft {
-    /// Checks what came from outside. An empty id asks for an allocated one.
+    /// Checks the fields of a project.
     ///
     /// # Errors
-    /// `FIELD_INVALID` on `project_id` or `project.display_name`.
-    pub fn parse(id: &str, display_name: String) -> Result<Self, Error> {
-        let id = if id.is_empty() { None } else { Some(ProjectId::parse("project_id", id)?) };
-        check_text("project.display_name", &display_name, 128)?;
+    /// The rule that `display_name` breaks.
+    pub fn new(id: Option<ProjectId>, display_name: String) -> Result<Self, Rule> {
+        check_text(&display_name, 128)?;
         Ok(Self { id, display_name })
     }
 }

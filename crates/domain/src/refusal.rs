@@ -1,24 +1,24 @@
-//! What the outside world is told when it is not let in. Whoever sent the request reads it, so it says nothing of why a
-//! token is no good.
+//! The answers to requests that are refused. Their sender may be an attacker, so they do not reveal why a token is not
+//! accepted.
 
-use crate::presented::Presented;
+use crate::token_sources::Presented;
 use crate::verdict::Verdict;
 
-/// A refusal, ready for HTTP, Envoy or a Rust service.
+/// A refusal in the forms that HTTP, Envoy and Rust services need.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Refusal {
     /// The HTTP status: 401, 403 or 503.
     pub status: u16,
-    /// RFC 6750 §3; with 401 only.
+    /// Value of the header `www-authenticate` (RFC 6750 §3); with 401 only.
     pub www_authenticate: Option<&'static str>,
-    /// An RFC 9457 problem, of type `application/problem+json`.
+    /// Problem details (RFC 9457), of type `application/problem+json`.
     pub body: &'static str,
-    /// The same for a gRPC client, in words.
+    /// Message of the gRPC status; equal to the body's `detail`.
     pub message: &'static str,
 }
 
 impl Refusal {
-    /// Nothing was presented: RFC 6750 §3.1 wants no error code then.
+    /// The request carries no token. RFC 6750 §3.1 asks for no error code in that case.
     pub const MISSING: Self = Self {
         status: 401,
         www_authenticate: Some("Bearer realm=\"keyward\""),
@@ -26,7 +26,7 @@ impl Refusal {
         message: "no API key; send it once, as authorization: Bearer or x-api-key",
     };
 
-    /// Malformed, unknown, deactivated, expired or ambiguous: all the same to a stranger.
+    /// The token is malformed, unknown, deactivated, expired or ambiguous. The sender cannot see which.
     pub const INVALID: Self = Self {
         status: 401,
         www_authenticate: Some("Bearer realm=\"keyward\", error=\"invalid_token\""),
@@ -34,7 +34,7 @@ impl Refusal {
         message: "the API key is not valid",
     };
 
-    /// A good key of another project, or a client key where only server keys go.
+    /// A valid token of another project, or of a client key where only server keys are accepted.
     pub const FORBIDDEN: Self = Self {
         status: 403,
         www_authenticate: None,
@@ -42,7 +42,7 @@ impl Refusal {
         message: "the API key may not be used here",
     };
 
-    /// No answer could be had. The request must be refused.
+    /// The validator could not answer, so the request is refused.
     pub const UNAVAILABLE: Self = Self {
         status: 503,
         www_authenticate: None,
@@ -50,7 +50,7 @@ impl Refusal {
         message: "API keys cannot be validated now",
     };
 
-    /// What a request is refused with, given what it presents and the verdict on that; `None`: let it in.
+    /// The refusal of a request, given the token that it presents and the verdict on it; `None` if the request is accepted.
     pub const fn of(presented: &Presented<'_>, verdict: Verdict) -> Option<Self> {
         match (presented, verdict) {
             (Presented::Nothing, _) => Some(Self::MISSING),
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_one_valid_token_is_let_in() {
+    fn a_request_is_accepted_only_with_one_valid_token() {
         for verdict in Verdict::ALL {
             for presented in [Presented::Nothing, Presented::Ambiguous, Presented::One("a")] {
                 let refusal = Refusal::of(&presented, verdict);
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_say_their_own_status_and_message() {
+    fn bodies_repeat_the_status_and_the_message() {
         for refusal in [Refusal::MISSING, Refusal::INVALID, Refusal::FORBIDDEN, Refusal::UNAVAILABLE] {
             assert!(
                 refusal.body.contains(&format!("\"status\":{},\"detail\":\"{}\"", refusal.status, refusal.message))

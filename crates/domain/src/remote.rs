@@ -1,4 +1,4 @@
-//! Addresses of other processes, to which secrets are sent in plaintext: Keyward has no TLS yet.
+//! Addresses of other processes. Secrets are sent to them in plaintext, because Keyward has no TLS yet.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -15,7 +15,7 @@ const LONGEST_SHOWN: usize = 100;
 /// `Display` writes the same form again, with the host in lower case.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Remote {
-    /// As in a URL: an IPv6 address has its brackets.
+    /// The host as in a URL: an IPv6 address is in brackets.
     host: String,
     port: u16,
 }
@@ -24,16 +24,16 @@ pub struct Remote {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AddressError {
     shown: String,
-    rule: Rule,
+    rule: AddressRule,
 }
 
 /// An address beyond this machine, where a secret would be readable on the way.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Exposed(Remote);
 
-/// What an address must obey.
+/// A rule that an address must satisfy.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Rule {
+enum AddressRule {
     NoScheme,
     Tls,
     OtherScheme,
@@ -47,7 +47,7 @@ enum Rule {
 }
 
 /// Returns `true` if a host is this machine by its spelling: `localhost` or a loopback address, with or without the
-/// brackets of a URL. Other names are not looked up.
+/// brackets of a URL. Other names are not resolved.
 pub fn is_local(host: &str) -> bool {
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
@@ -56,8 +56,8 @@ pub fn is_local(host: &str) -> bool {
 // === impl Remote ===
 
 impl Remote {
-    /// An address that another process is given and that may leave its port open: port 0 stands for the port that this
-    /// process listens on, which [`with_port`](Self::with_port) fills in.
+    /// Parses the address of this process that other processes will use. Its port may be 0, which stands for the port that this
+    /// process listens on; [`with_port`](Self::with_port) fills it in.
     ///
     /// # Errors
     /// [`AddressError`]: the rule that the text breaks.
@@ -81,8 +81,8 @@ impl Remote {
         is_local(&self.host)
     }
 
-    /// Decides whether a secret may be sent there in plaintext: to this machine always, elsewhere only with
-    /// `insecure_plaintext`, by which the operator says that the network is private.
+    /// Checks that a secret may be sent to this address in plaintext: to this machine always, elsewhere only with
+    /// `insecure_plaintext`, by which the operator declares the network private.
     ///
     /// # Errors
     /// [`Exposed`]: the address is beyond this machine.
@@ -105,55 +105,55 @@ impl fmt::Display for Remote {
     }
 }
 
-/// Reads an address whose port is `lowest_port` or higher.
-fn parse(text: &str, lowest_port: u16) -> Result<Remote, Rule> {
-    let (scheme, rest) = text.split_once("://").ok_or(Rule::NoScheme)?;
-    // First of all: what follows then may be a secret, and must not be taken for a host or a port.
+/// Parses an address whose port is at least `lowest_port`.
+fn parse(text: &str, lowest_port: u16) -> Result<Remote, AddressRule> {
+    let (scheme, rest) = text.split_once("://").ok_or(AddressRule::NoScheme)?;
+    // Checked first: text around an `@` may be a secret, and must not be taken for a host or a port.
     if text.contains('@') {
-        return Err(Rule::User);
+        return Err(AddressRule::User);
     }
     match scheme.to_ascii_lowercase().as_str() {
         "http" => {}
-        "https" => return Err(Rule::Tls),
-        _ => return Err(Rule::OtherScheme),
+        "https" => return Err(AddressRule::Tls),
+        _ => return Err(AddressRule::OtherScheme),
     }
     let (authority, below) = rest.split_at(rest.find(['/', '\\', '?', '#']).unwrap_or(rest.len()));
     match below {
-        // A path of `/` alone is no path (RFC 3986 §6.2.3); earlier versions published their address with it.
+        // A path of `/` equals an empty path (RFC 3986 §6.2.3); earlier versions published their address with it.
         "" | "/" => {}
-        _ if below.starts_with(['?', '#']) => return Err(Rule::Query),
-        _ => return Err(Rule::Path),
+        _ if below.starts_with(['?', '#']) => return Err(AddressRule::Query),
+        _ => return Err(AddressRule::Path),
     }
     let (host, port) = split_port(authority)?;
-    let port = port.filter(|port| !port.is_empty()).ok_or(Rule::NoPort)?;
-    // `u16` would read a sign as well.
+    let port = port.filter(|port| !port.is_empty()).ok_or(AddressRule::NoPort)?;
+    // `u16::from_str` accepts a leading `+`.
     let digits = port.bytes().all(|byte| byte.is_ascii_digit());
-    let port = port.parse().ok().filter(|port| digits && *port >= lowest_port).ok_or(Rule::Port)?;
+    let port = port.parse().ok().filter(|port| digits && *port >= lowest_port).ok_or(AddressRule::Port)?;
     Ok(Remote { host, port })
 }
 
-/// The checked host, and what follows its colon.
-fn split_port(authority: &str) -> Result<(String, Option<&str>), Rule> {
+/// Splits an authority into the checked host and the text after its colon.
+fn split_port(authority: &str) -> Result<(String, Option<&str>), AddressRule> {
     if let Some(bracketed) = authority.strip_prefix('[') {
-        let (ip, rest) = bracketed.split_once(']').ok_or(Rule::Host)?;
-        let ip: Ipv6Addr = ip.parse().map_err(|_| Rule::Host)?;
-        let port = if rest.is_empty() { None } else { Some(rest.strip_prefix(':').ok_or(Rule::Host)?) };
+        let (ip, rest) = bracketed.split_once(']').ok_or(AddressRule::Host)?;
+        let ip: Ipv6Addr = ip.parse().map_err(|_| AddressRule::Host)?;
+        let port = if rest.is_empty() { None } else { Some(rest.strip_prefix(':').ok_or(AddressRule::Host)?) };
         return Ok((format!("[{ip}]"), port));
     }
     let (host, port) = authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port)));
     if host.is_empty() {
-        return Err(Rule::NoHost);
+        return Err(AddressRule::NoHost);
     }
-    // The underscore is no letter of a host name, but container engines make such names.
+    // RFC 1123 has no underscore in host names, but container engines generate names with it.
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     if host.len() > LONGEST_HOST || !host.bytes().all(plain) {
-        return Err(Rule::Host);
+        return Err(AddressRule::Host);
     }
     Ok((host.to_ascii_lowercase(), port))
 }
 
-/// As much of a refused address as may be repeated: nothing before its last `@`, nothing of its path and query, and
-/// nothing at all of a text that does not look like an address, which may be a secret in the wrong place.
+/// The part of a refused address that an error may repeat: nothing before its last `@`, nothing of its path and query, and
+/// nothing at all of a text that does not look like an address, because it may be a secret in the wrong option.
 fn shown(text: &str) -> String {
     let (scheme, rest) = text.split_once("://").map_or((None, text), |(scheme, rest)| (Some(scheme), rest));
     let scheme = scheme.filter(|scheme| scheme.len() <= 10 && scheme.bytes().all(|b| b.is_ascii_alphanumeric()));
@@ -173,16 +173,16 @@ fn shown(text: &str) -> String {
 impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rule = match self.rule {
-            Rule::NoScheme => "the scheme is missing",
-            Rule::Tls => "https is refused, because Keyward has no TLS yet and would send secrets in plaintext",
-            Rule::OtherScheme => "the scheme must be http",
-            Rule::User => "a user or a password has no place in an address",
-            Rule::Path => "a path has no place in an address",
-            Rule::Query => "a query or a fragment has no place in an address",
-            Rule::NoHost => "the host is missing",
-            Rule::Host => "the host must be a name, an IPv4 address, or an IPv6 address in brackets",
-            Rule::NoPort => "the port is missing",
-            Rule::Port => "the port must be a number from 1 to 65535",
+            AddressRule::NoScheme => "the scheme is missing",
+            AddressRule::Tls => "https is refused, because Keyward has no TLS yet and would send secrets in plaintext",
+            AddressRule::OtherScheme => "the scheme must be http",
+            AddressRule::User => "a user or a password has no place in an address",
+            AddressRule::Path => "a path has no place in an address",
+            AddressRule::Query => "a query or a fragment has no place in an address",
+            AddressRule::NoHost => "the host is missing",
+            AddressRule::Host => "the host must be a name, an IPv4 address, or an IPv6 address in brackets",
+            AddressRule::NoPort => "the port is missing",
+            AddressRule::Port => "the port must be a number from 1 to 65535",
         };
         write!(f, "{}: {rule}; an address is http://host:port, such as http://127.0.0.1:8510", self.shown)
     }
@@ -205,7 +205,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
-    /// The secret that must not be repeated.
+    /// A secret that errors must not repeat.
     const SECRET: &str = "hunter2";
 
     #[test]
@@ -223,46 +223,46 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_with_the_rule_and_without_what_may_be_secret() {
+    fn other_addresses_are_refused_with_the_rule_and_without_their_secrets() {
         let long = format!("http://{}:1", "a".repeat(254));
         for (bad, rule) in [
-            ("", Rule::NoScheme),
-            ("127.0.0.1:8510", Rule::NoScheme),
-            ("hunter2", Rule::NoScheme),
-            ("https://127.0.0.1:8510", Rule::Tls),
-            ("HTTPS://127.0.0.1:8510", Rule::Tls),
-            ("ftp://127.0.0.1:8510", Rule::OtherScheme),
-            ("unix:///run/keyward.sock", Rule::OtherScheme),
-            (" http://127.0.0.1:8510", Rule::OtherScheme),
-            ("http://hunter2@127.0.0.1:8510", Rule::User),
-            ("http://u:hunter2@127.0.0.1:8510", Rule::User),
-            ("http://u:hunter2/@127.0.0.1:8510", Rule::User),
-            ("http://u:hunter2?@127.0.0.1:8510", Rule::User),
-            ("https://u:hunter2@127.0.0.1:8510", Rule::User),
-            ("http://127.0.0.1:8510/hunter2", Rule::Path),
-            ("http://127.0.0.1:8510//", Rule::Path),
-            ("http://127.0.0.1:8510\\hunter2", Rule::Path),
-            ("http://127.0.0.1:8510?hunter2", Rule::Query),
-            ("http://127.0.0.1:8510#hunter2", Rule::Query),
-            ("http://", Rule::NoHost),
-            ("http://:8510", Rule::NoHost),
-            ("http://a b:8510", Rule::Host),
-            ("http://ä:8510", Rule::Host),
-            ("http://a%62:8510", Rule::Host),
-            ("http://::1:8510", Rule::NoHost),
-            ("http://[::1:8510", Rule::Host),
-            ("http://[::1]8510", Rule::Host),
-            ("http://[127.0.0.1]:8510", Rule::Host),
-            ("http://[fe80::1%25eth0]:8510", Rule::Host),
-            (&long, Rule::Host),
-            ("http://127.0.0.1", Rule::NoPort),
-            ("http://127.0.0.1:", Rule::NoPort),
-            ("http://[::1]", Rule::NoPort),
-            ("http://127.0.0.1:0", Rule::Port),
-            ("http://127.0.0.1:65536", Rule::Port),
-            ("http://127.0.0.1:+80", Rule::Port),
-            ("http://127.0.0.1:80 ", Rule::Port),
-            ("http://127.0.0.1:1:2", Rule::Port),
+            ("", AddressRule::NoScheme),
+            ("127.0.0.1:8510", AddressRule::NoScheme),
+            ("hunter2", AddressRule::NoScheme),
+            ("https://127.0.0.1:8510", AddressRule::Tls),
+            ("HTTPS://127.0.0.1:8510", AddressRule::Tls),
+            ("ftp://127.0.0.1:8510", AddressRule::OtherScheme),
+            ("unix:///run/keyward.sock", AddressRule::OtherScheme),
+            (" http://127.0.0.1:8510", AddressRule::OtherScheme),
+            ("http://hunter2@127.0.0.1:8510", AddressRule::User),
+            ("http://u:hunter2@127.0.0.1:8510", AddressRule::User),
+            ("http://u:hunter2/@127.0.0.1:8510", AddressRule::User),
+            ("http://u:hunter2?@127.0.0.1:8510", AddressRule::User),
+            ("https://u:hunter2@127.0.0.1:8510", AddressRule::User),
+            ("http://127.0.0.1:8510/hunter2", AddressRule::Path),
+            ("http://127.0.0.1:8510//", AddressRule::Path),
+            ("http://127.0.0.1:8510\\hunter2", AddressRule::Path),
+            ("http://127.0.0.1:8510?hunter2", AddressRule::Query),
+            ("http://127.0.0.1:8510#hunter2", AddressRule::Query),
+            ("http://", AddressRule::NoHost),
+            ("http://:8510", AddressRule::NoHost),
+            ("http://a b:8510", AddressRule::Host),
+            ("http://ä:8510", AddressRule::Host),
+            ("http://a%62:8510", AddressRule::Host),
+            ("http://::1:8510", AddressRule::NoHost),
+            ("http://[::1:8510", AddressRule::Host),
+            ("http://[::1]8510", AddressRule::Host),
+            ("http://[127.0.0.1]:8510", AddressRule::Host),
+            ("http://[fe80::1%25eth0]:8510", AddressRule::Host),
+            (&long, AddressRule::Host),
+            ("http://127.0.0.1", AddressRule::NoPort),
+            ("http://127.0.0.1:", AddressRule::NoPort),
+            ("http://[::1]", AddressRule::NoPort),
+            ("http://127.0.0.1:0", AddressRule::Port),
+            ("http://127.0.0.1:65536", AddressRule::Port),
+            ("http://127.0.0.1:+80", AddressRule::Port),
+            ("http://127.0.0.1:80 ", AddressRule::Port),
+            ("http://127.0.0.1:1:2", AddressRule::Port),
         ] {
             let error = bad.parse::<Remote>().unwrap_err();
             assert_eq!(error.rule, rule, "{bad}");

@@ -11,26 +11,26 @@ use serde::{Deserialize, Serialize};
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// Before every other.
+    /// The earliest instant.
     pub const MIN: Self = Self(i64::MIN);
 
-    /// The instant that many microseconds after 1970.
+    /// The instant `micros` microseconds after 1970-01-01T00:00:00Z.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// Microseconds since 1970.
+    /// Microseconds since 1970-01-01T00:00:00Z.
     pub const fn as_micros(self) -> i64 {
         self.0
     }
 
-    /// The instant `duration` later; the last representable one if there is none.
+    /// The instant `duration` later, or the last representable one.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
 
-    /// The instant `duration` earlier; the first representable one if there is none.
+    /// The instant `duration` earlier, or the first representable one.
     #[must_use]
     pub fn minus(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))

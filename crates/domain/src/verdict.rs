@@ -1,60 +1,51 @@
+use strum::{IntoStaticStr, VariantArray};
+
 use crate::id::ProjectId;
 use crate::key::Platform;
 use crate::time::Timestamp;
 
-/// What a validation says. A denied token is an answer, not an error.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+/// The result of a validation. A denied token is an answer, not an error. Variants are in the order in which they are decided.
+#[derive(Clone, Copy, Debug, Eq, Hash, IntoStaticStr, PartialEq, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Verdict {
-    /// Accept.
+    /// The token is accepted.
     Valid,
-    /// Not of a token's shape, or its checksum is wrong.
+    /// The text does not have the form of a token, or its checksum is wrong.
     Malformed,
     /// No key has this token.
     Unknown,
-    /// The key is deactivated, or the token superseded.
+    /// The key is deactivated, or the token is superseded.
     Deactivated,
-    /// The key's expiry has come.
+    /// The key is expired.
     Expired,
-    /// The key is of another project than the request.
+    /// The key belongs to another project than the request.
     WrongProject,
-    /// A client key where only server keys are allowed.
+    /// The key is a client key, and the request allows server keys only.
     ClientKeyNotAllowed,
 }
 
 impl Verdict {
-    /// Every verdict, in the order in which they are decided.
-    pub const ALL: [Self; 7] = [
-        Self::Valid,
-        Self::Malformed,
-        Self::Unknown,
-        Self::Deactivated,
-        Self::Expired,
-        Self::WrongProject,
-        Self::ClientKeyNotAllowed,
-    ];
+    /// Every verdict.
+    pub const ALL: [Self; Self::VARIANTS.len()] = {
+        let mut all = [Self::Valid; Self::VARIANTS.len()];
+        all.copy_from_slice(Self::VARIANTS);
+        all
+    };
 
-    /// Its name in metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Valid => "valid",
-            Self::Malformed => "malformed",
-            Self::Unknown => "unknown",
-            Self::Deactivated => "deactivated",
-            Self::Expired => "expired",
-            Self::WrongProject => "wrong_project",
-            Self::ClientKeyNotAllowed => "client_key_not_allowed",
-        }
+    /// The verdict's name in metrics and logs, such as `wrong_project`.
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
-/// How one token stands: the facts that a verdict needs, and no more.
+/// The facts about a token and its key that decide the verdict.
 #[derive(Clone, Copy, Debug)]
-pub struct Standing<'a> {
-    /// Whether the key is active.
+pub struct TokenFacts<'a> {
+    /// `true` if the key is active.
     pub active: bool,
-    /// From this instant on (inclusive) the token is superseded.
+    /// The token is superseded from this instant on (inclusive).
     pub not_after: Option<Timestamp>,
-    /// From this instant on (inclusive) the key is expired.
+    /// The key is expired from this instant on (inclusive).
     pub expire_time: Option<Timestamp>,
     /// The key's project.
     pub project: &'a ProjectId,
@@ -62,25 +53,25 @@ pub struct Standing<'a> {
     pub platform: Platform,
 }
 
-/// What the request wants of a token.
+/// What a request requires of a token.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Expectation<'a> {
-    /// The bare id of the project that the request is for; `None`: any project passes.
+    /// The bare id of the project that the request is for; `None` accepts every project.
     pub project: Option<&'a str>,
-    /// Whether a client key is good enough.
+    /// `true` if client keys are accepted too.
     pub allow_client_keys: bool,
 }
 
-/// Decides on a token that was found. The first reason that applies wins, in the order of [`Verdict::ALL`].
-pub fn evaluate(standing: &Standing<'_>, expectation: &Expectation<'_>, now: Timestamp) -> Verdict {
+/// Decides the verdict on a token that was found. The first reason that applies wins, in the order of [`Verdict::ALL`].
+pub fn evaluate(facts: &TokenFacts<'_>, expectation: &Expectation<'_>, now: Timestamp) -> Verdict {
     let reached = |time: Option<Timestamp>| time.is_some_and(|t| now >= t);
-    if !standing.active || reached(standing.not_after) {
+    if !facts.active || reached(facts.not_after) {
         Verdict::Deactivated
-    } else if reached(standing.expire_time) {
+    } else if reached(facts.expire_time) {
         Verdict::Expired
-    } else if expectation.project.is_some_and(|p| p != standing.project.as_str()) {
+    } else if expectation.project.is_some_and(|p| p != facts.project.as_str()) {
         Verdict::WrongProject
-    } else if standing.platform.is_client() && !expectation.allow_client_keys {
+    } else if facts.platform.is_client() && !expectation.allow_client_keys {
         Verdict::ClientKeyNotAllowed
     } else {
         Verdict::Valid
@@ -98,7 +89,7 @@ mod tests {
         let project = ProjectId::from_store("6666".to_owned());
         let before = Some(Timestamp::from_micros(999));
         // Each row breaks one rule more than the row before.
-        let mut standing = Standing {
+        let mut facts = TokenFacts {
             active: true,
             not_after: None,
             expire_time: None,
@@ -106,31 +97,31 @@ mod tests {
             platform: Platform::Server,
         };
         let mut expectation = Expectation { project: Some("6666"), allow_client_keys: false };
-        assert_eq!(evaluate(&standing, &expectation, NOW), Verdict::Valid);
-        standing.platform = Platform::Ios;
-        assert_eq!(evaluate(&standing, &expectation, NOW), Verdict::ClientKeyNotAllowed);
+        assert_eq!(evaluate(&facts, &expectation, NOW), Verdict::Valid);
+        facts.platform = Platform::Ios;
+        assert_eq!(evaluate(&facts, &expectation, NOW), Verdict::ClientKeyNotAllowed);
         expectation.project = Some("7777");
-        assert_eq!(evaluate(&standing, &expectation, NOW), Verdict::WrongProject);
-        standing.expire_time = before;
-        assert_eq!(evaluate(&standing, &expectation, NOW), Verdict::Expired);
-        standing.not_after = before;
-        assert_eq!(evaluate(&standing, &expectation, NOW), Verdict::Deactivated);
-        standing.not_after = None;
-        standing.active = false;
-        assert_eq!(evaluate(&standing, &expectation, NOW), Verdict::Deactivated);
+        assert_eq!(evaluate(&facts, &expectation, NOW), Verdict::WrongProject);
+        facts.expire_time = before;
+        assert_eq!(evaluate(&facts, &expectation, NOW), Verdict::Expired);
+        facts.not_after = before;
+        assert_eq!(evaluate(&facts, &expectation, NOW), Verdict::Deactivated);
+        facts.not_after = None;
+        facts.active = false;
+        assert_eq!(evaluate(&facts, &expectation, NOW), Verdict::Deactivated);
     }
 
     #[test]
     fn expiry_and_supersession_include_their_instant() {
         let project = ProjectId::from_store("6666".to_owned());
-        let standing = |time| Standing {
+        let facts = |time| TokenFacts {
             active: true,
             not_after: None,
             expire_time: Some(Timestamp::from_micros(time)),
             project: &project,
             platform: Platform::Server,
         };
-        assert_eq!(evaluate(&standing(1_000), &Expectation::default(), NOW), Verdict::Expired);
-        assert_eq!(evaluate(&standing(1_001), &Expectation::default(), NOW), Verdict::Valid);
+        assert_eq!(evaluate(&facts(1_000), &Expectation::default(), NOW), Verdict::Expired);
+        assert_eq!(evaluate(&facts(1_001), &Expectation::default(), NOW), Verdict::Valid);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use keyward_domain::{
-    Expectation, KeyEntry, KeyName, Platform, Revision, Standing, Timestamp, TokenEntry, Uid, Verdict, evaluate,
+    Expectation, KeyEntry, KeyName, Platform, Revision, Timestamp, TokenEntry, TokenFacts, Uid, Verdict, evaluate,
 };
 use keyward_protocol::validator::Table;
 use keyward_token::Digest;
@@ -120,7 +120,7 @@ impl SharedTable {
     ) -> Option<(Verdict, Arc<Facts>)> {
         let slots = self.slots.pin();
         let slot = slots.get(digest)?;
-        let standing = Standing {
+        let standing = TokenFacts {
             active: slot.key.active,
             not_after: slot.not_after,
             expire_time: slot.key.expire_time,

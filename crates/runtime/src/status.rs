@@ -54,7 +54,7 @@ pub fn from_error(error: &Error) -> Status {
 mod tests {
     use std::collections::BTreeSet;
 
-    use keyward_domain::{KeyName, Reason};
+    use keyward_domain::{KeyName, OnField, Reason};
     use keyward_proto::admin::ErrorReason;
 
     use super::*;
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn a_broken_rule_names_its_field_and_says_the_rule() {
-        let status = KeyName::parse("name", "x").map_err(|e| from_error(&e)).err();
+        let status = KeyName::parse("x").on_field("name").map_err(|e| from_error(&e)).err();
         let details = status.map(|s| (s.code(), s.get_error_details()));
         let Some((Code::InvalidArgument, details)) = details else { unreachable!("{details:?}") };
         let violations = details.bad_request().map(|b| b.field_violations.clone()).unwrap_or_default();

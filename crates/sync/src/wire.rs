@@ -61,7 +61,7 @@ pub fn from_key_entry(entry: replica::KeyEntry) -> Result<KeyEntry, Unreadable> 
     });
     Ok(KeyEntry {
         uid: Uid::from_bytes(entry.uid.try_into().map_err(|_| Unreadable("uid"))?),
-        name: KeyName::parse("name", &entry.name).map_err(|_| Unreadable("name"))?,
+        name: KeyName::parse(&entry.name).map_err(|_| Unreadable("name"))?,
         platform: Platform::from_name(&entry.platform).ok_or(Unreadable("platform"))?,
         active: entry.active,
         expire_time: nonzero_micros(entry.expire_time_micros),
@@ -78,7 +78,7 @@ mod tests {
     fn a_key_entry_is_decoded_as_it_was_encoded() {
         let entry = KeyEntry {
             uid: Uid::generate(),
-            name: KeyName::parse("name", "projects/6666/keys/server_prod").unwrap(),
+            name: KeyName::parse("projects/6666/keys/server_prod").unwrap(),
             platform: Platform::Android,
             active: true,
             expire_time: Some(Timestamp::from_micros(5)),

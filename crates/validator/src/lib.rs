@@ -7,7 +7,7 @@ mod role;
 mod server;
 mod validate;
 
-pub use keyward_domain::Places;
+pub use keyward_domain::TokenSources;
 pub use keyward_sync::{Connector, Upstream};
 pub use options::{Config, Options, places};
 pub use role::run;

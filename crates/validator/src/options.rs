@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use keyward_domain::{Places, Remote};
+use keyward_domain::{Remote, TokenSources};
 use keyward_runtime::config::{Faults, Listen, Span, read_file, remote};
 use keyward_runtime::merge;
 use keyward_runtime::secret_file::rereader;
@@ -68,7 +68,7 @@ pub struct Config {
     /// Where probes and metrics are served.
     pub ops_listen: Listen,
     /// Where gateways' requests carry tokens.
-    pub places: Places,
+    pub places: TokenSources,
     /// From the signal to leave until it is followed.
     pub drain_delay: Duration,
 }
@@ -121,11 +121,11 @@ impl Options {
 }
 
 /// Where requests carry tokens, as the settings of these names say; the defaults once a fault is noted.
-pub fn places(bearer: Option<&str>, key: Option<&str>, query: Option<&str>, faults: &mut Faults) -> Places {
-    let (bearer, key) = (bearer.unwrap_or(Places::BEARER_HEADER), key.unwrap_or(Places::KEY_HEADER));
-    Places::new(bearer, key, query).unwrap_or_else(|fault| {
+pub fn places(bearer: Option<&str>, key: Option<&str>, query: Option<&str>, faults: &mut Faults) -> TokenSources {
+    let (bearer, key) = (bearer.unwrap_or(TokenSources::BEARER_HEADER), key.unwrap_or(TokenSources::KEY_HEADER));
+    TokenSources::new(bearer, key, query).unwrap_or_else(|fault| {
         faults.add(fault);
-        Places::default()
+        TokenSources::default()
     })
 }
 

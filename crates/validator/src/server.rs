@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use keyward_domain::Places;
+use keyward_domain::TokenSources;
 use keyward_proto::envoy::authorization_server::AuthorizationServer;
 use keyward_proto::validate::validate_service_server::ValidateServiceServer;
 use keyward_replica::{AnyClock, Replica, ReplicaWriter};
@@ -58,12 +58,12 @@ pub struct Role {
 impl Role {
     /// A validator with an empty memory. `places`: where gateways' requests carry tokens. `validator_id`: unique to this
     /// process, for logs and receipts.
-    pub fn new(upstream: Upstream, places: Places, validator_id: String) -> Self {
+    pub fn new(upstream: Upstream, places: TokenSources, validator_id: String) -> Self {
         Self::by_clock(AnyClock::Boot, upstream, places, validator_id)
     }
 
     /// The same by another clock.
-    pub fn by_clock(clock: AnyClock, upstream: Upstream, places: Places, validator_id: String) -> Self {
+    pub fn by_clock(clock: AnyClock, upstream: Upstream, places: TokenSources, validator_id: String) -> Self {
         let replica = Arc::new(Replica::new(clock));
         let (metrics, registry) = Metrics::new(Arc::clone(&replica));
         let validator = Validator::new(Arc::clone(&replica), metrics);

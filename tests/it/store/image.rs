@@ -53,7 +53,7 @@ async fn an_image_is_the_sum_of_all_changes(db: &Database) {
         deactivate_key(&store, &key_name(&format!("key_{n}"))).await;
     }
     let expire_time = Some(store.now().await.unwrap().plus(std::time::Duration::from_secs(60)));
-    let draft = KeyDraft::parse(key_name("mobile"), String::new(), "android", expire_time, BTreeMap::new()).unwrap();
+    let draft = KeyDraft::new(key_name("mobile"), String::new(), "android", expire_time, BTreeMap::new()).unwrap();
     store.create_key(&to_create_key("root", "6666"), &draft, &secret("mobile")).await.unwrap();
 
     let (head, image) = image(&store).await;

@@ -37,7 +37,7 @@ async fn a_key_has_the_requested_fields(db: &Database) {
     let annotations = BTreeMap::from([("team".to_owned(), "édge '\"\\ ☃".to_owned()), ("z".to_owned(), String::new())]);
     let name = key_name("server_prod");
     let text = "it's \"the\" key; -- 100 % ☃".to_owned();
-    let draft = KeyDraft::parse(name.clone(), text.clone(), "ios", Some(expire_time), annotations.clone()).unwrap();
+    let draft = KeyDraft::new(name.clone(), text.clone(), "ios", Some(expire_time), annotations.clone()).unwrap();
     let secret = secret("secret");
     let before = store.now().await.unwrap();
     let created = store.create_key(&to_create_key("root", "6666"), &draft, &secret).await.unwrap();

@@ -68,7 +68,7 @@ async fn a_filter_returns_items_that_match_all_of_its_terms(db: &Database) {
     for (name, platform, creator) in
         [("shop_a", "", "root"), ("Shop_b", "ios", "alice"), ("shopXc", "ios", "root"), ("shop_", "", "alice")]
     {
-        let draft = KeyDraft::parse(key_name(name), String::new(), platform, None, Default::default()).unwrap();
+        let draft = KeyDraft::new(key_name(name), String::new(), platform, None, Default::default()).unwrap();
         store.create_key(&to_create_key(creator, "6666"), &draft, &secret(name)).await.unwrap();
     }
     deactivate_key(&store, &key_name("shop_a")).await;

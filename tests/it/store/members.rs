@@ -24,7 +24,7 @@ on_all! {
 async fn a_member_has_the_requested_fields(db: &Database) {
     let store = db.initialized().await;
     let roles = vec![on_project(Role::Viewer, "a"), on_project(Role::Viewer, "B"), on_platform(Role::Support)];
-    let draft = MemberDraft::parse("alice", "Alice Ångström".to_owned(), roles.clone()).unwrap();
+    let draft = MemberDraft::new(member_id("alice"), "Alice Ångström".to_owned(), roles.clone()).unwrap();
     let secret = secret("secret");
     let created = store.create_member(&to_create_member("root"), &draft, &secret).await.unwrap();
     let member = created.member;

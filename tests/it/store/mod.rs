@@ -81,11 +81,11 @@ const REQUEST: &str = "3f8a2c6e-2b1d-4b7e-9d55-0c6a2f1f9a10";
 // === Names ===
 
 fn project_id(id: &str) -> ProjectId {
-    ProjectId::parse("project", id).unwrap()
+    ProjectId::parse(id).unwrap()
 }
 
 fn member_id(id: &str) -> MemberId {
-    MemberId::parse("member", id).unwrap()
+    MemberId::parse(id).unwrap()
 }
 
 /// The name of a key of the project `6666`.
@@ -94,7 +94,7 @@ fn key_name(key: &str) -> KeyName {
 }
 
 fn key_name_in(project: &str, key: &str) -> KeyName {
-    KeyName { project: project_id(project), key: KeyId::parse("key", key).unwrap() }
+    KeyName { project: project_id(project), key: KeyId::parse(key).unwrap() }
 }
 
 // === Requests ===
@@ -115,23 +115,24 @@ fn secret(of: &str) -> SecretRecord {
 }
 
 fn key_draft(name: KeyName) -> KeyDraft {
-    KeyDraft::parse(name, String::new(), "", None, BTreeMap::new()).unwrap()
+    KeyDraft::new(name, String::new(), "", None, BTreeMap::new()).unwrap()
 }
 
 fn project_draft(id: &str) -> ProjectDraft {
-    ProjectDraft::parse(id, String::new()).unwrap()
+    let id = (!id.is_empty()).then(|| project_id(id));
+    ProjectDraft::new(id, String::new()).unwrap()
 }
 
 fn member_draft(id: &str, roles: &[RoleBinding]) -> MemberDraft {
-    MemberDraft::parse(id, String::new(), roles.to_vec()).unwrap()
+    MemberDraft::new(member_id(id), String::new(), roles.to_vec()).unwrap()
 }
 
 fn on_platform(role: Role) -> RoleBinding {
-    RoleBinding::new("role", role, None).unwrap()
+    RoleBinding::new(role, None).unwrap()
 }
 
 fn on_project(role: Role, project: &str) -> RoleBinding {
-    RoleBinding::new("role", role, Some(project_id(project))).unwrap()
+    RoleBinding::new(role, Some(project_id(project))).unwrap()
 }
 
 // === Calls ===

@@ -20,7 +20,7 @@ on_all! {
 
 async fn a_project_comes_with_its_default_key_in_one_change(db: &Database) {
     let store = db.initialized().await;
-    let draft = ProjectDraft::parse("6666", "Räume & Höfe".to_owned()).unwrap();
+    let draft = ProjectDraft::new(Some(project_id("6666")), "Räume & Höfe".to_owned()).unwrap();
     let secret = secret("secret");
     let created = store.create_project(&to_create_project("root"), &draft, 193_444, &secret).await.unwrap();
     let (project, key) = (created.project, created.default_key);

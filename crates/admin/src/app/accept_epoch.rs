@@ -1,15 +1,15 @@
-use keyward_domain::{Epoch, Error, Permission};
+use keyward_domain::{Epoch, Error};
 
-use crate::app::{App, Caller, Receipt, visible};
+use crate::app::{App, Receipt};
+use crate::auth::Authorized;
 
 impl App {
-    /// Takes the database as it is after a fork: nothing is refused any more for what a former history said. Returns how
-    /// many tokens that frees.
-    pub(crate) async fn accept_epoch(&self, caller: &Caller, epoch: Epoch) -> Result<(Receipt, u64), Error> {
-        visible::on_platform(caller, Permission::EpochAccept)?;
-        let accepted = self.store.accept_epoch(&caller.to(Permission::EpochAccept, None), epoch).await?;
+    /// Accepts the database's epoch after a fork: tokens that only an earlier history had refused are no longer refused.
+    /// Returns how many tokens that releases.
+    pub(crate) async fn accept_epoch(&self, by: &Authorized, epoch: Epoch) -> Result<(Receipt, u64), Error> {
+        let accepted = self.store.accept_epoch(&by.call(None), epoch).await?;
         let (revision, released) = (accepted.revision, accepted.released);
-        tracing::warn!(%revision, %epoch, released, actor = %caller.id, "the database's history is accepted");
+        tracing::warn!(%revision, %epoch, released, actor = %by.actor(), "epoch accepted");
         Ok((self.push(revision).await, released))
     }
 }

@@ -1,41 +1,38 @@
-use keyward_domain::{Error, Key, Permission, Project, ProjectDraft};
+use keyward_domain::{Error, Key, Project, ProjectDraft};
 use keyward_store::RequestStamp;
 use keyward_token::{Token, TokenKind};
 
-use crate::app::{App, Caller, Receipt, visible};
+use crate::app::{App, Receipt};
+use crate::auth::Authorized;
 
-/// A project with its default key.
+/// A new project with its default key.
 pub(crate) struct Created {
     pub(crate) project: Project,
     pub(crate) default_key: Key,
-    /// None on a retry when tokens are not sealed.
+    /// `None` on a retry if tokens are not stored.
     pub(crate) default_token: Option<Token>,
     pub(crate) receipt: Receipt,
 }
 
 impl App {
-    pub(crate) fn may_create_project(&self, caller: &Caller) -> Result<(), Error> {
-        visible::on_platform(caller, Permission::ProjectCreate)
-    }
-
-    /// Creates a project; its default key is active and known to every validator when this returns, or soon after.
+    /// Creates a project. Its default key is active at once; the receipt shows if every validator has it already.
     pub(crate) async fn create_project(
         &self,
-        caller: &Caller,
+        by: &Authorized,
         draft: ProjectDraft,
         request: Option<RequestStamp>,
     ) -> Result<Created, Error> {
-        let call = caller.to(Permission::ProjectCreate, request);
         let (token, mint) = self.secrets.mint(TokenKind::Server)?;
-        let created = self.store.create_project(&call, &draft, random_suffix()?, &mint).await?;
+        let created = self.store.create_project(&by.call(request), &draft, random_suffix()?, &mint).await?;
         let default_token = self.secret_of(token, created.secret, created.default_key.uid)?;
         let receipt = self.push(created.revision).await;
-        tracing::info!(revision = %created.revision, project = %created.project.id, actor = %caller.id, "project created");
+        tracing::info!(revision = %created.revision, project = %created.project.id, actor = %by.actor(), "project created");
         Ok(Created { project: created.project, default_key: created.default_key, default_token, receipt })
     }
 }
 
-/// The digits of the default key's name. They only tell it apart at sight: nothing depends on their being hard to guess.
+/// Random digits for the default key's name. They distinguish default keys for people; nothing depends on their being hard to
+/// guess.
 fn random_suffix() -> Result<u32, Error> {
     let bytes = uuid::Uuid::new_v4().into_bytes();
     let head = bytes.first_chunk::<4>().ok_or_else(|| Error::internal("no random bytes"))?;

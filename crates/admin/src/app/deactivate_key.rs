@@ -1,31 +1,26 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use keyward_domain::{Error, Key, KeyName, Permission};
+use keyward_domain::{Error, Key, KeyName};
 
-use crate::app::fence::within;
-use crate::app::{App, Caller, Receipt, visible};
+use crate::app::fence::remaining;
+use crate::app::{App, Receipt};
+use crate::auth::Authorized;
 
 impl App {
-    pub(crate) fn may_deactivate_key(&self, caller: &Caller, name: &KeyName) -> Result<(), Error> {
-        visible::on_key(caller, Permission::KeyDeactivate, name)
-    }
-
-    /// Deactivates a key. Once this returns OK no validator accepts its token, also when the key was
-    /// deactivated before: the caller may be repeating a call whose answer was lost.
+    /// Deactivates a key. When this returns OK, no validator accepts its token. That includes a key that was deactivated
+    /// before, because the call may be a retry whose first answer was lost.
     ///
-    /// `patience`: how long the caller waits at all.
+    /// `timeout` is the caller's deadline, counted from the start of the call.
     pub(crate) async fn deactivate_key(
         &self,
-        caller: &Caller,
-        name: &KeyName,
+        by: &Authorized<KeyName>,
         etag: &str,
-        patience: Option<Duration>,
+        timeout: Option<Duration>,
     ) -> Result<(Key, Receipt), Error> {
-        let begun = std::time::Instant::now();
-        let call = self.call_on(caller, Permission::KeyDeactivate, name);
-        let deactivated = self.store.deactivate_key(&call, name, etag).await?;
-        tracing::info!(revision = %deactivated.revision, key = %name, actor = %caller.id, "key deactivated");
-        let receipt = self.fence(deactivated.revision, within(patience, begun.elapsed())).await?;
+        let (begun, name) = (Instant::now(), &by.target);
+        let deactivated = self.store.deactivate_key(&by.call(None), name, etag).await?;
+        tracing::info!(revision = %deactivated.revision, key = %name, actor = %by.actor(), "key deactivated");
+        let receipt = self.fence(deactivated.revision, remaining(timeout, begun.elapsed())).await?;
         Ok((deactivated.key, receipt))
     }
 }

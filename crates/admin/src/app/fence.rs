@@ -6,15 +6,15 @@ use keyward_protocol::admin::{self, FenceStatus, Pending};
 use crate::app::App;
 use crate::sync::AwaitedPeers;
 
-/// A new key should work at once, but nobody is harmed when it works a little later.
+/// How long a widening change waits for validators: a new key should work at once, but may safely work a little later.
 const WIDENING_LIMIT: Duration = Duration::from_millis(250);
 
-/// What the answer needs to travel before the caller's own deadline.
+/// Time for the answer to reach the caller before its deadline.
 const ANSWER_MARGIN: Duration = Duration::from_millis(100);
 
-/// What is left to wait of a caller's patience, `used` of which is gone.
-pub(super) fn within(patience: Option<Duration>, used: Duration) -> Option<Duration> {
-    patience.map(|patience| patience.saturating_sub(used + ANSWER_MARGIN))
+/// The time that a fence may take of a call with this timeout, of which `used` has passed.
+pub(super) fn remaining(timeout: Option<Duration>, used: Duration) -> Option<Duration> {
+    timeout.map(|timeout| timeout.saturating_sub(used + ANSWER_MARGIN))
 }
 
 /// How a revision came to be enforced.

@@ -1,10 +1,10 @@
-use keyward_domain::{Error, Key, KeyName, Permission};
+use keyward_domain::{Error, Key, KeyName};
 
-use crate::app::{App, Caller, visible};
+use crate::app::App;
+use crate::auth::Authorized;
 
 impl App {
-    pub(crate) async fn get_key(&self, caller: &Caller, name: &KeyName) -> Result<Key, Error> {
-        visible::on_key(caller, Permission::KeyGet, name)?;
-        self.store.key(name).await?.ok_or_else(|| Error::key_not_found(name))
+    pub(crate) async fn get_key(&self, by: &Authorized<KeyName>) -> Result<Key, Error> {
+        self.store.key(&by.target).await?.ok_or_else(|| Error::key_not_found(&by.target))
     }
 }

@@ -1,10 +1,10 @@
-use keyward_domain::{Error, MemberId, Permission};
+use keyward_domain::{Error, MemberId};
 
-use crate::app::{App, Caller, MemberView, visible};
+use crate::app::{App, MemberView};
+use crate::auth::Authorized;
 
 impl App {
-    pub(crate) async fn get_member(&self, caller: &Caller, id: &MemberId) -> Result<MemberView, Error> {
-        visible::on_platform(caller, Permission::MemberGet)?;
+    pub(crate) async fn get_member(&self, _: &Authorized, id: &MemberId) -> Result<MemberView, Error> {
         let member = self.store.member(id).await?.ok_or_else(|| Error::member_not_found(id))?;
         let credentials = self.store.credentials(id).await?;
         Ok(MemberView { member, credentials })

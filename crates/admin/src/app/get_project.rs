@@ -1,10 +1,10 @@
-use keyward_domain::{Error, Permission, Project, ProjectId};
+use keyward_domain::{Error, Project, ProjectId};
 
-use crate::app::{App, Caller, visible};
+use crate::app::App;
+use crate::auth::Authorized;
 
 impl App {
-    pub(crate) async fn get_project(&self, caller: &Caller, id: &ProjectId) -> Result<Project, Error> {
-        visible::on_project(caller, Permission::ProjectGet, id)?;
-        self.store.project(id).await?.ok_or_else(|| Error::project_not_found(id))
+    pub(crate) async fn get_project(&self, by: &Authorized<ProjectId>) -> Result<Project, Error> {
+        self.store.project(&by.target).await?.ok_or_else(|| Error::project_not_found(&by.target))
     }
 }

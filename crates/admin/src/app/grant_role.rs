@@ -1,20 +1,20 @@
 use keyward_domain::{Error, MemberId, RoleBinding};
 
-use crate::app::{App, Caller, MemberView, Receipt, member};
+use crate::app::{App, MemberView, Receipt};
+use crate::auth::Authorized;
 
 impl App {
-    /// Gives a member one more role. Roles are read from the database at each call, so it is in force at once.
+    /// Grants a member one more role. Admins read roles from the database on every call, so it applies at once.
     pub(crate) async fn grant_role(
         &self,
-        caller: &Caller,
+        by: &Authorized,
         id: &MemberId,
         role: &RoleBinding,
     ) -> Result<(MemberView, Receipt), Error> {
-        member::may_change(caller)?;
-        let changed = self.store.grant_role(&member::to_change(caller, None), id, role).await?;
+        let changed = self.store.grant_role(&by.call(None), id, role).await?;
         let revision = changed.revision;
         self.publisher.announce(revision);
-        tracing::info!(%revision, member = %id, role = %role.role, actor = %caller.id, "role granted");
+        tracing::info!(%revision, member = %id, role = %role.role, actor = %by.actor(), "role granted");
         Ok((changed.into(), Receipt::at_once(revision)))
     }
 }

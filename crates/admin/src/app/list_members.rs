@@ -1,12 +1,13 @@
-use keyward_domain::{Error, Member, Permission};
+use keyward_domain::{Error, Member};
 
-use crate::app::{App, Caller, Page, PageRequest, visible};
+use crate::app::{App, Page, PageRequest};
+use crate::auth::Authorized;
 
 const LIST: &str = "members";
 
 impl App {
-    pub(crate) async fn list_members(&self, caller: &Caller, request: &PageRequest) -> Result<Page<Member>, Error> {
-        visible::on_platform(caller, Permission::MemberGet)?;
+    /// Lists members, oldest first.
+    pub(crate) async fn list_members(&self, _: &Authorized, request: &PageRequest) -> Result<Page<Member>, Error> {
         let window = request.window(self.secrets.page_key(), LIST)?;
         let members = self.store.members(window.after, window.limit()).await?;
         Ok(window.page(self.secrets.page_key(), LIST, members, |member| member.create_revision))

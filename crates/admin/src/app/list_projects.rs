@@ -1,11 +1,12 @@
 use keyward_domain::{Error, Permission, Project, ProjectId, allows};
 
-use crate::app::{App, Caller, Page, PageRequest};
+use crate::app::{App, Page, PageRequest};
+use crate::auth::Caller;
 
 const LIST: &str = "projects";
 
 impl App {
-    /// The projects that the caller may see: all of them, or those that it has a role on.
+    /// Lists the projects that the caller may see, oldest first: all of them, or those that it has a role on.
     pub(crate) async fn list_projects(&self, caller: &Caller, request: &PageRequest) -> Result<Page<Project>, Error> {
         let window = request.window(self.secrets.page_key(), LIST)?;
         let all = allows(&caller.roles, Permission::ProjectGet, None);

@@ -2,8 +2,8 @@ use crate::app::App;
 use crate::sdks::{Sdk, grid};
 
 impl App {
-    /// The setup grid: the same for whoever may see a project at all.
-    pub(crate) fn sdks(&self) -> Vec<Sdk> {
+    /// The setup grid, which is the same for every caller.
+    pub(crate) fn list_sdks(&self) -> Vec<Sdk> {
         grid(&self.public_url)
     }
 }

@@ -1,17 +1,17 @@
-use keyward_domain::{Error, Key, Permission};
+use keyward_domain::{Error, Key};
 
-use crate::app::{App, Caller, visible};
+use crate::app::App;
+use crate::auth::Authorized;
 
 impl App {
-    /// The key that a token belongs to, or belonged to.
-    pub(crate) async fn lookup_key(&self, caller: &Caller, token: &str) -> Result<Key, Error> {
-        visible::on_platform(caller, Permission::KeyLookup)?;
+    /// Finds the key that a token belongs or belonged to.
+    pub(crate) async fn lookup_key(&self, by: &Authorized, token: &str) -> Result<Key, Error> {
         let digests = self.secrets.token_digests(token).ok_or_else(|| {
             Error::field("token", "a whole token of a key, as it was handed out: prefix, 43 characters and checksum")
         })?;
         for digest in digests {
             if let Some(key) = self.store.key_by_token(&digest).await? {
-                tracing::info!(key = %key.name, actor = %caller.id, "token looked up");
+                tracing::info!(key = %key.name, actor = %by.actor(), "token looked up");
                 return Ok(key);
             }
         }

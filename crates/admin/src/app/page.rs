@@ -7,7 +7,7 @@ const DEFAULT_SIZE: u64 = 50;
 const MAX_SIZE: u64 = 1000;
 const MAC_LEN: usize = 16;
 
-/// Which page of a list (AIP-158).
+/// The page of a list that a request asks for (AIP-158).
 #[derive(Clone, Debug)]
 pub(crate) struct PageRequest {
     pub(crate) size: i32,
@@ -18,11 +18,11 @@ pub(crate) struct PageRequest {
 #[derive(Clone, Debug)]
 pub(crate) struct Page<T> {
     pub(crate) items: Vec<T>,
-    /// Empty on the last page.
+    /// Token of the next page; empty on the last one.
     pub(crate) next: String,
 }
 
-/// A page request, understood: this many after that.
+/// A checked page request: `size` items after the item with the revision `after`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Window {
     pub(super) after: Revision,
@@ -30,10 +30,11 @@ pub(super) struct Window {
 }
 
 impl PageRequest {
-    /// `list` names the list that the token must belong to, with its parent: `keys of projects/6666`.
+    /// Checks the request. `list` names the list that the token must have been issued for, with its parent and filter, such
+    /// as `keys of projects/6666 where `.
     ///
     /// # Errors
-    /// `FIELD_INVALID` on a negative size, `PAGE_TOKEN_INVALID`.
+    /// `FIELD_INVALID` for a negative size, `PAGE_TOKEN_INVALID`.
     pub(super) fn window(&self, key: &DigestKey, list: &str) -> Result<Window, Error> {
         let size = match u64::try_from(self.size) {
             Err(_) => return Err(Error::field("page_size", "0 (50 items) or more; above 1000 counts as 1000")),
@@ -46,7 +47,7 @@ impl PageRequest {
 }
 
 impl<T> Page<T> {
-    /// Of a list that was not looked through to its end: it goes on there.
+    /// Makes a page without a next one continue at `rest`, for a list whose search was stopped there.
     pub(super) fn or_from(mut self, key: &DigestKey, list: &str, rest: Option<Revision>) -> Self {
         if let (true, Some(rest)) = (self.next.is_empty(), rest) {
             self.next = seal(key, list, rest);
@@ -56,17 +57,17 @@ impl<T> Page<T> {
 }
 
 impl Window {
-    /// Of a list with the newest first: what it goes on before.
+    /// For lists with the newest first: the revision that the page begins before; `None` for the first page.
     pub(super) fn before(self) -> Option<Revision> {
         (self.after > Revision(0)).then_some(self.after)
     }
 
-    /// How many to read: one more than the page, to know whether there is a next one.
+    /// How many items to read: one more than the page has, which shows if there is a next one.
     pub(super) const fn limit(self) -> u64 {
         self.size + 1
     }
 
-    /// Cuts what was read to a page.
+    /// Makes a page of the items that were read.
     pub(super) fn page<T>(
         self,
         key: &DigestKey,
@@ -84,8 +85,8 @@ impl Window {
     }
 }
 
-/// base64url of the revision, big endian, and 16 bytes of a keyed hash over the list and it: a token says where to go
-/// on in the list that it was issued for, and nothing else can.
+/// Makes a page token: base64url of the revision (big endian) and 16 bytes of a keyed hash over revision and list. The hash
+/// binds the token to its list and prevents forgery.
 fn seal(key: &DigestKey, list: &str, after: Revision) -> String {
     let mut bytes = after.0.to_be_bytes().to_vec();
     bytes.extend_from_slice(&mac(key, list, after));
@@ -115,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_token_opens_for_its_own_list_only() {
+    fn a_page_token_is_valid_for_its_own_list_only() {
         let key = DigestKey::new(1, [3; 32]);
         let token = seal(&key, "keys of projects/6666", Revision(42));
         assert_eq!(open(&key, "keys of projects/6666", &token), Ok(Revision(42)));
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_coerced_as_aip_158_says() {
+    fn page_sizes_are_coerced_as_in_aip_158() {
         let key = DigestKey::new(1, [3; 32]);
         let window = |size| PageRequest { size, token: String::new() }.window(&key, "l").map(|w| w.size);
         assert_eq!((window(0), window(7), window(5_000)), (Ok(50), Ok(7), Ok(1_000)));

@@ -2,23 +2,24 @@ use std::time::{Duration, Instant};
 
 use keyward_domain::{CredentialName, Error};
 
-use crate::app::fence::within;
-use crate::app::{App, Caller, MemberView, Receipt, member};
+use crate::app::fence::remaining;
+use crate::app::{App, MemberView, Receipt};
+use crate::auth::Authorized;
 
 impl App {
-    /// Revokes a credential. No admin knows it once that is committed; the fence is for validators that run on it.
+    /// Revokes a credential. Admins refuse it from the commit on. The fence waits for validators whose sessions it
+    /// authenticated.
     pub(crate) async fn revoke_credential(
         &self,
-        caller: &Caller,
+        by: &Authorized,
         name: &CredentialName,
-        patience: Option<Duration>,
+        timeout: Option<Duration>,
     ) -> Result<(MemberView, Receipt), Error> {
         let begun = Instant::now();
-        member::may_change(caller)?;
-        let changed = self.store.revoke_credential(&member::to_change(caller, None), name).await?;
+        let changed = self.store.revoke_credential(&by.call(None), name).await?;
         let revision = changed.revision;
-        tracing::info!(%revision, credential = %name, actor = %caller.id, "credential revoked");
-        let receipt = self.fence(revision, within(patience, begun.elapsed())).await?;
+        tracing::info!(%revision, credential = %name, actor = %by.actor(), "credential revoked");
+        let receipt = self.fence(revision, remaining(timeout, begun.elapsed())).await?;
         Ok((changed.into(), receipt))
     }
 }

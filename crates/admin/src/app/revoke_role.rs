@@ -2,25 +2,25 @@ use std::time::{Duration, Instant};
 
 use keyward_domain::{Error, MemberId, RoleBinding};
 
-use crate::app::fence::within;
-use crate::app::{App, Caller, MemberView, Receipt, member};
+use crate::app::fence::remaining;
+use crate::app::{App, MemberView, Receipt};
+use crate::auth::Authorized;
 
 impl App {
-    /// Takes a role from a member. No admin acts by it once it is committed; the fence is for validators that run on it,
-    /// whose sessions end with it: they may answer until their leases have run out.
+    /// Revokes a role of a member. Admins refuse its calls from the commit on. The fence waits for validators whose sessions
+    /// depend on the role: their sessions end, and they may answer until their leases have run out.
     pub(crate) async fn revoke_role(
         &self,
-        caller: &Caller,
+        by: &Authorized,
         id: &MemberId,
         role: &RoleBinding,
-        patience: Option<Duration>,
+        timeout: Option<Duration>,
     ) -> Result<(MemberView, Receipt), Error> {
         let begun = Instant::now();
-        member::may_change(caller)?;
-        let changed = self.store.revoke_role(&member::to_change(caller, None), id, role).await?;
+        let changed = self.store.revoke_role(&by.call(None), id, role).await?;
         let revision = changed.revision;
-        tracing::info!(%revision, member = %id, role = %role.role, actor = %caller.id, "role revoked");
-        let receipt = self.fence(revision, within(patience, begun.elapsed())).await?;
+        tracing::info!(%revision, member = %id, role = %role.role, actor = %by.actor(), "role revoked");
+        let receipt = self.fence(revision, remaining(timeout, begun.elapsed())).await?;
         Ok((changed.into(), receipt))
     }
 }

@@ -1,31 +1,26 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use keyward_domain::{Error, Key, KeyName, KeyUpdate, Permission};
+use keyward_domain::{Error, Key, KeyName, KeyUpdate};
 
-use crate::app::fence::within;
-use crate::app::{App, Caller, Receipt, visible};
+use crate::app::fence::remaining;
+use crate::app::{App, Receipt};
+use crate::auth::Authorized;
 
 impl App {
-    pub(crate) fn may_update_key(&self, caller: &Caller, name: &KeyName) -> Result<(), Error> {
-        visible::on_key(caller, Permission::KeyUpdate, name)
-    }
-
-    /// Changes what a key says, and when it expires. With an expiry in it this waits as a deactivation does: it may be an
-    /// earlier one, also when the caller repeats a call whose answer was lost.
+    /// Changes a key's fields. With an expiry in the update this waits for the fence as a deactivation does, because the new
+    /// expiry may be earlier. That includes an update that changes nothing: it may be a retry whose first answer was lost.
     pub(crate) async fn update_key(
         &self,
-        caller: &Caller,
-        name: &KeyName,
+        by: &Authorized<KeyName>,
         update: &KeyUpdate,
         etag: &str,
-        patience: Option<Duration>,
+        timeout: Option<Duration>,
     ) -> Result<(Key, Receipt), Error> {
-        let begun = std::time::Instant::now();
-        let call = self.call_on(caller, Permission::KeyUpdate, name);
-        let updated = self.store.update_key(&call, name, update, etag).await?;
-        tracing::info!(revision = %updated.revision, key = %name, actor = %caller.id, "key updated");
+        let (begun, name) = (Instant::now(), &by.target);
+        let updated = self.store.update_key(&by.call(None), name, update, etag).await?;
+        tracing::info!(revision = %updated.revision, key = %name, actor = %by.actor(), "key updated");
         let receipt = if matches!(update.expire_time, Some(Some(_))) {
-            self.fence(updated.revision, within(patience, begun.elapsed())).await?
+            self.fence(updated.revision, remaining(timeout, begun.elapsed())).await?
         } else {
             self.push(updated.revision).await
         };

@@ -1,10 +1,10 @@
-//! Domain types to the wire's messages, and the parts of requests that several methods share.
+//! Domain types to messages of the wire, and the parts of requests that several methods share.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use keyward_domain::{
-    Error, Key, KeyId, KeyName, KeyState, Member, MemberId, Project, ProjectId, RequestId, Role, RoleBinding,
+    Error, Key, KeyId, KeyName, KeyState, Member, MemberId, OnField, Project, ProjectId, RequestId, Role, RoleBinding,
 };
 use keyward_proto::admin;
 use keyward_runtime::wire;
@@ -58,7 +58,7 @@ pub(super) fn key(app: &App, key: &Key) -> admin::Key {
     }
 }
 
-/// The resource name of a key of the same project.
+/// The resource name of another key of the same project.
 fn sibling(key: &Key, id: Option<&KeyId>) -> String {
     id.map(|id| KeyName { project: key.name.project.clone(), key: id.clone() }.to_string()).unwrap_or_default()
 }
@@ -96,7 +96,7 @@ fn role_binding(binding: &RoleBinding) -> admin::RoleBinding {
     admin::RoleBinding { role: role.into(), project }
 }
 
-/// A role, as a request says it.
+/// A role binding of a request's field.
 pub(super) fn to_role_binding(field: &str, binding: &admin::RoleBinding) -> Result<RoleBinding, Error> {
     let role = match binding.role() {
         admin::Role::Unspecified => return Err(Error::field(field, "one of the roles of the enum Role")),
@@ -109,9 +109,9 @@ pub(super) fn to_role_binding(field: &str, binding: &admin::RoleBinding) -> Resu
     };
     let project = match binding.project.as_str() {
         "" => None,
-        name => Some(ProjectId::parse_name(field, name)?),
+        name => Some(ProjectId::parse_name(name).on_field(field)?),
     };
-    RoleBinding::new(field, role, project)
+    RoleBinding::new(role, project).on_field(field)
 }
 
 pub(super) fn receipt(receipt: Receipt) -> admin::Receipt {
@@ -130,38 +130,39 @@ pub(super) fn receipt(receipt: Receipt) -> admin::Receipt {
     }
 }
 
-/// The text of a secret for the one answer that carries it; empty when a retry comes for a token that was not sealed.
+/// The text of a secret for the one answer that carries it; empty on a retry if tokens are not stored.
 pub(super) fn secret(token: Option<&Token>) -> String {
     token.map(|t| t.expose().to_owned()).unwrap_or_default()
 }
 
-/// What makes a retry of this request recognizable. `payload`: the request without its request id.
+/// How a retry of a request is recognized; `None` if it has no request id. `payload` is the request without its request id.
 pub(super) fn stamp(
     method: &'static str,
     request_id: &str,
     payload: &impl Message,
 ) -> Result<Option<RequestStamp>, Error> {
-    let id = RequestId::parse(request_id)?;
+    let id = RequestId::parse(request_id).on_field("request_id")?;
     Ok(id.map(|id| RequestStamp { method, id, payload: *blake3::hash(&payload.encode_to_vec()).as_bytes() }))
 }
 
-/// An instant, as a request says it.
+/// An instant of a request's field.
 pub(super) fn instant(field: &str, time: &prost_types::Timestamp) -> Result<keyward_domain::Timestamp, Error> {
     wire::from_timestamp(time).ok_or_else(|| Error::field(field, "an instant of the years 1 to 9999"))
 }
 
-/// A length of time, as a request says it.
+/// A duration of a request's field, which must be in `allowed`; `rule` describes that range.
 pub(super) fn span(
     field: &str,
     span: &prost_types::Duration,
     allowed: RangeInclusive<Duration>,
-    rule: &str,
+    rule: &'static str,
 ) -> Result<Duration, Error> {
     let span = Duration::try_from(*span).ok().filter(|span| allowed.contains(span));
     span.ok_or_else(|| Error::field(field, rule))
 }
 
-/// Refuses a create that sets what only the server may set.
+/// Refuses a resource to create in which fields are set that only the server sets. `allowed` is the resource with nothing but
+/// the fields that the caller may set, and `names` lists those.
 pub(super) fn refuse_output_only<T: PartialEq>(field: &str, given: &T, allowed: &T, names: &str) -> Result<(), Error> {
     if given == allowed {
         Ok(())

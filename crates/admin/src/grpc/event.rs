@@ -1,4 +1,4 @@
-//! An entry of the change log, as people read it.
+//! Entries of the change log as events, in words for people.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +11,11 @@ use keyward_token::Digest;
 
 use crate::app::App;
 
-/// Fields with their texts, in the order of their names; those without one are left out.
+/// Names and texts of fields, in the order of their names. Fields without a text are left out.
 type Fields = BTreeMap<&'static str, String>;
 
 pub(super) fn event(app: &App, event: &Event) -> admin::Event {
-    let told = event.change.as_ref().map(|change| tell(app, change)).unwrap_or_default();
+    let details = event.change.as_ref().map(|change| details(app, change)).unwrap_or_default();
     let kind = event.change.as_ref().map(|change| format!("TYPE_{}", change.kind().to_ascii_uppercase()));
     let kind = kind.and_then(|name| Type::from_str_name(&name)).unwrap_or(Type::Unspecified);
     admin::Event {
@@ -24,18 +24,19 @@ pub(super) fn event(app: &App, event: &Event) -> admin::Event {
         actor: event.actor.name(),
         r#type: kind.into(),
         resource: event.resource.clone(),
-        related: told.related,
-        changes: told.changes,
+        related: details.related,
+        changes: details.changes,
     }
 }
 
+/// The part of an event that depends on the kind of change.
 #[derive(Default)]
-struct Told {
+struct Details {
     related: Vec<String>,
     changes: Vec<FieldChange>,
 }
 
-impl Told {
+impl Details {
     fn changing(before: &Fields, after: &Fields) -> Self {
         Self { related: Vec::new(), changes: differences(before, after, "") }
     }
@@ -46,48 +47,48 @@ impl Told {
     }
 }
 
-fn tell(app: &App, change: &Change) -> Told {
+fn details(app: &App, change: &Change) -> Details {
     let key = |key: &Key| key_fields(app, key);
     let none = Fields::new();
     match change {
         Change::ProjectCreated { project, default_key } => {
             let display_name = text(&project.display_name).map(|text| ("display_name", text));
-            Told::changing(&none, &display_name.into_iter().collect()).relating(default_key.key.name.to_string())
+            Details::changing(&none, &display_name.into_iter().collect()).relating(default_key.key.name.to_string())
         }
-        Change::KeyCreated { key: record } => Told::changing(&none, &key(&record.key)),
+        Change::KeyCreated { key: record } => Details::changing(&none, &key(&record.key)),
         Change::KeyRotated { before, after, key: new } => {
-            let mut told = Told::changing(&none, &key(&new.key)).relating(before.name.to_string());
-            // Of the key that is replaced, which is the related one.
-            told.changes.extend(differences(&key(before), &key(&after.key), "related."));
-            told
+            let mut details = Details::changing(&none, &key(&new.key)).relating(before.name.to_string());
+            // The changes of the replaced key, which is the related one.
+            details.changes.extend(differences(&key(before), &key(&after.key), "related."));
+            details
         }
         Change::KeyUpdated { before, after }
         | Change::TokenRotated { before, after }
         | Change::KeyActivated { before, after }
-        | Change::KeyDeactivated { before, after } => Told::changing(&key(before), &key(&after.key)),
-        Change::TokenRevealed { .. } => Told::default(),
+        | Change::KeyDeactivated { before, after } => Details::changing(&key(before), &key(&after.key)),
+        Change::TokenRevealed { .. } => Details::default(),
         Change::MemberCreated { member, credential, .. } => {
-            Told::changing(&none, &member_fields(member)).relating(credential_name(&member.id, credential))
+            Details::changing(&none, &member_fields(member)).relating(credential_name(&member.id, credential))
         }
-        Change::RoleGranted { role, .. } => Told::changing(&none, &role_field(role)),
-        Change::RoleRevoked { role, .. } => Told::changing(&role_field(role), &none),
+        Change::RoleGranted { role, .. } => Details::changing(&none, &role_field(role)),
+        Change::RoleRevoked { role, .. } => Details::changing(&role_field(role), &none),
         Change::CredentialIssued { member, credential, .. } | Change::CredentialRevoked { member, credential } => {
-            Told::default().relating(credential_name(member, credential))
+            Details::default().relating(credential_name(member, credential))
         }
         Change::HistoryForked { former, lost, known, epoch } => {
             let before = [("epoch", former.to_string())].into();
-            let told = [
+            let after = [
                 ("epoch", epoch.to_string()),
                 ("lost_epoch", lost.to_string()),
                 ("lost_up_to_revision", known.to_string()),
             ];
-            Told::changing(&before, &told.into())
+            Details::changing(&before, &after.into())
         }
         Change::TokensWithheld { keys, tokens, .. } => {
-            let told = Told::changing(&none, &[("tokens", tokens.len().to_string())].into());
-            keys.iter().fold(told, |told, key| told.relating(key.to_string()))
+            let details = Details::changing(&none, &[("tokens", tokens.len().to_string())].into());
+            keys.iter().fold(details, |details, key| details.relating(key.to_string()))
         }
-        Change::EpochAccepted { .. } => Told::default(),
+        Change::EpochAccepted { .. } => Details::default(),
     }
 }
 
@@ -133,7 +134,7 @@ fn role_field(binding: &RoleBinding) -> Fields {
     [("role", role(binding))].into()
 }
 
-/// As `editor on projects/6666`.
+/// A role binding such as `editor on projects/6666`.
 fn role(binding: &RoleBinding) -> String {
     match &binding.project {
         Some(project) => format!("{} on {}", binding.role, project.name()),
@@ -158,13 +159,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_of_change_has_its_type_on_the_wire_and_no_other_has() {
+    fn the_kinds_of_change_are_the_event_types_of_the_contract() {
         let named: Vec<_> = Change::KINDS
             .iter()
             .map(|kind| Type::from_str_name(&format!("TYPE_{}", kind.to_ascii_uppercase())))
             .collect();
         assert!(named.iter().all(Option::is_some), "{named:?}");
-        // They are numbered without a gap, from 1.
+        // The types are numbered without a gap, from 1.
         assert!(Type::try_from(Change::KINDS.len() as i32).is_ok());
         assert!(Type::try_from(Change::KINDS.len() as i32 + 1).is_err());
     }

@@ -9,18 +9,18 @@ use tonic::{Request, Response, Status};
 
 use crate::app::App;
 
-/// For the answer to arrive before the asker gives up.
+/// Time for the answer to reach the other admin before its deadline.
 const MARGIN: Duration = Duration::from_millis(50);
 
-/// `PeerService`. What it tells takes no right away and gives none, so whoever calls is looked up once.
+/// `PeerService`. Its methods reveal nothing about keys and change nothing, so the first check of `crate::auth` suffices.
 #[derive(Clone, Debug)]
 pub(crate) struct PeerApi(pub(crate) Arc<App>);
 
 #[tonic::async_trait]
 impl PeerService for PeerApi {
     async fn barrier(&self, request: Request<BarrierRequest>) -> Result<Response<BarrierResponse>, Status> {
-        let patience = deadline::of(request.metadata()).map(|patience| patience.saturating_sub(MARGIN));
-        let answered = barrier(&self.0, request.get_ref(), patience).await;
+        let timeout = deadline::of(request.metadata()).map(|timeout| timeout.saturating_sub(MARGIN));
+        let answered = barrier(&self.0, request.get_ref(), timeout).await;
         answered.map(Response::new).map_err(|error| status::from_error(&error))
     }
 
@@ -30,9 +30,9 @@ impl PeerService for PeerApi {
     }
 }
 
-async fn barrier(app: &App, request: &BarrierRequest, patience: Option<Duration>) -> Result<BarrierResponse, Error> {
-    let (life, place) = (life(request)?, place(request)?);
-    let cleared = app.publisher.clear_for_peer(life, &place, patience).await?;
+async fn barrier(app: &App, request: &BarrierRequest, timeout: Option<Duration>) -> Result<BarrierResponse, Error> {
+    let (life, position) = (life(request)?, position(request)?);
+    let cleared = app.publisher.clear_for_peer(life, &position, timeout).await?;
     Ok(cleared.map_or_else(BarrierResponse::default, |cleared| BarrierResponse {
         cleared: true,
         validators_acked: u32::try_from(cleared.acked).unwrap_or(u32::MAX),
@@ -45,7 +45,7 @@ fn life(request: &BarrierRequest) -> Result<AdminLife, Error> {
     life.map(AdminLife::from_bytes).map_err(|_| Error::field("incarnation", "16 bytes"))
 }
 
-fn place(request: &BarrierRequest) -> Result<Position, Error> {
+fn position(request: &BarrierRequest) -> Result<Position, Error> {
     let epoch = Epoch::from_text(&request.epoch).ok_or_else(|| Error::field("epoch", "a UUID"))?;
     if request.revision < 1 {
         return Err(Error::field("revision", "1 or more"));

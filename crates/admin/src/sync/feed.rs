@@ -11,7 +11,7 @@ use keyward_store::History;
 use keyward_token::Digest;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::app::Caller;
+use crate::auth::Caller;
 use crate::sync::image::{Chunk, Image};
 use crate::sync::withheld::Withheld;
 

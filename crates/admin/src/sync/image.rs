@@ -73,7 +73,7 @@ mod tests {
         uid[..4].copy_from_slice(&n.to_be_bytes());
         KeyEntry {
             uid: Uid::from_bytes(uid),
-            name: KeyName::parse("name", &format!("projects/6666/keys/k{n}")).unwrap(),
+            name: KeyName::parse(&format!("projects/6666/keys/k{n}")).unwrap(),
             platform: Platform::Server,
             active,
             expire_time: None,

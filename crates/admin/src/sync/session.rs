@@ -16,8 +16,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::app::{App, Caller};
-use crate::grpc::auth::caller;
+use crate::app::App;
+use crate::auth::{Caller, caller_of};
 use crate::sync::feed::{Principal, Session, Snapshot, response};
 
 /// The version of the replica protocol that this admin speaks.
@@ -77,7 +77,7 @@ impl ReplicaService for ReplicaApi {
         );
         // A right that was revoked since the call was authenticated may have been published before this session could be ended.
         if let Some(caller) = &caller {
-            self.app.look_again(caller).await.map_err(|e| status::from_error(&e))?;
+            self.app.refresh(caller).await.map_err(|e| status::from_error(&e))?;
         }
         let (sender, receiver) = mpsc::channel(OUTGOING);
         tokio::spawn(session.run(incoming, joined, sender));
@@ -91,7 +91,7 @@ impl ReplicaApi {
         if !self.external {
             return Ok(None);
         }
-        caller(request).map(Some).map_err(|e| status::from_error(&e))
+        caller_of(request).map(Some).map_err(|e| status::from_error(&e))
     }
 
     /// The position of a validator; `None` if it has none, or if no admin has signed it. An unsigned position is ignored, so that

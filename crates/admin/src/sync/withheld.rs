@@ -61,7 +61,7 @@ mod tests {
         let key = Uid::generate();
         let entry = KeyEntry {
             uid: key,
-            name: KeyName::parse("name", "projects/6666/keys/a").unwrap(),
+            name: KeyName::parse("projects/6666/keys/a").unwrap(),
             platform: Platform::Server,
             active: true,
             expire_time: None,

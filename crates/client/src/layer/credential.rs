@@ -3,18 +3,18 @@
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, Request, Uri};
-use keyward_domain::{Places, Presented};
+use keyward_domain::{Presented, TokenSources};
 
 /// How the names begin that only Keyward may use, folded.
 const OURS: &str = "x_keyward_";
 
-pub(super) fn find<'a>(request: &'a Parts, places: &Places) -> Presented<'a> {
+pub(super) fn find<'a>(request: &'a Parts, places: &TokenSources) -> Presented<'a> {
     let target = request.uri.path_and_query().map(|target| target.as_str().as_bytes());
     places.find(pairs(&request.headers), target.into_iter())
 }
 
 /// Takes out what carried the token, and what could be taken for Keyward's word.
-pub(super) fn strip<B>(request: &mut Request<B>, places: &Places) {
+pub(super) fn strip<B>(request: &mut Request<B>, places: &TokenSources) {
     let carried: Vec<HeaderName> =
         places.to_remove(pairs(request.headers())).into_iter().filter_map(|name| name.parse().ok()).collect();
     // Every spelling: x.keyward.project and x_api_key are x-keyward-project and x-api-key to many handlers.
@@ -37,7 +37,7 @@ fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
 }
 
 /// The address without the token in its query; `None`: there is none.
-fn without_token(uri: &Uri, places: &Places) -> Option<Uri> {
+fn without_token(uri: &Uri, places: &TokenSources) -> Option<Uri> {
     let target = places.without_token(uri.path_and_query()?.as_str())?;
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(PathAndQuery::try_from(target).ok()?);
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn nothing_behind_the_layer_sees_the_token_or_a_spoofed_identity() {
-        let places = Places::new("authorization", "x-api-key", Some("key")).unwrap();
+        let places = TokenSources::new("authorization", "x-api-key", Some("key")).unwrap();
         let mut request = Request::builder().uri("http://a/b?c=d&key=secret&e=f&key").body(()).unwrap();
         for (name, value) in [
             ("x-api-key", "secret"),
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn the_services_own_authentication_is_left_alone() {
         let mut request = Request::builder().uri("/").header("authorization", "Basic dTpw").body(()).unwrap();
-        strip(&mut request, &Places::default());
+        strip(&mut request, &TokenSources::default());
         assert!(request.headers().contains_key("authorization"));
     }
 }

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use keyward_domain::{Expectation, Places, ProjectId};
+use keyward_domain::{Expectation, ProjectId, TokenSources};
 use tower::Layer;
 
 use crate::address::ConfigError;
@@ -24,7 +24,7 @@ pub struct KeywardLayer {
 pub(super) struct Route {
     project: Option<ProjectId>,
     allow_client_keys: bool,
-    pub(super) places: Places,
+    pub(super) places: TokenSources,
     pub(super) unanswered: Arc<Unanswered>,
 }
 
@@ -34,7 +34,7 @@ impl KeywardLayer {
     /// # Errors
     /// [`ConfigError::Project`]: no project can have that id.
     pub fn for_project(client: Client, project: &str) -> Result<Self, ConfigError> {
-        let project = ProjectId::parse("project", project).map_err(|error| ConfigError::Project(error.to_string()))?;
+        let project = ProjectId::parse(project).map_err(|rule| ConfigError::Project(format!("project {rule}")))?;
         Ok(Self::new(client, Some(project)))
     }
 
@@ -45,7 +45,7 @@ impl KeywardLayer {
     }
 
     fn new(client: Client, project: Option<ProjectId>) -> Self {
-        let (places, unanswered) = (Places::default(), Arc::default());
+        let (places, unanswered) = (TokenSources::default(), Arc::default());
         Self { client, route: Arc::new(Route { project, allow_client_keys: false, places, unanswered }) }
     }
 
@@ -60,7 +60,7 @@ impl KeywardLayer {
     /// around axum's `Router` (`layer.layer(router)`) and not into it: a router keeps the address as it came, token included,
     /// for `OriginalUri`.
     #[must_use]
-    pub fn places(mut self, places: Places) -> Self {
+    pub fn places(mut self, places: TokenSources) -> Self {
         Arc::make_mut(&mut self.route).places = places;
         self
     }

@@ -5,7 +5,7 @@ use clap::{Args, FromArgMatches};
 use keyward_admin::{PublicUrl, check_lease};
 use keyward_runtime::config::{Faults, Listen, Span, read_file};
 use keyward_runtime::merge;
-use keyward_validator::{Places, places};
+use keyward_validator::{TokenSources, places};
 use serde::Deserialize;
 
 /// Where `serve` keeps its state, and where the operator's commands look for the root credential, unless told otherwise.
@@ -72,7 +72,7 @@ pub(crate) struct Config {
     pub(super) hook_listen: Listen,
     pub(super) admin_ops_listen: Listen,
     pub(super) validator_ops_listen: Listen,
-    pub(super) places: Places,
+    pub(super) places: TokenSources,
 }
 
 impl Options {

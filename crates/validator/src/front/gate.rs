@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use keyward_domain::{Error, Expectation, Places, Presented, Refusal, Revision, Verdict};
+use keyward_domain::{Error, Expectation, Presented, Refusal, Revision, TokenSources, Verdict};
 use keyward_replica::{Answer, Facts};
 
 use crate::validate::Validator;
@@ -16,7 +16,7 @@ pub(crate) const KEY_HEADER: &str = "x-keyward-key";
 #[derive(Clone, Debug)]
 pub(crate) struct Gate {
     validator: Validator,
-    places: Arc<Places>,
+    places: Arc<TokenSources>,
 }
 
 /// What was decided.
@@ -39,12 +39,12 @@ pub(crate) struct Decided {
 }
 
 impl Gate {
-    pub(crate) fn new(validator: Validator, places: Places) -> Self {
+    pub(crate) fn new(validator: Validator, places: TokenSources) -> Self {
         Self { validator, places: Arc::new(places) }
     }
 
     /// Where requests carry tokens.
-    pub(crate) fn places(&self) -> &Places {
+    pub(crate) fn places(&self) -> &TokenSources {
         &self.places
     }
 
@@ -64,7 +64,7 @@ impl Gate {
     }
 }
 
-const fn name(presented: &Presented<'_>, verdict: Verdict) -> &'static str {
+fn name(presented: &Presented<'_>, verdict: Verdict) -> &'static str {
     match presented {
         Presented::Nothing => "missing",
         Presented::Ambiguous => "ambiguous",

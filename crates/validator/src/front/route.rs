@@ -1,6 +1,6 @@
 //! What a gateway's route asks of a token: its settings, which the gateway's operator wrote.
 
-use keyward_domain::{Error, Expectation, ProjectId};
+use keyward_domain::{Error, Expectation, OnField, ProjectId};
 
 /// A route's settings.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,7 +24,7 @@ pub(crate) fn read<'a>(settings: impl Iterator<Item = (&'a str, &'a str)>) -> Re
         }
         said.push(name);
         match (name, value) {
-            ("project", id) => route.expectation.project = Some(ProjectId::check("project", id)?),
+            ("project", id) => route.expectation.project = Some(ProjectId::check(id).on_field("project")?),
             ("allow_client_keys", "true") => route.expectation.allow_client_keys = true,
             ("allow_client_keys", "false") => {}
             ("allow_client_keys", _) => return Err(Error::field("allow_client_keys", "true or false")),

@@ -1,4 +1,4 @@
-use keyward_domain::{Error, Expectation, ProjectId, Revision, Verdict};
+use keyward_domain::{Error, Expectation, OnField, ProjectId, Revision, Verdict};
 use keyward_proto::validate::validate_token_request::Consistency;
 use keyward_proto::validate::{self, ValidateTokenRequest, ValidateTokenResponse};
 use keyward_replica::Answer;
@@ -9,7 +9,7 @@ use crate::validate::Validator;
 pub(super) fn answer(validator: &Validator, request: &ValidateTokenRequest) -> Result<ValidateTokenResponse, Error> {
     let project = match request.project.as_str() {
         "" => None,
-        name => Some(ProjectId::check("project", name.strip_prefix("projects/").unwrap_or(name))?),
+        name => Some(ProjectId::check(name.strip_prefix("projects/").unwrap_or(name)).on_field("project")?),
     };
     let expectation = Expectation { project, allow_client_keys: request.allow_client_keys };
     let answer = validator.validate(&request.token, &expectation, at_least(request)?)?;

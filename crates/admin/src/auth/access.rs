@@ -1,19 +1,19 @@
-//! Which method needs which permission: the one table. A method that is not in it is denied.
+//! The one table of which method requires which permission. A method that is not in it is denied.
 
 use keyward_domain::Permission;
 
-/// Who may call a method at all. Where, is for the method itself to say.
+/// Who may call a method at all. On which resource, the method's handler asks ([`Caller`](crate::auth::Caller)).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Access {
-    /// Without a credential: tells nothing about keys.
+pub(super) enum Access {
+    /// Everyone, without a credential: the method reveals nothing about keys.
     Anyone,
     /// Any member.
     AnyMember,
-    /// A member with a role that gives this somewhere.
+    /// A member with a role that gives this permission on at least one project or on the platform.
     Needs(Permission),
 }
 
-/// Path of each method, and who may call it.
+/// The path of each method, and who may call it.
 const TABLE: &[(&str, Access)] = &[
     ("/keyward.admin.v1.ProjectService/CreateProject", Access::Needs(Permission::ProjectCreate)),
     ("/keyward.admin.v1.ProjectService/GetProject", Access::Needs(Permission::ProjectGet)),
@@ -44,7 +44,7 @@ const TABLE: &[(&str, Access)] = &[
     ("/keyward.replica.v1.ReplicaService/Sync", Access::Needs(Permission::Sync)),
     ("/keyward.replica.v1.PeerService/Barrier", Access::Needs(Permission::Peer)),
     ("/keyward.replica.v1.PeerService/Hint", Access::Needs(Permission::Peer)),
-    // Probes come without a credential.
+    // Health probes have no credential.
     ("/grpc.health.v1.Health/Check", Access::Anyone),
     ("/grpc.health.v1.Health/Watch", Access::Anyone),
     ("/grpc.health.v1.Health/List", Access::Anyone),
@@ -52,8 +52,8 @@ const TABLE: &[(&str, Access)] = &[
     ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Access::AnyMember),
 ];
 
-/// Who may call the method of that path; `None`: nobody.
-pub(crate) fn of(path: &str) -> Option<Access> {
+/// Returns who may call the method of this path; `None` if it is not listed.
+pub(super) fn of(path: &str) -> Option<Access> {
     TABLE.iter().find(|(listed, _)| *listed == path).map(|(_, access)| *access)
 }
 
@@ -68,11 +68,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_method_of_the_contract_is_listed_and_no_other() {
+    fn the_table_lists_the_methods_of_the_contract_and_no_other() {
         let set = FileDescriptorSet::decode(keyward_proto::DESCRIPTOR_SET).unwrap();
         let mut contract = BTreeSet::new();
         for file in &set.file {
-            // The validator's own service is not served here.
+            // The admin does not serve the validator's service.
             for service in file.service.iter().filter(|_| file.package() != "keyward.validate.v1") {
                 for method in &service.method {
                     contract.insert(format!("/{}.{}/{}", file.package(), service.name(), method.name()));

@@ -1,17 +1,18 @@
-//! Where a client's token is found in its request, and what else must be read there: never "take the first".
+//! Finds the token of a gateway's client in its request. A request with two different tokens is ambiguous: taking the first
+//! would let a client show one token to Keyward and another to the upstream.
 
 use std::collections::BTreeSet;
 
-/// Where requests carry tokens. Names of headers compare in any case of letters.
+/// The headers and the query parameter in which requests carry tokens. Header names compare without regard to case.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Places {
+pub struct TokenSources {
     bearer_header: String,
     key_header: String,
     query_parameter: Option<String>,
 }
 
 /// `authorization: Bearer …` and `x-api-key: …`; no query parameter.
-impl Default for Places {
+impl Default for TokenSources {
     fn default() -> Self {
         Self {
             bearer_header: Self::BEARER_HEADER.to_owned(),
@@ -21,67 +22,67 @@ impl Default for Places {
     }
 }
 
-/// What a request presents.
+/// The tokens that a request presents.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Presented<'a> {
-    /// No credential of ours.
+    /// No token.
     Nothing,
-    /// One, perhaps said twice. It need not be well-formed.
+    /// One token, which may be repeated. It need not be well-formed.
     One(&'a str),
-    /// Two that differ, or one that hides another.
+    /// Two different tokens, or a header that may hide one.
     Ambiguous,
 }
 
-/// What one place of a request holds.
+/// The content of one header or query parameter.
 enum Found<'a> {
     Nothing,
-    /// A bearer header that is none of ours.
+    /// A bearer header of another scheme, such as `Basic`.
     AnotherScheme,
     BearerToken(&'a str),
     BareToken(&'a str),
-    /// Something that may hide a credential.
+    /// Text that may hide a token.
     Unclear,
 }
 
-impl Places {
-    /// The header of a bearer token unless another is named (RFC 6750 §2.1).
+impl TokenSources {
+    /// Default header of a bearer token (RFC 6750 §2.1).
     pub const BEARER_HEADER: &'static str = "authorization";
-    /// The header of a bare token unless another is named.
+    /// Default header of a bare token.
     pub const KEY_HEADER: &'static str = "x-api-key";
 
-    /// `bearer_header`: carries `Bearer` and a token. `key_header`: carries a bare token. `query_parameter`: carries one in
-    /// the request's own query, where logs and browsers' histories keep it; `None`: nowhere there.
+    /// Takes tokens from `bearer_header` after the word `Bearer`, from `key_header` as they are, and from `query_parameter` of
+    /// the request's query. Logs and browser histories keep queries, so the parameter should be `None` where possible.
     ///
     /// # Errors
-    /// The rule that a name breaks.
+    /// A message with the name and the rule that it breaks.
     pub fn new(bearer_header: &str, key_header: &str, query_parameter: Option<&str>) -> Result<Self, String> {
-        let places = Self {
+        let sources = Self {
             bearer_header: header_name("bearer header", bearer_header)?,
             key_header: header_name("key header", key_header)?,
             query_parameter: query_parameter.map(parameter_name).transpose()?,
         };
-        if places.bearer_header == places.key_header {
+        if sources.bearer_header == sources.key_header {
             return Err(format!("{key_header}: the bearer header and the key header must differ"));
         }
-        Ok(places)
+        Ok(sources)
     }
 
-    /// The target (`/path?query`) for the upstream, without the parameter that carries a token; every other parameter
-    /// keeps its place and its spelling, for some queries are signed. `None`: nothing is to be taken away.
+    /// Returns a request's target (`/path?query`) without the parameter that carries a token, or `None` if there is nothing to
+    /// remove. All other parameters keep their order and spelling, because some queries are signed.
     pub fn without_token(&self, target: &str) -> Option<String> {
         let parameter = self.query_parameter.as_deref()?;
         let (path, query) = target.split_once('?')?;
-        let is_ours =
+        let carries_token =
             |pair: &str| pair.strip_prefix(parameter).is_some_and(|rest| rest.is_empty() || rest.starts_with('='));
-        let others: Vec<_> = query.split('&').filter(|pair| !is_ours(pair)).collect();
+        let others: Vec<_> = query.split('&').filter(|pair| !carries_token(pair)).collect();
         if others.len() == query.split('&').count() {
             return None;
         }
         Some(if others.is_empty() { path.to_owned() } else { format!("{path}?{}", others.join("&")) })
     }
 
-    /// Finds the token in a request's headers, and in the query of its targets (`/path?query`) where that is allowed. An
-    /// `authorization` of another scheme belongs to the upstream and is left alone.
+    /// Finds the token in a request's headers, and in the query of its targets (`/path?query`) if a query parameter is
+    /// configured. An `authorization` header of another scheme belongs to the upstream and is ignored.
     pub fn find<'a>(
         &self,
         headers: impl Iterator<Item = (&'a str, &'a [u8])>,
@@ -103,19 +104,19 @@ impl Places {
         }
         match (tokens.pop_first(), tokens.pop_first()) {
             (None, _) => Presented::Nothing,
-            // One bearer header of ours, and one of another scheme.
+            // One bearer header with a token, and one of another scheme.
             (Some(_), None) if beside && bearer => Presented::Ambiguous,
             (Some(token), None) => Presented::One(token),
             (Some(_), Some(_)) => Presented::Ambiguous,
         }
     }
 
-    /// Which of a request's headers its upstream must not see. The key header is always named; the bearer header only if it
-    /// carries a credential of ours.
+    /// The names of the headers to remove before the request goes to the upstream: always the key header, and the bearer header
+    /// if it carries a token.
     pub fn to_remove<'a>(&self, headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> Vec<&str> {
         let mut remove = vec![self.key_header.as_str()];
-        let mut ours = headers.filter(|(name, _)| name.eq_ignore_ascii_case(&self.bearer_header));
-        if ours.any(|(name, value)| !matches!(self.in_header(name, value), Found::AnotherScheme)) {
+        let mut bearer = headers.filter(|(name, _)| name.eq_ignore_ascii_case(&self.bearer_header));
+        if bearer.any(|(name, value)| !matches!(self.in_header(name, value), Found::AnotherScheme)) {
             remove.push(&self.bearer_header);
         }
         remove
@@ -137,28 +138,28 @@ impl Places {
         }
     }
 
-    /// The credentials in a target's query. Nothing is decoded: a token needs no encoding.
+    /// The tokens in a target's query. Nothing is percent-decoded: tokens need no encoding.
     fn in_query<'a>(&self, target: &'a [u8]) -> Vec<Found<'a>> {
         let Some(parameter) = &self.query_parameter else { return Vec::new() };
         let Some(at) = target.iter().position(|byte| *byte == b'?') else { return Vec::new() };
         let query = target.get(at + 1..).unwrap_or_default();
-        let of_ours = |pair: &'a [u8]| match pair.strip_prefix(parameter.as_bytes()) {
+        let token = |pair: &'a [u8]| match pair.strip_prefix(parameter.as_bytes()) {
             Some([]) => Some(Found::BareToken("")),
             Some([b'=', value @ ..]) => Some(std::str::from_utf8(value).map_or(Found::Unclear, Found::BareToken)),
             _ => None,
         };
-        query.split(|byte| *byte == b'&').filter_map(of_ours).collect()
+        query.split(|byte| *byte == b'&').filter_map(token).collect()
     }
 }
 
-/// Gateways join duplicate headers with a comma: "Basic x,Bearer y" hides one of ours.
+/// Returns `true` for a value such as "Basic x,Bearer y": some gateways join duplicate headers with a comma.
 fn hides_bearer(value: &str) -> bool {
     value.split(',').filter_map(|part| part.split_whitespace().next()).any(|word| word.eq_ignore_ascii_case("bearer"))
 }
 
 fn header_name(what: &str, name: &str) -> Result<String, String> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
         return Err(format!("{name}: the {what} must be 1 to 64 letters, digits and hyphens"));
     }
     let name = name.to_ascii_lowercase();
@@ -171,8 +172,8 @@ fn header_name(what: &str, name: &str) -> Result<String, String> {
 }
 
 fn parameter_name(name: &str) -> Result<String, String> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
         return Err(format!("{name}: the query parameter must be 1 to 64 letters, digits, hyphens and underscores"));
     }
     Ok(name.to_owned())
@@ -188,11 +189,11 @@ mod tests {
     }
 
     fn presented(headers: &'static [(&'static str, &'static str)]) -> Presented<'static> {
-        Places::default().find(bytes(headers), std::iter::once(&b"/a?key=q"[..]))
+        TokenSources::default().find(bytes(headers), std::iter::once(&b"/a?key=q"[..]))
     }
 
     #[test]
-    fn one_credential_is_found_in_either_header() {
+    fn a_token_is_found_in_either_header() {
         assert_eq!(presented(&[("authorization", "Bearer a")]), Presented::One("a"));
         assert_eq!(presented(&[("Authorization", "bEARER  a ")]), Presented::One("a"));
         assert_eq!(presented(&[("x-api-key", "a")]), Presented::One("a"));
@@ -200,12 +201,16 @@ mod tests {
         assert_eq!(presented(&[("accept", "a")]), Presented::Nothing);
         for others in ["Basic dTpw", "Basic AABeaReRAA==", "Digest username=\"forbearer\", realm=\"bearer\""] {
             let headers = [("authorization", others)];
-            assert_eq!(Places::default().find(bytes(&headers), std::iter::empty()), Presented::Nothing, "{others}");
+            assert_eq!(
+                TokenSources::default().find(bytes(&headers), std::iter::empty()),
+                Presented::Nothing,
+                "{others}"
+            );
         }
     }
 
     #[test]
-    fn two_that_differ_are_never_resolved() {
+    fn two_different_tokens_are_ambiguous() {
         assert_eq!(presented(&[("x-api-key", "a"), ("authorization", "Bearer b")]), Presented::Ambiguous);
         assert_eq!(presented(&[("x-api-key", "a"), ("x-api-key", "b")]), Presented::Ambiguous);
         assert_eq!(presented(&[("x-api-key", "a"), ("X-API-Key", "b")]), Presented::Ambiguous);
@@ -213,19 +218,19 @@ mod tests {
         assert_eq!(presented(&[("authorization", "Basic x, bearer b")]), Presented::Ambiguous);
         assert_eq!(presented(&[("authorization", "Bearer")]), Presented::Ambiguous);
         assert_eq!(presented(&[("authorization", "Basic x,Bearer")]), Presented::Ambiguous);
-        // On two lines as on one.
+        // Duplicate headers that were not joined.
         assert_eq!(presented(&[("authorization", "Basic x"), ("authorization", "Bearer b")]), Presented::Ambiguous);
-        // Joined by a gateway: no token has a comma, so this is malformed later.
+        // Joined by a gateway. No token has a comma, so the verdict will be malformed.
         assert_eq!(presented(&[("x-api-key", "a,b")]), Presented::One("a,b"));
         let not_text = [("x-api-key", &b"\xff"[..])];
-        assert_eq!(Places::default().find(not_text.into_iter(), std::iter::empty()), Presented::Ambiguous);
+        assert_eq!(TokenSources::default().find(not_text.into_iter(), std::iter::empty()), Presented::Ambiguous);
     }
 
     #[test]
-    fn a_query_carries_a_token_only_where_that_was_asked_for() {
-        let places = Places::new("authorization", "x-api-key", Some("key")).unwrap();
+    fn a_query_parameter_is_read_only_if_it_is_configured() {
+        let sources = TokenSources::new("authorization", "x-api-key", Some("key")).unwrap();
         let find = |headers: &'static [(&'static str, &'static str)], target: &'static str| {
-            places.find(bytes(headers), std::iter::once(target.as_bytes()))
+            sources.find(bytes(headers), std::iter::once(target.as_bytes()))
         };
         assert_eq!(find(&[], "/a?b=c&key=t"), Presented::One("t"));
         assert_eq!(find(&[("x-api-key", "t")], "/a?key=t"), Presented::One("t"));
@@ -239,8 +244,8 @@ mod tests {
     }
 
     #[test]
-    fn a_query_without_its_token_keeps_the_order_and_the_spelling_of_the_rest() {
-        let places = Places::new("authorization", "x-api-key", Some("key")).unwrap();
+    fn removing_the_token_from_a_query_keeps_the_other_parameters_as_they_are() {
+        let sources = TokenSources::new("authorization", "x-api-key", Some("key")).unwrap();
         for (target, wanted) in [
             ("/a?key=t", "/a"),
             ("/a?key", "/a"),
@@ -248,18 +253,18 @@ mod tests {
             ("/a?key=t&z&a?=%7e", "/a?z&a?=%7e"),
             ("/a?z=1&key=t&key=t", "/a?z=1"),
         ] {
-            assert_eq!(places.without_token(target).as_deref(), Some(wanted), "{target}");
+            assert_eq!(sources.without_token(target).as_deref(), Some(wanted), "{target}");
         }
         for untouched in ["/a", "/a?", "/a?keys=t&akey=t", "/key=t", "/a?b=key"] {
-            assert_eq!(places.without_token(untouched), None, "{untouched}");
+            assert_eq!(sources.without_token(untouched), None, "{untouched}");
         }
-        assert_eq!(Places::default().without_token("/a?key=t"), None, "off by default");
+        assert_eq!(TokenSources::default().without_token("/a?key=t"), None, "off by default");
     }
 
     #[test]
-    fn places_have_names_that_headers_and_queries_can_have() {
-        let places = Places::new("X-Token", "X-Key", None).unwrap();
-        let find = |headers: &'static [(&'static str, &'static str)]| places.find(bytes(headers), std::iter::empty());
+    fn names_of_headers_and_parameters_are_checked() {
+        let sources = TokenSources::new("X-Token", "X-Key", None).unwrap();
+        let find = |headers: &'static [(&'static str, &'static str)]| sources.find(bytes(headers), std::iter::empty());
         assert_eq!(
             find(&[("x-token", "Bearer a"), ("authorization", "Bearer b"), ("x-api-key", "c")]),
             Presented::One("a")
@@ -273,14 +278,14 @@ mod tests {
             ("authorization", "x-key", Some("")),
             ("authorization", "x-key", Some("a=b")),
         ] {
-            assert!(Places::new(bearer, key, query).is_err(), "{bearer} {key} {query:?}");
+            assert!(TokenSources::new(bearer, key, query).is_err(), "{bearer} {key} {query:?}");
         }
     }
 
     #[test]
-    fn what_carried_a_credential_of_ours_does_not_go_upstream() {
-        let places = Places::default();
-        let removed = |headers: &[(&str, &str)]| places.to_remove(bytes(headers)).join(" ");
+    fn headers_that_carry_a_token_are_removed() {
+        let sources = TokenSources::default();
+        let removed = |headers: &[(&str, &str)]| sources.to_remove(bytes(headers)).join(" ");
         assert_eq!(removed(&[("x-api-key", "a"), ("authorization", "Basic dTpw")]), "x-api-key");
         assert_eq!(removed(&[("Authorization", "Bearer a")]), "x-api-key authorization");
     }

@@ -1,16 +1,22 @@
 use std::sync::Arc;
 
 use keyward_domain::Error;
+use keyward_proto::admin::sdk_service_server::SdkService;
 use keyward_proto::admin::{self, ListSdksRequest, ListSdksResponse, sdk};
-use tonic::Request;
 
 use crate::app::App;
-use crate::grpc::auth::caller;
+use crate::grpc::service::{Incoming, service};
 use crate::sdks::{Sdk, Snippet};
 
-pub(super) async fn handle(app: Arc<App>, request: Request<ListSdksRequest>) -> Result<ListSdksResponse, Error> {
-    caller(&request)?;
-    Ok(ListSdksResponse { sdks: app.sdks().into_iter().map(to_wire).collect() })
+service!(
+    /// `SdkService`.
+    SdkApi: SdkService {
+        list_sdks: ListSdksRequest -> ListSdksResponse,
+    }
+);
+
+async fn list_sdks(app: Arc<App>, _: Incoming<ListSdksRequest>) -> Result<ListSdksResponse, Error> {
+    Ok(ListSdksResponse { sdks: app.list_sdks().into_iter().map(to_wire).collect() })
 }
 
 fn to_wire(card: Sdk) -> admin::Sdk {

@@ -8,10 +8,11 @@ use keyward_runtime::status;
 use tonic::{Code, Status};
 use tower::Service;
 
-use crate::app::{App, Caller};
-use crate::grpc::access::{self, Access};
+use crate::app::App;
+use crate::auth::access::{self, Access};
+use crate::auth::caller::Caller;
 
-/// Authenticates each call, refuses what the table refuses, and counts how calls end.
+/// Authenticates each call, refuses it if the table of access does, and counts calls by method and code.
 #[derive(Clone, Debug)]
 pub(crate) struct AuthService<S> {
     pub(super) app: Arc<App>,
@@ -35,7 +36,7 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let app = Arc::clone(&self.app);
-        // The clone that was polled ready is the one to call (tower, "Be careful when cloning inner services").
+        // Call the clone that was polled ready (tower's documentation, "Be careful when cloning inner services").
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         Box::pin(async move {
@@ -59,14 +60,14 @@ where
     }
 }
 
-/// Who calls, if the method may be called by it.
+/// Returns the caller if the table lets it call the method; `None` if the method needs no credential.
 async fn admit(app: &App, path: &str, headers: &HeaderMap) -> Result<Option<Caller>, Error> {
-    let needs = match access::of(path) {
+    let permission = match access::of(path) {
         Some(Access::Anyone) => return Ok(None),
         Some(Access::Needs(permission)) => Some(permission),
         Some(Access::AnyMember) | None => None,
     };
-    let caller = app.authenticate(credential(headers)?, needs).await?;
+    let caller = app.authenticate(credential(headers)?, permission).await?;
     if access::of(path).is_none() {
         return Err(Error::permission_denied("of a method that is listed"));
     }
@@ -84,13 +85,13 @@ fn credential(headers: &HeaderMap) -> Result<&str, Error> {
     }
 }
 
-/// A method's name for metrics; all unlisted ones count as one, so that a stranger cannot make labels.
+/// A method's name for metrics. All unlisted methods share one, so that callers cannot create labels.
 fn label(path: &str) -> &str {
     if access::of(path).is_some() { path.trim_start_matches('/') } else { "unlisted" }
 }
 
-/// A call that ends badly says so in its first headers; one that ends well, or ends badly after its first message, in
-/// its trailers.
+/// The code of a response. A call that fails before its first message has its status in the response's headers; all others have
+/// it in the trailers, and count as OK.
 fn code_of<R>(response: &Response<R>) -> Code {
     Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
 }

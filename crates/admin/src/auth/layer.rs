@@ -3,7 +3,7 @@ use std::sync::Arc;
 use tower::Layer;
 
 use crate::app::App;
-use crate::grpc::auth::service::AuthService;
+use crate::auth::service::AuthService;
 
 /// Wraps the gRPC services in [`AuthService`].
 #[derive(Clone, Debug)]
