@@ -1,4 +1,4 @@
-//! The database's URL in a file: read again while the admin runs, so that its password is changed without a restart.
+//! Rereads the file with the database's URL while the admin runs, so that a password can change without a restart.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,32 +9,32 @@ use keyward_runtime::secret_file::rereader;
 use keyward_store::Store;
 use zeroize::Zeroizing;
 
-/// How often the file is looked at. Connections that are open stay open when a password is changed, and new ones are refused
-/// only later, one by one; the file says it at once.
-const LOOK: Duration = Duration::from_secs(2);
+/// How often the file is read. Waiting for an authentication error instead would be late: a changed password breaks new
+/// connections only, and the pool may not need one for a long time.
+const POLL: Duration = Duration::from_secs(2);
 
-/// Follows the file from the URL that the store was opened with. Never returns. A URL that does not work leaves the
-/// connections as they are: what is wrong is logged once, and the URL is tried again with each look.
+/// Reconnects the store whenever the file has another URL than the one in use; `opened_with` is the first. Never returns. A URL
+/// that does not work leaves the connections as they are: its fault is logged once, and it is tried again on every read.
 pub async fn follow_database_url(store: &Store, file: &Path, opened_with: SecretText, insecure_plaintext: bool) {
-    let (read, mut known, mut told) = (Arc::new(rereader(file)), opened_with, None);
+    let (read, mut in_use, mut logged) = (Arc::new(rereader(file)), opened_with, None);
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL).await;
         let fault = match reread(&read).await {
-            Ok(url) if url.expose() == known.expose() => None,
+            Ok(url) if url.expose() == in_use.expose() => None,
             Ok(url) => match store.renew(url.expose(), insecure_plaintext).await {
                 Ok(()) => {
-                    tracing::info!("the database URL was changed; the database is used by the new one from now on");
-                    known = url;
+                    tracing::info!("the database URL was changed; connections use the new one from now on");
+                    in_use = url;
                     None
                 }
                 Err(error) => Some(format!("{}: {error}", file.display())),
             },
             Err(fault) => Some(fault),
         };
-        if fault.is_some() && fault != told {
+        if fault.is_some() && fault != logged {
             tracing::warn!(fault, "the database URL in the file is not used; the one that is known is kept");
         }
-        told = fault;
+        logged = fault;
     }
 }
 
@@ -43,5 +43,5 @@ async fn reread(
 ) -> Result<SecretText, String> {
     let read = Arc::clone(read);
     let content = tokio::task::spawn_blocking(move || read()).await;
-    content.unwrap_or_else(|_| Err("the file was not read".to_owned())).map(|content| SecretText::line(&content))
+    content.unwrap_or_else(|_| Err("the file could not be read".to_owned())).map(|content| SecretText::line(&content))
 }

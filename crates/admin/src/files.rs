@@ -1,4 +1,4 @@
-//! Secrets in files, and locks beside them.
+//! Files with secrets, and lock files beside them.
 
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{ErrorKind, Write};
@@ -10,13 +10,13 @@ use keyward_runtime::secret_file::{self, Holds};
 use keyward_token::Keyring;
 use rustix::process::geteuid;
 
-/// Keeps other processes out for as long as the file is held.
+/// Locks a file, which keeps other processes out until the returned handle is dropped.
 pub(crate) fn lock_file(path: &Path) -> anyhow::Result<File> {
     let failed = || format!("cannot lock {}", path.display());
     let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(path).with_context(failed)?;
     match file.try_lock() {
         Ok(()) => {
-            // A process that can open the file can hold its lock, and so keep this process from starting.
+            // Any process that can open the file can lock it, and so keep this process from starting.
             let mode = file.metadata().with_context(failed)?.mode() & 0o7777;
             if mode & 0o077 != 0 {
                 file.set_permissions(Permissions::from_mode(0o600)).with_context(failed)?;
@@ -31,10 +31,10 @@ pub(crate) fn lock_file(path: &Path) -> anyhow::Result<File> {
     }
 }
 
-/// Refuses a directory in which every user of this machine can put and replace files; warns of one that is not this
-/// process's alone.
+/// Refuses a directory that every user of this machine can write to, and warns about one that is writable to others than this
+/// process's user.
 pub(crate) fn check_data_dir(dir: &Path) -> anyhow::Result<()> {
-    let metadata = std::fs::metadata(dir).with_context(|| format!("cannot look at {}", dir.display()))?;
+    let metadata = std::fs::metadata(dir).with_context(|| format!("cannot read the metadata of {}", dir.display()))?;
     let (mode, owner, process) = (metadata.mode() & 0o7777, metadata.uid(), geteuid().as_raw());
     let dir = dir.display();
     if mode & 0o002 != 0 {
@@ -52,7 +52,7 @@ pub(crate) fn check_data_dir(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The keyring in a file; `None`: there is no such file.
+/// Reads a keyring. Returns `None` if the file does not exist.
 pub(crate) fn read_keyring(path: &Path) -> anyhow::Result<Option<Keyring>> {
     match secret_file::read_logged(path, Holds::Keyring) {
         Ok(text) => Keyring::parse(&text).map(Some).with_context(|| format!("{}", path.display())),
@@ -61,7 +61,7 @@ pub(crate) fn read_keyring(path: &Path) -> anyhow::Result<Option<Keyring>> {
     }
 }
 
-/// The path with another extension after its own.
+/// Appends an extension to a path, after its own extension.
 pub(crate) fn beside(path: &Path, extension: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(".");
@@ -69,11 +69,11 @@ pub(crate) fn beside(path: &Path, extension: &str) -> PathBuf {
     path.into()
 }
 
-/// Writes a file that only its owner may read, durably, or not at all.
+/// Writes a file with mode 0600, atomically and durably.
 pub(crate) fn write_secret(path: &Path, text: &str) -> anyhow::Result<()> {
     let failed = || format!("cannot write {}", path.display());
     let partial = beside(path, "partial");
-    // One that a crash left behind, or somebody else's: its mode and owner would stay.
+    // A leftover file, such as after a crash, would keep its mode and owner.
     if let Err(error) = std::fs::remove_file(&partial)
         && error.kind() != ErrorKind::NotFound
     {

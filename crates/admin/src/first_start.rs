@@ -1,4 +1,4 @@
-//! What the first start on an empty data directory makes: keyring, root credential, database.
+//! The first start on an empty data directory: creates the keyring, the root credential and the database.
 
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
@@ -12,32 +12,32 @@ use keyward_token::{Keyring, Token, TokenFormat, TokenKind};
 use crate::files::{check_data_dir, lock_file, read_keyring, write_secret};
 use crate::secrets::{Secrets, chain_key};
 
-/// A data directory, ready to be served from.
+/// A data directory that is open and ready to serve from.
 #[derive(Debug)]
 pub struct FirstStart {
     /// The database.
     pub store: Store,
     /// The keyring.
     pub keyring: Keyring,
-    /// Set at the very first start: the root member's credential, to be shown once.
+    /// The root member's credential, to be shown once; set on the first start only.
     pub new_root: Option<Token>,
-    /// Where the root credential is kept.
+    /// The file with the root credential.
     pub credential_file: PathBuf,
-    /// Keeps other processes out; held for as long as the directory is served from.
+    /// Locks the directory against other processes while it is held.
     pub lock: File,
 }
 
-/// Opens a data directory; makes what is missing in an empty one.
+/// Opens a data directory, and initializes an empty one.
 ///
-/// Files are written before the database learns of them, so a crash in between leaves a start that can be repeated.
+/// Files are written before the database refers to them, so a start that crashed in between can be repeated.
 ///
 /// # Errors
 /// The directory cannot be written, the keyring is missing or wrong, or another process uses it.
 pub async fn prepare_data_dir(dir: &Path, format: &TokenFormat) -> anyhow::Result<FirstStart> {
     let mut builder = DirBuilder::new();
-    builder.recursive(true).mode(0o700).create(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    builder.recursive(true).mode(0o700).create(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     check_data_dir(dir)?;
-    // Before anything is looked at: of two first starts at once each would make a keyring, and one would lose.
+    // Taken first: two concurrent first starts would each write a keyring.
     let lock = lock_file(&dir.join("serve.lock"))?;
     let database = dir.join("keyward.db");
     let keyring = open_keyring(&dir.join("keyring"), database.exists())?;
@@ -72,7 +72,8 @@ async fn make_root(store: &Store, keyring: &Keyring, format: &TokenFormat, file:
     Ok(token)
 }
 
-/// Makes an empty database one of this keyring, with that credential for root. Whether it was empty.
+/// Initializes an empty database: binds it to this keyring and creates the root member with this credential. Returns `false`
+/// if it was initialized before.
 pub(crate) async fn bind_root(
     store: &Store,
     keyring: &Keyring,

@@ -4,14 +4,14 @@ use keyward_domain::{Error, Uid};
 use keyward_store::{SealedSecret, SecretRecord};
 use keyward_token::{DigestKey, Keyring, SealError, Token, TokenFormat, TokenKind, context};
 
-/// Everything that is made from the keyring: each purpose has a key of its own.
+/// The keys that are derived from the keyring, one for each purpose.
 #[derive(Clone, Debug)]
 pub(crate) struct Secrets {
     format: TokenFormat,
     keyring: Arc<Keyring>,
-    /// For tokens, oldest first; what validators are handed.
+    /// Digest keys of tokens, oldest first. Validators get them too.
     token_keys: Vec<DigestKey>,
-    /// For members' credentials, oldest first.
+    /// Digest keys of members' credentials, oldest first.
     credential_keys: Vec<DigestKey>,
     page_key: DigestKey,
 }
@@ -45,8 +45,8 @@ impl Secrets {
         &self.page_key
     }
 
-    /// The digests that a presented credential could be stored under, the likeliest first; empty when the text is not
-    /// a credential at all.
+    /// The digests that a presented credential may be stored under, the newest key's first; empty if the text is not a
+    /// credential.
     pub(crate) fn credential_digests(&self, text: &str) -> Vec<keyward_token::Digest> {
         match self.format.parse(text) {
             Ok(parsed) if parsed.kind() == TokenKind::Member => {
@@ -56,25 +56,25 @@ impl Secrets {
         }
     }
 
-    /// The digests that a key's token could be stored under, the likeliest first; `None`: the text is no such token.
+    /// The digests that a key's token may be stored under, the newest key's first; `None` if the text is not a token.
     pub(crate) fn token_digests(&self, text: &str) -> Option<Vec<keyward_token::Digest>> {
         let parsed = self.format.parse(text).ok().filter(|parsed| parsed.kind() != TokenKind::Member)?;
         Some(self.token_keys.iter().rev().map(|key| key.digest(parsed)).collect())
     }
 
-    /// A new token for a key or a member, with everything that is stored of it.
+    /// A new token for a new key or member, and what the store keeps of it.
     pub(crate) fn mint(&self, kind: TokenKind) -> Result<(Token, SecretRecord), Error> {
         self.mint_for(kind, Uid::generate())
     }
 
-    /// The same for a key that there is already.
+    /// A new token for the existing key or member with this uid, and what the store keeps of it.
     pub(crate) fn mint_for(&self, kind: TokenKind, uid: Uid) -> Result<(Token, SecretRecord), Error> {
         let token = Token::generate(&self.format, kind).map_err(|e| Error::internal(e.to_string()))?;
         let mint = self.trace(&token, uid)?;
         Ok((token, mint))
     }
 
-    /// What is stored of a token for the key or member of that uid.
+    /// What the store keeps of a token of the key or member with this uid.
     pub(crate) fn trace(&self, token: &Token, uid: Uid) -> Result<SecretRecord, Error> {
         let keys = if token.kind() == TokenKind::Member { &self.credential_keys } else { &self.token_keys };
         let key = keys.last().ok_or_else(|| Error::internal("the keyring has no digest key"))?;
@@ -93,7 +93,7 @@ impl Secrets {
         Ok(Some(SealedSecret { key_id: key.id(), bytes }))
     }
 
-    /// The token that was sealed for the key or member of that uid.
+    /// Opens a token that was sealed for the key or member with this uid.
     pub(crate) fn unseal(&self, sealed: &SealedSecret, uid: Uid) -> Result<Token, Error> {
         let key = self.keyring.sealing(sealed.key_id);
         let key = key.ok_or_else(|| Error::internal(format!("the keyring lacks sealing key {}", sealed.key_id)))?;

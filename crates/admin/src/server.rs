@@ -1,4 +1,4 @@
-//! Wiring only.
+//! Listeners of the admin: which services run on them, and for how long.
 
 use std::io;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use crate::auth::AuthLayer;
 use crate::grpc::{AuditApi, KeyApi, MemberApi, PeerApi, ProjectApi, SdkApi};
 use crate::sync::ReplicaApi;
 
-/// What reflection shows.
+/// The services that gRPC reflection lists.
 const REFLECTED: &[&str] = &[
     "keyward.admin.v1.ProjectService",
     "keyward.admin.v1.KeyService",
@@ -40,10 +40,10 @@ const REFLECTED: &[&str] = &[
     "grpc.health.v1.Health",
 ];
 
-/// Streams per connection. Operators' clients need few; a validator needs one.
+/// The most concurrent streams of a connection. Clients of operators need few; a validator needs one.
 const MAX_STREAMS: u32 = 100;
 
-/// Serves the admin API and `Sync` until shutdown, to members only.
+/// Serves the admin API, `Sync` and the calls between admins until shutdown, to members only.
 ///
 /// # Errors
 /// The listener broke.
@@ -51,7 +51,7 @@ pub async fn listen(app: Arc<App>, listener: Listener, shutdown: Shutdown) -> an
     listen_to(app, listener.incoming(), shutdown).await
 }
 
-/// The same for connections that come from anywhere.
+/// Serves as [`listen`] does, on any stream of connections.
 ///
 /// # Errors
 /// The listener broke.
@@ -95,8 +95,8 @@ where
     bounded(&shutdown, server).await.context("the admin listener")
 }
 
-/// Serves `Sync` alone, to the validator in the same process: whoever can send a stream down this channel is part of
-/// the process, which is the built-in principal's whole credential.
+/// Serves `Sync` alone, to the validator in the same process. It needs no credential, because only this process can send
+/// connections over the channel.
 ///
 /// # Errors
 /// The server broke.
@@ -113,7 +113,7 @@ pub async fn listen_in_process(
     bounded(&shutdown, server).await.context("the in-process listener")
 }
 
-/// What the admin's ops listener tells. An admin that runs has its image; it is ready as long as it can grant leases.
+/// The admin's ops listener. The admin is ready while it can grant leases; its image is loaded before it listens.
 pub fn ops(app: &Arc<App>, registry: Arc<Registry>, shutdown: &Shutdown) -> Ops {
     let (app, shutdown) = (Arc::clone(app), shutdown.clone());
     let unready = move || {

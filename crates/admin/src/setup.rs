@@ -1,4 +1,4 @@
-//! What a deployment past one machine starts from: `keyward init` makes it once, every `keyward admin` opens it.
+//! Deployments of more than one machine: `keyward init` sets one up once, and every `keyward admin` opens it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,40 +15,40 @@ use crate::first_start::bind_root;
 use crate::secrets::{Secrets, chain_key};
 use crate::sync::put_lease;
 
-/// The member as which admins ask each other.
+/// The member that admins are when they call each other.
 const PEER: &str = "admins";
 
-/// What `keyward init` is told.
+/// Options of `keyward init`.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup<'a> {
-    /// The keyring's file. One that exists is used, for the database that it belongs to or for a new one.
+    /// The keyring's file. An existing keyring is used; otherwise one is created.
     pub keyring: &'a Path,
-    /// The root credential's file. A credential that it holds becomes root's; else one is made.
+    /// The root credential's file. An existing credential becomes root's; otherwise one is created.
     pub root_credential: &'a Path,
-    /// D for admins that start from now on; `None`: as it is, or 10 s.
+    /// Length of leases for admins that start from now on. Default: the one in the database, or 10 s.
     pub lease: Option<Duration>,
-    /// The file of the credential by which admins ask each other. One that it holds is used; else one is made, and with it the
-    /// member `members/admins`. `None`: admins do not ask each other, or there is such a member already.
+    /// The file of the credential with which admins call each other, as `members/admins`. An existing credential is used;
+    /// otherwise one is created, together with the member. `None` if there is one admin only, or if the member exists already.
     pub peer_credential: Option<&'a Path>,
 }
 
-/// What [`set_up`] found.
+/// The outcome of [`set_up`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SetupOutcome {
-    /// Nothing; everything is made.
+    /// The database was empty and is set up now.
     Made,
-    /// A database that was set up before, with this keyring.
+    /// The database was set up before, with this keyring.
     AlreadyThere,
 }
 
-/// Makes schema, keyring and root member, or finds that they are there. May be repeated, also after it was cut short:
-/// files are written before the database learns of them, and used when they are found.
+/// Creates the schema, the keyring and the root member, or finds that they exist. It can be repeated, also after a crash: files
+/// are written before the database refers to them, and used if they exist.
 ///
 /// # Errors
-/// The database was made with another keyring, or cannot be reached; a file cannot be written, or holds something else.
+/// The database belongs to another keyring or cannot be reached; a file cannot be written or has other content.
 pub async fn set_up(database_url: &str, setup: Setup<'_>, format: &TokenFormat) -> anyhow::Result<SetupOutcome> {
     let Setup { keyring: path, root_credential, lease, peer_credential } = setup;
-    // Of two at once each would make a keyring.
+    // Two concurrent runs would each write a keyring.
     let _held = lock_file(&beside(path, "lock"))?;
     let found = read_keyring(path)?;
     let is_new = found.is_none();
@@ -65,7 +65,8 @@ pub async fn set_up(database_url: &str, setup: Setup<'_>, format: &TokenFormat) 
         }
         let outcome = make_root(&store, &keyring, format, root_credential).await?;
         if is_new && outcome == SetupOutcome::AlreadyThere {
-            // Another machine was quicker; what it made is to be copied here, and this would be in its place.
+            // Another machine set the database up meanwhile. Its keyring must be copied here, and this one would be mistaken for
+            // it.
             remove(path)?;
         }
         outcome
@@ -81,10 +82,10 @@ pub async fn set_up(database_url: &str, setup: Setup<'_>, format: &TokenFormat) 
     Ok(outcome)
 }
 
-/// The same for a store in the memory of this process, which is made here, for simulations.
+/// Creates a store in the memory of this process and sets it up, for simulations.
 ///
 /// # Errors
-/// The store cannot be made.
+/// The store cannot be created.
 #[cfg(feature = "simulation")]
 pub async fn set_up_in_memory(
     keyring: &Keyring,
@@ -119,13 +120,13 @@ async fn make_root(
         return Ok(SetupOutcome::Made);
     }
     if is_new {
-        // Another machine was quicker, and has the credential that counts.
+        // Another machine set the database up meanwhile, with its own credential.
         remove(file)?;
     }
     Ok(SetupOutcome::AlreadyThere)
 }
 
-/// Makes the member as which admins ask each other, or finds that it is there, with the credential in `file`.
+/// Creates the member that admins are when they call each other, or checks that it exists with the credential in `file`.
 async fn make_peer(store: &Store, keyring: &Keyring, format: &TokenFormat, file: &Path) -> anyhow::Result<()> {
     let id = MemberId::parse(PEER)?;
     let secrets = Secrets::new(format.clone(), Keyring::parse(&keyring.render())?);
@@ -134,7 +135,7 @@ async fn make_peer(store: &Store, keyring: &Keyring, format: &TokenFormat, file:
         let token = found.with_context(|| {
             format!("members/{PEER} is there, and its credential is not at {}: copy it there", file.display())
         })?;
-        return known(store, &secrets, &token, &id)
+        return check_owner(store, &secrets, &token, &id)
             .await
             .with_context(|| format!("the credential in {}", file.display()));
     }
@@ -149,7 +150,7 @@ async fn make_peer(store: &Store, keyring: &Keyring, format: &TokenFormat, file:
     bind_peer(store, &secrets, &token).await
 }
 
-/// Makes the member as which admins ask each other, with that credential.
+/// Creates the member that admins are when they call each other, with this credential.
 async fn bind_peer(store: &Store, secrets: &Secrets, token: &Token) -> anyhow::Result<()> {
     let id = MemberId::parse(PEER)?;
     let roles = vec![RoleBinding { role: Role::AdminNode, project: None }];
@@ -160,7 +161,7 @@ async fn bind_peer(store: &Store, secrets: &Secrets, token: &Token) -> anyhow::R
     Ok(())
 }
 
-async fn known(store: &Store, secrets: &Secrets, token: &Token, id: &MemberId) -> anyhow::Result<()> {
+async fn check_owner(store: &Store, secrets: &Secrets, token: &Token, id: &MemberId) -> anyhow::Result<()> {
     for digest in secrets.credential_digests(token.expose()) {
         if store.member_by_credential(&digest).await?.is_some_and(|member| member.id == *id) {
             return Ok(());
@@ -184,10 +185,10 @@ fn read_credential(path: &Path, format: &TokenFormat) -> anyhow::Result<Option<T
     Ok(Some(Token::parse_owned(format, credential.text().to_owned())?))
 }
 
-/// Opens what [`set_up`] has made.
+/// Opens a deployment that [`set_up`] has set up.
 ///
 /// # Errors
-/// The keyring is missing or wrong, the database empty or out of reach.
+/// The keyring is missing or wrong; the database is empty or cannot be reached.
 pub async fn open_deployment(database_url: &str, keyring: &Path) -> anyhow::Result<(Store, Keyring)> {
     let found = read_keyring(keyring)?;
     let found = found.with_context(|| format!("{} is missing; `keyward init` makes it", keyring.display()))?;

@@ -1,4 +1,5 @@
-//! The setup grid. Snippets are whole, and read the token from the environment: what people paste ends up in files.
+//! The setup grid. Snippets are complete programs that read the token from the environment, because people save what they
+//! paste in files.
 
 use std::fmt::{Display, Formatter};
 use std::str::FromStr;
@@ -6,12 +7,12 @@ use std::str::FromStr;
 use keyward_domain::Platform;
 use serde::Deserialize;
 
-/// Where the API is that keys open: what the snippets call.
+/// Base URL of the API that keys give access to, which the snippets call.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(try_from = "String")]
 pub struct PublicUrl(String);
 
-/// What is wrong with the URL of the public API.
+/// The URL of the public API is not acceptable.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct BadUrl;
 
@@ -21,11 +22,11 @@ pub(crate) struct Sdk {
     pub(crate) id: &'static str,
     pub(crate) display_name: &'static str,
     pub(crate) platform: Platform,
-    /// None while it is coming soon.
+    /// Empty while the SDK is coming soon.
     pub(crate) snippets: Vec<Snippet>,
 }
 
-/// Something to paste.
+/// A program to copy and paste.
 #[derive(Clone, Debug)]
 pub(crate) struct Snippet {
     pub(crate) title: &'static str,
@@ -33,7 +34,7 @@ pub(crate) struct Snippet {
     pub(crate) text: String,
 }
 
-/// The cards, in the order in which they are shown.
+/// The cards in the order of display.
 pub(crate) fn grid(url: &PublicUrl) -> Vec<Sdk> {
     let ready =
         |id, display_name, snippet| Sdk { id, display_name, platform: Platform::Server, snippets: vec![snippet] };
@@ -55,7 +56,7 @@ impl PublicUrl {
 }
 
 impl Default for PublicUrl {
-    /// The hook of a validator with its default address: it answers 200 to a key that is good.
+    /// The HTTP hook of a validator at its default address, which answers 200 to a valid key.
     fn default() -> Self {
         Self("http://127.0.0.1:8521/auth".to_owned())
     }
@@ -64,7 +65,7 @@ impl Default for PublicUrl {
 impl FromStr for PublicUrl {
     type Err = BadUrl;
 
-    /// Takes what is a URL and stays one between quotes, in a shell as in Go.
+    /// Accepts an http or https URL without characters that would end a quoted string in a shell or in Go.
     fn from_str(text: &str) -> Result<Self, BadUrl> {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:/?#[]@&+,;=%".contains(&b);
         let uri: http::Uri = text.parse().map_err(|_| BadUrl)?;
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_stays_one_between_quotes() {
+    fn urls_that_could_break_out_of_quotes_are_refused() {
         for bad in [
             "",
             "api.example.com",
