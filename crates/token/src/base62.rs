@@ -1,22 +1,22 @@
-//! The 62 characters tokens are written in: letters and digits alone, so that a double click selects a whole token.
+//! Base62, the alphabet of tokens: only letters and digits, so that a double click selects a whole token.
 
-/// The digits of base 62 in ASCII order. Part of the token format: never reorder it.
+/// The base62 digits in ASCII order. Part of the token format: never reorder them.
 pub(crate) const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// The largest multiple of 62 that a byte can count to.
+/// The largest multiple of 62 that a byte can hold. Bytes from here on are rejected.
 const FAIR_BYTES: u8 = 248;
 
-/// Turns one random byte into one character, each of the 62 equally likely, or refuses the byte.
+/// Maps one random byte to a base62 character, each equally likely. Returns `None` for a byte to be drawn again.
 ///
-/// The eight bytes from 248 up are refused: folded in, they would make the first eight characters likelier (5/256
-/// each instead of 4/256).
+/// Rejection sampling: the eight bytes from 248 up have no character. Taken modulo 62, they would give the first eight
+/// characters a probability of 5/256 each instead of 4/256.
 pub(crate) fn symbol(random: u8) -> Option<char> {
     (random < FAIR_BYTES).then(|| char::from(digit(u32::from(random))))
 }
 
-/// The character of `number`'s last base62 digit.
+/// Returns the last base62 digit of `number` as an ASCII character.
 pub(crate) fn digit(number: u32) -> u8 {
-    // A remainder of 62 is always within the 62 characters.
+    // A remainder modulo 62 is always a valid index.
     ALPHABET[(number % 62) as usize]
 }
 
@@ -31,7 +31,7 @@ mod tests {
     }
 
     #[test]
-    fn each_character_stands_for_exactly_four_bytes_and_eight_bytes_are_refused() {
+    fn each_character_comes_from_four_bytes_and_eight_bytes_are_rejected() {
         let symbols: Vec<char> = (0..=u8::MAX).filter_map(symbol).collect();
         assert_eq!(symbols.len(), 248);
         for character in ALPHABET {

@@ -1,11 +1,12 @@
-//! The checksum at a token's end: it tells a mistyped, cut or invented token from a real one without a key or a table.
+//! The checksum at the end of a token. It detects mistyped, truncated and invented tokens without a key or a lookup.
 
 use crate::base62;
 use crate::format::CHECKSUM_CHARS;
 
-/// CRC-32 (IEEE 802.3, as in zlib) of `covered`, in base62: six characters, most significant first, `0` in front.
+/// Returns the CRC-32 (IEEE 802.3, as in zlib) of `covered` in base62: six characters, most significant first, padded
+/// with `0`.
 ///
-/// 62^6 is more than 2^32, so six characters hold every checksum; the codes above 2^32 - 1 belong to none.
+/// 62^6 is more than 2^32, so six characters hold every checksum. Codes above 2^32 - 1 are never valid.
 pub(crate) fn checksum(covered: &[u8]) -> [u8; CHECKSUM_CHARS] {
     encode(crc32fast::hash(covered))
 }
@@ -23,7 +24,7 @@ fn encode(mut number: u32) -> [u8; CHECKSUM_CHARS] {
 mod tests {
     use super::*;
 
-    /// Vectors worked out with Python's zlib.
+    /// Test vectors computed with Python's zlib.
     #[test]
     fn checksums_are_six_characters_most_significant_first() {
         assert_eq!(&encode(0), b"000000");
@@ -32,7 +33,7 @@ mod tests {
         assert_eq!(&encode(u32::MAX), b"4gfFC3");
     }
 
-    /// The check value that every catalogue of CRCs lists for CRC-32: 0xCBF43926 for the nine digits.
+    /// 0xCBF43926 is the check value of CRC-32/ISO-HDLC for "123456789" in CRC catalogues.
     #[test]
     fn checksum_is_the_common_crc_32() {
         assert_eq!(&checksum(b"123456789"), b"3jZRME");

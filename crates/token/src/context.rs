@@ -1,17 +1,17 @@
-//! What keys are derived for: the contexts of [`DigestKey::derive`](crate::DigestKey::derive), each spelled once.
+//! Contexts of [`DigestKey::derive`](crate::DigestKey::derive): one string for each purpose of a derived key.
 //!
-//! BLAKE3 asks that a context be hard-coded, unique to its purpose and never made from input. Changing one of these
-//! strings changes the key: digests, chains and page tokens made before then no longer verify.
+//! BLAKE3 requires a context to be hard-coded, unique to its purpose, and independent of any input. Changing a context
+//! changes the derived key: digests, chain values and page tokens made with the old key no longer verify.
 
-/// Digests of member credentials (`kwm_…`), so that they never meet the digests of project tokens.
+/// Digests of member credentials (`kwm_…`). Keeps them separate from the digests of key tokens.
 pub const MEMBER_CREDENTIALS: &str = "keyward v1 member credentials";
 
 /// The hash chain over the change log, which is also the audit log.
 pub const AUDIT_CHAIN: &str = "keyward v1 audit chain";
 
-/// Digests of project tokens. Validators are handed keys derived for this and never the digest keys themselves, so that a
-/// validator that was broken into can neither forge the audit chain nor know the credentials of members.
+/// Digests of key tokens. Validators receive keys derived for this purpose, never the digest keys of the keyring. So a
+/// compromised validator can neither forge the audit chain nor compute digests of member credentials.
 pub const TOKEN_DIGESTS: &str = "keyward v1 token digests";
 
-/// Integrity of the page tokens that list methods hand out.
+/// Integrity of the page tokens that list methods return.
 pub const PAGE_TOKENS: &str = "keyward v1 page tokens";

@@ -1,33 +1,33 @@
-//! The content of a file that holds one credential of a member.
+//! Credential files: a file with one member credential.
 
 use crate::format::{TokenFormat, TokenKind};
 use crate::parse::{ParseError, ParsedToken};
 
-/// Why a text is not one credential of a member. No variant holds or prints any of the text.
+/// Why the content of a file is not one member credential. No variant contains or prints any of the content.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, thiserror::Error)]
 pub enum CredentialFault {
-    /// Nothing, or nothing but space.
+    /// The content is empty or only whitespace.
     #[error("is empty; it must hold a member's credential")]
     Empty,
-    /// The byte order mark that some editors put before UTF-8 text.
+    /// The content begins with a byte order mark, which some editors put before UTF-8 text.
     #[error("begins with a byte order mark; it must begin with the credential")]
     ByteOrderMark,
-    /// More than one line.
+    /// The content has more than one line.
     #[error("has more than one line; it must hold one credential")]
     Lines,
-    /// Space before or after the credential, other than one line break at the end.
+    /// There is whitespace around the credential, other than one line break at the end.
     #[error("has space around the credential; only one line break after it is allowed")]
     Space,
-    /// A key's token, which opens a service and not the admin API.
+    /// The content is a key's token. It authenticates clients of a service, not members of the admin API.
     #[error("holds a key's token; it must hold a member's credential, which begins with another prefix (kwm_)")]
     KeyToken,
-    /// Not a token.
+    /// The content does not have the shape of a token.
     #[error("does not hold a member's credential: {0}")]
     Token(#[from] ParseError),
 }
 
 impl TokenFormat {
-    /// Reads the content of a file that holds one credential of a member. One line break may follow the credential.
+    /// Parses the content of a credential file: one member credential, with at most one line break after it.
     ///
     /// # Errors
     /// [`CredentialFault`]: the first of its variants, in their order, that applies.
@@ -56,7 +56,7 @@ mod tests {
     use crate::testing::golden;
 
     #[test]
-    fn a_file_holds_one_credential_and_each_other_content_is_named_for_what_it_is() {
+    fn a_file_holds_one_credential_and_other_content_is_refused_with_its_fault() {
         let (credential, token) = (golden(TokenKind::Member), golden(TokenKind::Server));
         let check = |content: &str| TokenFormat::default().member_credential(content).map(|parsed| parsed.text().len());
         for good in [credential.clone(), format!("{credential}\n"), format!("{credential}\r\n")] {

@@ -1,4 +1,4 @@
-//! The only form of a token that tables and validators know.
+//! Token digests: the only form of a token that the database and the validators store.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use zeroize::Zeroizing;
 use crate::entropy::{self, EntropyError};
 use crate::parse::ParsedToken;
 
-/// A key for [`Digest`]s, and the number that rows and messages know it by.
+/// A key for computing [`Digest`]s, with the id that rows and messages refer to.
 ///
-/// Without it a stolen table tells nothing about tokens, not even whether a guessed one is in it. Wiped from memory
-/// when dropped; `Debug` prints the id alone.
+/// Digests are keyed so that a stolen table reveals nothing about tokens: without the key, not even a guess can be
+/// checked against it. The key is wiped from memory on drop. `Debug` prints only the id.
 #[derive(Clone)]
 pub struct DigestKey {
     id: u32,
@@ -18,44 +18,45 @@ pub struct DigestKey {
 }
 
 impl DigestKey {
-    /// Takes a key that was made before, as from a keyring or a validator's Welcome.
+    /// Wraps an existing key, such as one from a keyring or from a Welcome of the sync protocol.
     pub fn new(id: u32, key: [u8; 32]) -> Self {
         Self { id, key: Zeroizing::new(key) }
     }
 
-    /// Makes a new key with 256 bits from the operating system.
+    /// Generates a new key: 256 bits from the operating system.
     ///
     /// # Errors
-    /// [`EntropyError`] when the operating system gives no randomness.
+    /// [`EntropyError`] if the operating system provides no random bytes.
     pub fn generate(id: u32) -> Result<Self, EntropyError> {
         Ok(Self { id, key: entropy::key()? })
     }
 
-    /// The number of this key among its keyring's digest keys.
+    /// The id of this key, unique among the digest keys of its keyring.
     pub fn id(&self) -> u32 {
         self.id
     }
 
-    /// The key itself. For the keyring file, and of derived keys for a validator's Welcome and for hashing.
+    /// The secret key bytes. Write a keyring's key only to the keyring file; use a derived key for hashing, or send it
+    /// in a Welcome.
     pub fn expose(&self) -> &[u8; 32] {
         &self.key
     }
 
-    /// The digest of a token: BLAKE3 in keyed mode over the whole of its text, prefix and checksum included.
+    /// Computes the digest of a token: BLAKE3 in keyed mode over its whole text, including prefix and checksum.
     ///
-    /// A token is at most one block of BLAKE3, so this is one compression. No allocation.
+    /// A token fits in one BLAKE3 block, so this takes one compression and no allocation.
     pub fn digest(&self, token: ParsedToken<'_>) -> Digest {
         Digest(blake3::keyed_hash(&self.key, token.text().as_bytes()))
     }
 
-    /// Makes the key for another purpose: `blake3::derive_key(context, this key)`, under the same id.
+    /// Derives the key for one purpose: `blake3::derive_key(context, key)`. The derived key has the same id.
     ///
-    /// Contexts live in [`context`](crate::context), one for each purpose, so that no two purposes share a key and
-    /// none of them learns this one. A derived key is as old as the key it comes from: whatever was made under it can
-    /// be verified for as long as the keyring keeps the digest key of that id.
+    /// [`context`](crate::context) has one context for each purpose, so no two purposes share a key, and a derived key
+    /// does not reveal its root. A digest or chain value made with a derived key can be verified for as long as the
+    /// keyring keeps the digest key with that id.
     ///
-    /// A keyring's digest key is a root: it is never used or sent itself. Validators are handed the key derived for
-    /// [`TOKEN_DIGESTS`](crate::context::TOKEN_DIGESTS), from which none of the others can be had.
+    /// A digest key of a keyring is a root: it is never used for hashing and never sent. Validators receive the key
+    /// derived for [`TOKEN_DIGESTS`](crate::context::TOKEN_DIGESTS), from which no other key can be computed.
     #[must_use]
     pub fn derive(&self, context: &'static str) -> Self {
         Self::new(self.id, blake3::derive_key(context, self.key.as_slice()))
@@ -68,19 +69,20 @@ impl fmt::Debug for DigestKey {
     }
 }
 
-/// The digest of a token under a [`DigestKey`]: 32 bytes, spread evenly, from which no token can be had.
+/// The digest of a token under a [`DigestKey`]: 32 uniformly distributed bytes that do not reveal the token.
 ///
-/// Compared in constant time. `Debug` prints the first four bytes: enough to tell log lines apart.
+/// Comparison takes constant time. `Debug` prints the first four bytes, enough to distinguish log lines.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct Digest(blake3::Hash);
 
 impl Digest {
-    /// Takes a digest that was made before, as from a table or a message.
+    /// Wraps an existing digest, such as one from a database row or a message.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(blake3::Hash::from_bytes(bytes))
     }
 
-    /// The 32 bytes. Compare digests, not these: arrays are compared in time that tells where they differ.
+    /// The 32 bytes. Compare [`Digest`]s instead of byte arrays: the time of an array comparison reveals where two
+    /// arrays differ.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         self.0.as_bytes()
     }
@@ -102,13 +104,13 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// Bytes that should be a [`Digest`] are not 32.
+/// The length of a byte slice is not that of a [`Digest`], 32 bytes.
 ///
-/// Likely cause: another column or field read in its place, or a message cut short.
+/// Likely cause: the wrong column or field was read, or a message was truncated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("a digest has 32 bytes, not {length}")]
 pub struct DigestLengthError {
-    /// How many bytes there were.
+    /// Length of the slice, in bytes.
     pub length: usize,
 }
 
@@ -124,9 +126,9 @@ mod tests {
         key.digest(TokenFormat::default().parse(&golden(kind)).unwrap())
     }
 
-    /// Digests worked out with the blake3 package for Python, and again here with the hasher.
+    /// Test vectors computed with the blake3 package for Python, and computed again here with the hasher.
     #[test]
-    fn golden_digests_hold_and_can_be_recomputed() {
+    fn digests_equal_the_golden_ones_and_can_be_recomputed() {
         let key = DigestKey::new(1, counting(0));
         for (kind, expected) in [
             (TokenKind::Server, "b4437e36b42db2cc4d47f81bb7115fad10d4f026c2186276ac9eae19b207b83b"),
@@ -160,9 +162,9 @@ mod tests {
         assert_ne!(DigestKey::generate(1).unwrap().expose(), DigestKey::generate(1).unwrap().expose());
     }
 
-    /// The vector was worked out with the blake3 package for Python.
+    /// The test vector was computed with the blake3 package for Python.
     #[test]
-    fn derived_keys_hold_and_keep_the_id() {
+    fn a_derived_key_equals_the_golden_one_and_keeps_the_id() {
         let derived = DigestKey::new(7, counting(0)).derive(context::AUDIT_CHAIN);
         assert_eq!(derived.id(), 7);
         assert_eq!(hex::encode(derived.expose()), "49bf67a2902ab12afef1b87cd80f07bd97c7178bcc5a0356b1e8a088573c6334");
@@ -192,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn only_32_bytes_are_a_digest() {
+    fn a_digest_needs_exactly_32_bytes() {
         let bytes = counting(0);
         assert_eq!(Digest::try_from(bytes.as_slice()), Ok(Digest::from_bytes(bytes)));
         for length in [0, 31, 33] {

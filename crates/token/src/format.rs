@@ -1,47 +1,47 @@
-//! What a token looks like.
+//! The token format.
 //!
 //! ```text
 //!   kw  c  _  8Jx…  43 characters  …q0Z  1nBYDm
-//!   │   │  │  │                          └─ checksum: CRC-32 of all before it, 6 characters of base62
+//!   │   │  │  │                          └─ checksum: CRC-32 of the preceding characters, 6 characters of base62
 //!   │   │  │  └─ random: 43 characters of base62, 43 · log2(62) = 256.03 bits
-//!   │   │  └─ underscore, which occurs nowhere else
-//!   │   └─ kind letter: none for a server's token, c for a client's, m for a member's credential
-//!   └─ prefix word: a deployment setting, 1 to 13 lowercase letters and digits, a letter first
+//!   │   │  └─ underscore, the only one in the token
+//!   │   └─ kind letter: none for a server key, c for a client key, m for a member credential
+//!   └─ prefix word: a deployment setting, 1 to 13 lowercase letters and digits, beginning with a letter
 //! ```
 //!
 //! A token is at most 13 + 1 + 1 + 43 + 6 = 64 bytes: one block of BLAKE3, so a digest costs one compression.
 
-/// Characters of randomness in a token: the fewest in base62 that carry 256 bits.
+/// Number of random characters in a token: the fewest base62 characters that carry 256 bits.
 pub const RANDOM_CHARS: usize = 43;
 
-/// Characters of checksum at a token's end: the fewest in base62 that hold 32 bits.
+/// Number of checksum characters at the end of a token: the fewest base62 characters that hold 32 bits.
 pub const CHECKSUM_CHARS: usize = 6;
 
-/// The longest prefix word, in bytes.
+/// Maximum length of the prefix word, in bytes.
 pub const MAX_PREFIX_LEN: usize = 13;
 
-/// The longest token, in bytes: one block of BLAKE3.
+/// Maximum length of a token, in bytes: one BLAKE3 block.
 pub const MAX_TOKEN_LEN: usize = 64;
 
-// The longest word with a kind letter and the underscore fills the block exactly.
+// A token with the longest prefix word and a kind letter fills the block exactly.
 const _: () = assert!(MAX_PREFIX_LEN + 1 + 1 + RANDOM_CHARS + CHECKSUM_CHARS == MAX_TOKEN_LEN);
 
-/// The format of one deployment's tokens, known by their prefix word; `kw` unless set otherwise.
+/// The token format of one deployment, defined by its prefix word. Default: `kw`.
 ///
-/// Changing the word makes every token issued before MALFORMED.
+/// Changing the prefix word makes every token issued before MALFORMED.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TokenFormat {
     prefix: Box<str>,
 }
 
 impl TokenFormat {
-    /// Makes the format of tokens that begin with `prefix`.
+    /// Creates the format of tokens that begin with `prefix`.
     ///
-    /// Deployments that should not be mistaken for each other need words that differ by more than a final `c` or `m`:
-    /// a server's token under `kwc` looks like a client's under `kw`.
+    /// To keep the tokens of two deployments distinguishable, their prefix words must differ by more than a final `c`
+    /// or `m`: a server key's token under `kwc` looks like a client key's token under `kw`.
     ///
     /// # Errors
-    /// [`PrefixError`] unless `prefix` is 1 to 13 lowercase ASCII letters and digits, a letter first.
+    /// [`PrefixError`] unless `prefix` is 1 to 13 lowercase ASCII letters and digits, beginning with a letter.
     pub fn new(prefix: &str) -> Result<Self, PrefixError> {
         let first = *prefix.as_bytes().first().ok_or(PrefixError::Length)?;
         if prefix.len() > MAX_PREFIX_LEN {
@@ -56,15 +56,15 @@ impl TokenFormat {
         Ok(Self { prefix: prefix.into() })
     }
 
-    /// The prefix word, without kind letter and underscore.
+    /// The prefix word, without the kind letter and the underscore.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// How people are shown which token a key has: `kw_…abcd`.
+    /// Formats the masked token of a key, as shown to people: `kw_…abcd`.
     ///
-    /// `last4` is what [`Token::last4`](crate::Token::last4) gave. Should it be longer, only its last four characters
-    /// are shown: a whole token handed in by mistake stays hidden.
+    /// `last4` is the result of [`Token::last4`](crate::Token::last4). Of a longer string only the last four characters
+    /// are shown, so that a whole token passed by mistake stays hidden.
     pub fn mask(&self, kind: TokenKind, last4: &str) -> String {
         let start = last4.char_indices().nth_back(3).map_or(0, |(start, _)| start);
         let shown = last4.get(start..).unwrap_or_default();
@@ -79,19 +79,20 @@ impl Default for TokenFormat {
     }
 }
 
-/// Whom a token is for, as its prefix tells a scanner and a server at sight.
+/// The kind of a token, recognizable from its prefix.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum TokenKind {
-    /// `kw_…`: held by a customer's servers, and secret.
+    /// `kw_…`: a server key's token, kept secret on a customer's servers.
     Server,
-    /// `kwc_…`: shipped in apps and pages (android, ios, javascript), where the world can read it.
+    /// `kwc_…`: a client key's token, shipped in apps and web pages (android, ios, javascript), where anyone can read
+    /// it.
     Client,
-    /// `kwm_…`: the credential of a member, who calls the admin API.
+    /// `kwm_…`: the credential of a member, for the admin API.
     Member,
 }
 
 impl TokenKind {
-    /// What stands between the prefix word and the underscore: nothing, `c` or `m`.
+    /// The letter between the prefix word and the underscore: empty, `c` or `m`.
     pub const fn letter(self) -> &'static str {
         match self {
             Self::Server => "",
@@ -101,14 +102,14 @@ impl TokenKind {
     }
 }
 
-/// Why a prefix word is refused. Likely cause of each: a typing error in the deployment's settings.
+/// Why a prefix word is invalid. Likely cause: a typing error in the deployment's settings.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum PrefixError {
     /// The word is empty or longer than [`MAX_PREFIX_LEN`].
     #[error("a token prefix has 1 to {MAX_PREFIX_LEN} characters")]
     Length,
-    /// The word holds something else than lowercase ASCII letters and digits; often the underscore, which is added
-    /// without asking.
+    /// The word has a character other than a lowercase ASCII letter or digit; often an underscore, which Keyward adds
+    /// automatically.
     #[error("a token prefix has only lowercase ASCII letters and digits, and no underscore")]
     Character,
     /// The word begins with a digit.
@@ -122,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prefix_is_one_to_thirteen_lowercase_letters_and_digits_with_a_letter_first() {
+    fn prefix_is_1_to_13_lowercase_letters_and_digits_beginning_with_a_letter() {
         for good in ["k", "kw", "acme2", "abcdefghijklm"] {
             assert_eq!(TokenFormat::new(good).unwrap().prefix(), good);
         }
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn default_prefix_is_kw_and_passes_its_own_rule() {
+    fn default_prefix_is_kw_and_is_valid() {
         assert_eq!(TokenFormat::new("kw").unwrap(), TokenFormat::default());
     }
 

@@ -1,4 +1,5 @@
-//! The platform's long-lived secrets in one small text, which the caller reads from and writes to a file.
+//! The keyring: the long-lived secrets of a deployment as a small text. Reading and writing its file is the caller's
+//! task.
 
 use std::fmt;
 
@@ -15,32 +16,34 @@ const HEADER: &str = "\
 # Without a sealing line tokens are shown once and never again.
 ";
 
-/// The digest keys and sealing keys of a deployment, oldest first; the last of each list is the current one.
+/// The digest keys and sealing keys of a deployment, oldest first. The last key of each list is the current one.
 ///
-/// Holds one digest key at least. Without a sealing key the platform is show-once. `Debug` prints the ids alone.
+/// There is at least one digest key. Without a sealing key, a token is returned once, when it is issued, and cannot be
+/// revealed later. `Debug` prints only the ids.
 pub struct Keyring {
     digest: Vec<DigestKey>,
     sealing: Vec<SealingKey>,
 }
 
 impl Keyring {
-    /// Makes a keyring with one new key of each kind, both with id 1.
+    /// Generates a keyring with one new key of each kind, both with id 1.
     ///
     /// # Errors
-    /// [`EntropyError`] when the operating system gives no randomness.
+    /// [`EntropyError`] if the operating system provides no random bytes.
     pub fn generate() -> Result<Self, EntropyError> {
         Ok(Self { digest: vec![DigestKey::generate(1)?], sealing: vec![SealingKey::generate(1)?] })
     }
 
-    /// Reads what [`render`](Self::render) wrote, or a person after it.
+    /// Parses a keyring that [`render`](Self::render) wrote or a person edited.
     ///
-    /// One key a line: `digest 1 <64 hex>` or `sealing 1 <64 hex>`, ids from 1 to 4294967295 and unique within their
-    /// kind. Empty lines and lines that begin with `#` are passed over; space between words does not matter.
+    /// Each line has one key: `digest 1 <64 hex>` or `sealing 1 <64 hex>`. Ids are from 1 to 4294967295 and unique
+    /// within their kind. Empty lines and lines that begin with `#` are ignored, and so is extra whitespace between
+    /// words.
     ///
     /// # Errors
-    /// [`KeyringError`] for the first line that cannot be read, by its number alone.
+    /// [`KeyringError`] for the first invalid line. It contains the line number and nothing of the line.
     pub fn parse(text: &str) -> Result<Self, KeyringError> {
-        // Room for every line from the start: a vector that grows leaves its old keys behind, unwiped.
+        // Reserve space for every line: a vector that grows leaves a copy of its keys in freed memory, unwiped.
         let lines = text.lines().count();
         let mut ring = Self { digest: Vec::with_capacity(lines), sealing: Vec::with_capacity(lines) };
         for (line, content) in (1..).zip(text.lines()) {
@@ -73,10 +76,10 @@ impl Keyring {
         }
     }
 
-    /// Writes the keyring as [`parse`](Self::parse) reads it, under a comment that says what it is. Ends with a
-    /// newline; wiped from memory when dropped.
+    /// Formats the keyring for [`parse`](Self::parse), with a comment at the top that explains the file. The text ends
+    /// with a newline and is wiped from memory on drop.
     pub fn render(&self) -> Zeroizing<String> {
-        // Room for all of it from the start: a string that grows leaves its old copy behind, unwiped.
+        // Reserve space for the whole text: a string that grows leaves a copy in freed memory, unwiped.
         const LONGEST_LINE: usize = "sealing 4294967295 \n".len() + 64;
         let lines = self.digest.len() + self.sealing.len();
         let mut text = Zeroizing::new(String::with_capacity(HEADER.len() + lines * LONGEST_LINE));
@@ -90,11 +93,11 @@ impl Keyring {
         text
     }
 
-    /// Tells keyrings apart without telling anything of their keys: 64 hexadecimal digits.
+    /// Computes a fingerprint that identifies the keyring and reveals nothing about its keys: 64 hexadecimal digits.
     ///
-    /// BLAKE3 in key-derivation mode over kind, id and key of every digest key and then of every sealing key, in
-    /// order: it differs when any key, any id or the choice of current keys differs. The database holds it, so that a
-    /// deployment with the wrong keyring refuses to start; adding a key therefore means storing the new one.
+    /// BLAKE3 in key-derivation mode over kind, id and key of every digest key and then of every sealing key, in order.
+    /// The fingerprint changes with any key, any id and the choice of the current keys. The database stores it, so that
+    /// an admin with the wrong keyring refuses to start. When a key is added, the new fingerprint must be stored.
     pub fn fingerprint(&self) -> String {
         let mut hasher = blake3::Hasher::new_derive_key("keyward v1 keyring fingerprint");
         for key in &self.digest {
@@ -106,23 +109,23 @@ impl Keyring {
         hasher.finalize().to_string()
     }
 
-    /// The key that new tokens are digested under.
+    /// The digest key for new tokens.
     pub fn current_digest(&self) -> &DigestKey {
-        // Never empty: `generate` and `parse`, which alone make keyrings, see to it.
+        // Never empty: the only constructors, `generate` and `parse`, ensure this.
         &self.digest[self.digest.len() - 1]
     }
 
-    /// Every digest key, oldest first and the current one last. Never empty.
+    /// All digest keys, oldest first; the last one is current. Never empty.
     pub fn digest_keys(&self) -> &[DigestKey] {
         &self.digest
     }
 
-    /// The key that tokens are sealed under now; none when the platform is show-once.
+    /// The sealing key for new tokens. `None` if the keyring has no sealing key, so that tokens cannot be revealed.
     pub fn current_sealing(&self) -> Option<&SealingKey> {
         self.sealing.last()
     }
 
-    /// The sealing key with the given id, for opening what it sealed.
+    /// The sealing key with the given id, for opening tokens that it sealed. `None` if there is no such key.
     pub fn sealing(&self, id: u32) -> Option<&SealingKey> {
         self.sealing.iter().find(|key| key.id() == id)
     }
@@ -134,7 +137,7 @@ impl fmt::Debug for Keyring {
     }
 }
 
-/// Reads id and key, the words of a line after its kind.
+/// Parses id and key: the words of a line after its kind.
 fn read_key<'a>(
     line: usize,
     mut words: impl Iterator<Item = &'a str>,
@@ -155,34 +158,34 @@ fn refuse_duplicate(line: usize, id: u32, mut taken: impl Iterator<Item = u32>) 
 fn write_key(text: &mut String, kind: &str, id: u32, key: &[u8; 32]) {
     text.extend([kind, " ", &id.to_string(), " "]);
     for byte in key {
-        // Digit by digit: whole encoders answer with a string of their own, which nobody would wipe.
+        // Digit by digit: the encoders of `hex` return a new string, which would not be wiped.
         text.extend([byte >> 4, byte & 15].into_iter().filter_map(|digit| char::from_digit(digit.into(), 16)));
     }
     text.push('\n');
 }
 
-/// Why a text is not a keyring. Names the line, counted from 1, and never what stands in it.
+/// Why a text is not a keyring. Contains the line number, counted from 1, and nothing of the line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum KeyringError {
     /// A line begins with neither `digest`, `sealing` nor `#`.
     ///
-    /// Likely cause: another file, or a keyring of a newer version.
+    /// Likely cause: a file of another kind, or a keyring of a newer version.
     #[error("line {line} of the keyring begins with neither digest nor sealing")]
     UnknownKind {
         /// The line, counted from 1.
         line: usize,
     },
-    /// A line is not kind, id and key.
+    /// A line does not consist of kind, id and key.
     ///
-    /// Likely cause: a line broken or cut short by an editor or by copying.
+    /// Likely cause: an editor or copying has broken or truncated the line.
     #[error("line {line} of the keyring is not a kind, an id and a key")]
     WrongShape {
         /// The line, counted from 1.
         line: usize,
     },
-    /// An id is not a whole number from 1 to 4294967295.
+    /// An id is not an integer from 1 to 4294967295.
     ///
-    /// Likely cause: a line edited by hand, its id left out or exchanged with the key.
+    /// Likely cause: a line was edited by hand, and its id was omitted or swapped with the key.
     #[error("line {line} of the keyring has an id that is not a number from 1 to 4294967295")]
     BadId {
         /// The line, counted from 1.
@@ -190,23 +193,23 @@ pub enum KeyringError {
     },
     /// A key is not 64 hexadecimal digits.
     ///
-    /// Likely cause: a line cut short, or a key in another encoding.
+    /// Likely cause: the line was truncated, or the key has another encoding.
     #[error("line {line} of the keyring has a key that is not 64 hexadecimal digits")]
     BadKey {
         /// The line, counted from 1.
         line: usize,
     },
-    /// An id occurs twice among the keys of a kind.
+    /// Two keys of the same kind have the same id.
     ///
-    /// Likely cause: a line copied to add a key, its id not raised.
+    /// Likely cause: a line was copied to add a key, and its id was not incremented.
     #[error("line {line} of the keyring has an id that an earlier key of its kind has")]
     DuplicateId {
-        /// The line, counted from 1, of the second occurrence.
+        /// The line of the second occurrence, counted from 1.
         line: usize,
     },
-    /// There is no digest key, without which no token can be known.
+    /// There is no digest key, so no token could be recognized.
     ///
-    /// Likely cause: an empty or cut file, as after a write onto a full disk.
+    /// Likely cause: an empty or truncated file, such as one written to a full disk.
     #[error("the keyring has no digest key")]
     NoDigestKey,
 }
@@ -238,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_says_what_it_is_and_what_losing_it_means() {
+    fn the_header_names_the_keyring_and_the_consequence_of_losing_it() {
         let text = Keyring::generate().unwrap().render();
         let (header, keys) = text.split_at(HEADER.len());
         assert!(header.lines().all(|line| line.starts_with('#')));
@@ -248,7 +251,7 @@ mod tests {
         assert!(text.ends_with('\n'));
     }
 
-    /// Room is reserved at once, so that growing never leaves a copy of a key behind.
+    /// The capacity is reserved at once: a string that grows leaves a copy of a key in freed memory.
     #[test]
     fn rendering_never_outgrows_its_first_allocation() {
         let text: String = (0..9).map(|n| line("sealing", u32::MAX - n, counting(0))).collect();
@@ -277,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_keyring_without_sealing_key_is_show_once() {
+    fn a_keyring_without_sealing_key_has_no_current_sealing_key() {
         let ring = Keyring::parse(&line("digest", 1, counting(0))).unwrap();
         assert!(ring.current_sealing().is_none());
         assert!(ring.sealing(1).is_none());
@@ -291,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_line_and_nothing_in_it() {
+    fn errors_contain_the_line_number_and_nothing_of_the_line() {
         let good = hex::encode(counting(0));
         let long = format!("{good}00");
         let (short, odd) = (&good[..62], &good[..63]);
@@ -346,9 +349,9 @@ mod tests {
         }
     }
 
-    /// The vector was worked out with the blake3 package for Python.
+    /// The test vector was computed with the blake3 package for Python.
     #[test]
-    fn the_golden_fingerprint_holds() {
+    fn the_fingerprint_equals_the_golden_one() {
         let text = line("digest", 1, counting(0)) + &line("sealing", 1, counting(32));
         assert_eq!(fingerprint(&text), "27f026099e33b894275bcb5f7daab6a616f8da069d407e8aa5fd1d115da12e7c");
     }

@@ -1,4 +1,4 @@
-//! From text to a token that can be looked up: shape, alphabet and checksum, in that order and nothing else.
+//! Parses a presented token. Checks shape, alphabet and checksum, in that order.
 
 use std::fmt;
 
@@ -6,12 +6,13 @@ use crate::checksum::checksum;
 use crate::format::{CHECKSUM_CHARS, RANDOM_CHARS, TokenFormat, TokenKind};
 
 impl TokenFormat {
-    /// Reads a presented token.
+    /// Parses a presented token.
     ///
-    /// Takes any text at all, neither allocates nor panics, and hashes nothing but the checksum: what fails here never
-    /// costs a digest or a lookup. What passes is well formed; whether anybody issued it, only its digest can tell.
+    /// Accepts any text as input, does not allocate and does not panic. Computes only the checksum, so that an invalid
+    /// text costs neither a digest nor a lookup. A parsed token is well formed, but it need not have been issued: only
+    /// a lookup of its digest can decide that.
     ///
-    /// The text is taken as it is: surrounding space is part of it, and refused.
+    /// The text is not trimmed: a text with surrounding whitespace is refused.
     ///
     /// # Errors
     /// [`ParseError`]: the first of its variants, in their order, that applies.
@@ -19,7 +20,7 @@ impl TokenFormat {
         let bytes = text.as_bytes();
         let (kind, body) = self.split_prefix(bytes).ok_or(ParseError::WrongPrefix)?;
         let body: &[u8; RANDOM_CHARS + CHECKSUM_CHARS] = body.try_into().map_err(|_| ParseError::WrongLength)?;
-        // Folded rather than stopped at the first fault: over a fixed length this becomes vector code.
+        // A fold without early exit over a fixed length compiles to vector instructions.
         if !body.iter().fold(true, |good, byte| good & byte.is_ascii_alphanumeric()) {
             return Err(ParseError::BadCharacter);
         }
@@ -40,10 +41,10 @@ impl TokenFormat {
     }
 }
 
-/// A well-formed token, borrowed from the text it was presented in; made only by [`TokenFormat::parse`] and
+/// A well-formed token, borrowed from its text. Made only by [`TokenFormat::parse`] and
 /// [`Token::parsed`](crate::Token::parsed).
 ///
-/// Well formed is all it is: nobody need have issued it. `Debug` prints the prefix alone.
+/// A well-formed token need not have been issued. `Debug` prints only the prefix.
 #[derive(Clone, Copy)]
 pub struct ParsedToken<'a> {
     pub(crate) kind: TokenKind,
@@ -51,17 +52,17 @@ pub struct ParsedToken<'a> {
 }
 
 impl<'a> ParsedToken<'a> {
-    /// Whom the token is for, by its prefix.
+    /// The kind of the token, from its prefix.
     pub fn kind(self) -> TokenKind {
         self.kind
     }
 
-    /// The whole token: a secret, never to be logged or put in an error.
+    /// The whole token. It is a secret: never put it into a log or an error.
     pub fn text(self) -> &'a str {
         self.text
     }
 
-    /// The last four characters, which [`TokenFormat::mask`] shows. They belong to the checksum.
+    /// The last four characters, for [`TokenFormat::mask`]. They are part of the checksum.
     pub fn last4(self) -> &'a str {
         last4(self.text)
     }
@@ -78,33 +79,34 @@ pub(crate) fn last4(text: &str) -> &str {
     text.len().checked_sub(4).and_then(|start| text.get(start..)).unwrap_or_default()
 }
 
-/// What stands before a well-formed token's underscore; nothing of a text that has none.
+/// The part of a token before its underscore. Empty if the text has no underscore.
 pub(crate) fn visible_prefix(text: &str) -> &str {
     text.split_once('_').map_or("", |(prefix, _)| prefix)
 }
 
-/// Why a text is not a token of this deployment. To validators all four are the verdict MALFORMED; no variant holds or
-/// prints any of the text.
+/// Why a text is not a token of this deployment. Validators answer each of them with the verdict MALFORMED. No variant
+/// contains or prints any of the text.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, thiserror::Error)]
 pub enum ParseError {
-    /// The text does not begin with the prefix word, a kind letter or none, and `_`.
+    /// The text does not begin with the prefix word, an optional kind letter, and `_`.
     ///
-    /// Likely cause: another system's credential, an empty variable, or another deployment's token.
+    /// Likely cause: a credential of another system, an empty variable, or a token of another deployment.
     #[error("the token does not begin with a prefix of this deployment")]
     WrongPrefix,
-    /// The prefix is followed by more or fewer than 43 + 6 characters.
+    /// The number of characters after the prefix is not 43 + 6.
     ///
-    /// Likely cause: a token cut off or run together while copying, or a newline read along with it from a file.
+    /// Likely cause: the token was truncated or joined with other text while copying, or was read from a file with its
+    /// newline.
     #[error("the token has the wrong length")]
     WrongLength,
-    /// Something after the prefix is neither an ASCII letter nor a digit.
+    /// A character after the prefix is neither an ASCII letter nor a digit.
     ///
-    /// Likely cause: a token masked, quoted or URL-encoded on its way, or a placeholder left in a configuration.
+    /// Likely cause: the token was masked, quoted or URL-encoded, or a configuration still has a placeholder.
     #[error("the token has a character that is neither letter nor digit")]
     BadCharacter,
-    /// The checksum is not that of the text before it.
+    /// The checksum does not match the text before it.
     ///
-    /// Likely cause: a typing error, changed letter case, or an invented token.
+    /// Likely cause: a typing error, a change of letter case, or an invented token.
     #[error("the token's checksum does not match")]
     BadChecksum,
 }
@@ -122,7 +124,7 @@ mod tests {
         assert_eq!(TokenFormat::default().parse(text).map(ParsedToken::kind), expected, "{text:?}");
     }
 
-    /// Checksums worked out with Python's zlib, and again here with crc32fast and big-endian long division.
+    /// Checksums computed with Python's zlib, and computed again here with crc32fast and big-endian long division.
     #[test]
     fn golden_tokens_parse_and_their_checksum_can_be_recomputed() {
         for (kind, prefix, checksum) in GOLDEN {
@@ -139,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn accessors_give_back_what_was_parsed() {
+    fn accessors_return_the_parsed_values() {
         let text = golden(TokenKind::Client);
         let parsed = TokenFormat::default().parse(&text).unwrap();
         assert_eq!(parsed.kind(), TokenKind::Client);
@@ -190,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_is_named_for_what_it_is() {
+    fn each_fault_has_its_own_error() {
         let text = golden(TokenKind::Server);
         check("", Err(ParseError::WrongPrefix));
         check("kw", Err(ParseError::WrongPrefix));
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_right_checksum_does_not_excuse_a_wrong_character() {
+    fn a_bad_character_is_refused_even_with_a_correct_checksum() {
         for other in (0..=0x7f).map(char::from).filter(|other| !other.is_ascii_alphanumeric()) {
             let covered = format!("kw_{}", BODY.replacen('9', &other.to_string(), 1));
             let checksum: String = checksum(covered.as_bytes()).map(char::from).iter().collect();
@@ -217,13 +219,13 @@ mod tests {
         }
     }
 
-    /// Six characters of base62 reach beyond 32 bits; a checksum has one spelling all the same.
+    /// Six base62 characters can encode more than 32 bits, but each checksum has exactly one encoding.
     #[test]
     fn checksum_codes_beyond_32_bits_are_refused() {
         let text = golden(TokenKind::Server);
         let covered = &text[..text.len() - CHECKSUM_CHARS];
         let checksum = u64::from(crc32fast::hash(covered.as_bytes()));
-        // The same checksum plus 2^32, which a decoder in wrapping arithmetic would take for equal.
+        // The checksum plus 2^32: a decoder with wrapping arithmetic would accept it.
         let mut rest = checksum + (1 << 32);
         let mut digits = [0; CHECKSUM_CHARS];
         for digit in digits.iter_mut().rev() {
@@ -242,7 +244,8 @@ mod tests {
         assert_eq!(acme.parse(&text).unwrap_err(), ParseError::WrongPrefix);
     }
 
-    /// Half the inputs begin like a token and most of those have its length, so that every check is reached.
+    /// Half of the inputs have a token's prefix, and most of these have a token's length, so that every check is
+    /// reached.
     #[test]
     fn arbitrary_bytes_never_panic() {
         let (seed, mut random) = testing::random_bytes();
@@ -270,7 +273,7 @@ mod tests {
             }
             let bytes = [start, &tail].concat();
             let text = String::from_utf8_lossy(&bytes);
-            // A token may turn up, though once in 2^32 inputs at the likeliest: a panic is what this looks for.
+            // The test looks for panics. About one in 2^32 inputs may be a valid token.
             match format.parse(&text) {
                 Ok(parsed) => assert_eq!(parsed.text(), text),
                 Err(fault) => _ = faults.insert(fault),

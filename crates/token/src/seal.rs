@@ -1,15 +1,15 @@
-//! Tokens at rest, for platforms that can show a token again.
+//! Sealing: encrypts tokens at rest, so that RevealToken can return them later.
 //!
 //! ```text
-//!   ┌──────────┬─────────────────────────┬─────────┐
-//!   │ nonce 24 │ ciphertext, as the token │ tag 16  │
-//!   └──────────┴─────────────────────────┴─────────┘
+//!   ┌──────────┬───────────────────────────┬─────────┐
+//!   │ nonce 24 │ ciphertext (token length) │ tag 16  │
+//!   └──────────┴───────────────────────────┴─────────┘
 //!   associated data (not stored): key uid 16 ‖ sealing-key id 4, big endian
 //! ```
 //!
-//! XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03). The nonce is random: at 192 bits two alike are out of the question.
-//! The associated data ties the bytes to their row: moved to another key's row, or read under another sealing key's
-//! id, they do not open.
+//! XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03); sizes are in bytes. The nonce is random; with 192 bits, a collision
+//! is negligible. The associated data binds a sealed token to its row: it does not open in the row of another key or
+//! with another sealing-key id.
 
 use std::fmt;
 
@@ -25,44 +25,45 @@ use crate::token::Token;
 const NONCE_BYTES: usize = 24;
 const TAG_BYTES: usize = 16;
 
-/// A key that tokens are sealed under, and the number that rows know it by.
+/// A key for sealing tokens, with the id that database rows refer to.
 ///
-/// Wiped from memory when dropped; `Debug` prints the id alone.
+/// The key is wiped from memory on drop. `Debug` prints only the id.
 pub struct SealingKey {
     id: u32,
     key: Zeroizing<[u8; 32]>,
 }
 
 impl SealingKey {
-    /// Takes a key that was made before, as from a keyring.
+    /// Wraps an existing key, such as one from a keyring.
     pub fn new(id: u32, key: [u8; 32]) -> Self {
         Self { id, key: Zeroizing::new(key) }
     }
 
-    /// Makes a new key with 256 bits from the operating system.
+    /// Generates a new key: 256 bits from the operating system.
     ///
     /// # Errors
-    /// [`EntropyError`] when the operating system gives no randomness.
+    /// [`EntropyError`] if the operating system provides no random bytes.
     pub fn generate(id: u32) -> Result<Self, EntropyError> {
         Ok(Self { id, key: entropy::key()? })
     }
 
-    /// The number of this key among its keyring's sealing keys. Store it beside what the key sealed.
+    /// The id of this key, unique among the sealing keys of its keyring. Store it with each sealed token.
     pub fn id(&self) -> u32 {
         self.id
     }
 
-    /// The key itself, for the keyring file.
+    /// The secret key bytes, for the keyring file.
     pub(crate) fn expose(&self) -> &[u8; 32] {
         &self.key
     }
 
     /// Seals `token` for the row of the key with uid `key_uid` (the 16 bytes of its UUID).
     ///
-    /// Gives 40 bytes more than the token has, different ones each time.
+    /// The result is 40 bytes longer than the token, and differs for each call.
     ///
     /// # Errors
-    /// [`SealError::Entropy`] without randomness for the nonce; [`SealError::Cipher`] cannot happen at a token's size.
+    /// [`SealError::Entropy`] if there are no random bytes for the nonce. [`SealError::Cipher`] cannot occur at the
+    /// size of a token.
     pub fn seal(&self, token: &Token, key_uid: &[u8; 16]) -> Result<Vec<u8>, SealError> {
         let mut nonce = [0; NONCE_BYTES];
         entropy::fill(&mut nonce)?;
@@ -71,10 +72,10 @@ impl SealingKey {
         Ok([nonce.as_slice(), &ciphertext].concat())
     }
 
-    /// Opens what [`seal`](Self::seal) made under this key for the same `key_uid`.
+    /// Opens a token that [`seal`](Self::seal) sealed with this key for the same `key_uid`.
     ///
     /// # Errors
-    /// Any [`SealError`] but the first two.
+    /// [`SealError::TooShort`], [`SealError::Refused`] or [`SealError::NotAToken`].
     pub fn open(&self, format: &TokenFormat, sealed: &[u8], key_uid: &[u8; 16]) -> Result<Token, SealError> {
         let (nonce, ciphertext) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(SealError::TooShort)?;
         if ciphertext.len() < TAG_BYTES {
@@ -106,27 +107,27 @@ impl fmt::Debug for SealingKey {
     }
 }
 
-/// Why a token could not be sealed or opened. No variant holds or prints any of it.
+/// Why a token could not be sealed or opened. No variant contains or prints any of the token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum SealError {
-    /// There was no randomness for a nonce.
+    /// The operating system provided no random bytes for a nonce.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
-    /// The cipher refused to seal, which it does from 256 GiB on: a fault of this program.
+    /// The cipher refused to seal. It refuses only texts of 256 GiB or more, so this is a defect of Keyward.
     #[error("the cipher refused to seal the token")]
     Cipher,
-    /// The sealed bytes are fewer than nonce and tag.
+    /// The sealed token is shorter than nonce and tag.
     ///
-    /// Likely cause: another column read in their place, or a truncated restore.
+    /// Likely cause: the wrong column was read, or a restored backup is truncated.
     #[error("the sealed token is too short")]
     TooShort,
-    /// The tag does not match.
+    /// The authentication tag does not match.
     ///
-    /// Likely cause: the row's sealing-key id names a key of another keyring, the bytes were moved between rows, or
-    /// somebody changed them.
+    /// Likely cause: the sealing-key id of the row refers to a key of another keyring, or the sealed token was modified
+    /// or moved to another row.
     #[error("the sealed token does not open under this sealing key for this key")]
     Refused,
-    /// The bytes opened, but what they held is no token of this format.
+    /// The sealed bytes opened, but their content is not a token of this format.
     ///
     /// Likely cause: the deployment's prefix word was changed after the token was issued.
     #[error("the sealed token opened, but it is not a token of this deployment")]
@@ -165,7 +166,7 @@ mod tests {
 
     /// Sealed by libsodium through PyNaCl: key 32, 33, …; nonce 64, 65, …; sealing-key id 7.
     #[test]
-    fn what_another_implementation_sealed_opens() {
+    fn a_token_sealed_by_another_implementation_opens() {
         let sealed = hex::decode(concat!(
             "404142434445464748494a4b4c4d4e4f5051525354555657",
             "515632991754ceeb4248d800dd22a066bd1081a49e5e480878cc8f60de6e9b41",
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_opens_but_is_no_token_is_refused() {
+    fn sealed_content_that_is_not_a_token_is_refused() {
         let key = SealingKey::new(1, counting(0));
         let sealed = key.seal(&token(), &UID).unwrap();
         let acme = TokenFormat::new("acme").unwrap();

@@ -1,4 +1,4 @@
-//! The secret itself, for the moments when the platform holds one in plain.
+//! A token in plain text, for as long as the admin holds it.
 
 use std::fmt;
 
@@ -10,20 +10,20 @@ use crate::entropy::{self, EntropyError};
 use crate::format::{MAX_TOKEN_LEN, RANDOM_CHARS, TokenFormat, TokenKind};
 use crate::parse::{self, ParseError, ParsedToken};
 
-/// A token in plain text, between being made and being handed out or sealed.
+/// A token in plain text, from its generation until it is returned to its owner or sealed.
 ///
-/// Wiped from memory when dropped. It has neither `Clone`, `Display` nor a serde implementation, and its `Debug`
-/// prints the prefix alone: the only way to the text is [`expose`](Self::expose), which a search for that word finds.
+/// The text is wiped from memory on drop. There is no `Clone`, `Display` or serde implementation, and `Debug` prints
+/// only the prefix. The only access to the text is [`expose`](Self::expose), so every use can be found by that name.
 pub struct Token {
     kind: TokenKind,
     text: Zeroizing<String>,
 }
 
 impl Token {
-    /// Makes a new token with 256 bits from the operating system.
+    /// Generates a new token with 256 random bits from the operating system.
     ///
     /// # Errors
-    /// [`EntropyError`] when the operating system gives no randomness.
+    /// [`EntropyError`] if the operating system provides no random bytes.
     pub fn generate(format: &TokenFormat, kind: TokenKind) -> Result<Self, EntropyError> {
         Self::generate_from(format, kind, entropy::fill)
     }
@@ -33,7 +33,7 @@ impl Token {
         kind: TokenKind,
         fill: impl FnMut(&mut [u8]) -> Result<(), EntropyError>,
     ) -> Result<Self, EntropyError> {
-        // Room for the longest token from the start: a string that grows leaves its old copy behind, unwiped.
+        // Reserve space for the longest token: a string that grows leaves a copy in freed memory, unwiped.
         let mut text = Zeroizing::new(String::with_capacity(MAX_TOKEN_LEN));
         text.push_str(format.prefix());
         text.push_str(kind.letter());
@@ -44,33 +44,33 @@ impl Token {
         Ok(Self { kind, text })
     }
 
-    /// Takes text that should be a token, as when one comes back from unsealing. The text is wiped if it is refused.
+    /// Parses an owned text, such as an unsealed token. The text is wiped from memory if it is not a token.
     ///
     /// # Errors
-    /// [`ParseError`], as [`TokenFormat::parse`] gives it.
+    /// The [`ParseError`] of [`TokenFormat::parse`].
     pub fn parse_owned(format: &TokenFormat, text: String) -> Result<Self, ParseError> {
         let text = Zeroizing::new(text);
         let kind = format.parse(&text)?.kind();
         Ok(Self { kind, text })
     }
 
-    /// The whole token. Only for handing it to its owner; never for a log, an error or a table.
+    /// The whole token. Only for returning it to its owner; never put it into a log, an error or a table.
     pub fn expose(&self) -> &str {
         &self.text
     }
 
-    /// The last four characters, which [`TokenFormat::mask`] shows. They belong to the checksum: whoever knows them
-    /// still lacks 232 bits.
+    /// The last four characters, for [`TokenFormat::mask`]. They are part of the checksum and reveal 24 of the 256
+    /// bits.
     pub fn last4(&self) -> &str {
         parse::last4(&self.text)
     }
 
-    /// Whom the token is for.
+    /// The kind of the token.
     pub fn kind(&self) -> TokenKind {
         self.kind
     }
 
-    /// The token as [`DigestKey::digest`](crate::DigestKey::digest) takes it, without reading it a second time.
+    /// The token as input of [`DigestKey::digest`](crate::DigestKey::digest), without parsing it again.
     pub fn parsed(&self) -> ParsedToken<'_> {
         ParsedToken { kind: self.kind, text: &self.text }
     }
@@ -82,13 +82,13 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Appends 43 random characters, each of the 62 equally likely.
+/// Appends 43 random base62 characters, each equally likely.
 fn push_random(
     text: &mut String,
     mut fill: impl FnMut(&mut [u8]) -> Result<(), EntropyError>,
 ) -> Result<(), EntropyError> {
     let end = text.len() + RANDOM_CHARS;
-    // 43 characters take 44.4 bytes on average, so one filling is nearly always enough.
+    // 43 characters take 44.4 random bytes on average, so one fill is nearly always enough.
     let mut random = Zeroizing::new([0; 64]);
     while text.len() < end {
         fill(random.as_mut_slice())?;
@@ -135,8 +135,8 @@ mod tests {
         assert_eq!(Token::generate(&format, TokenKind::Server).unwrap().expose().len(), 63);
     }
 
-    /// 10^5 characters put 1613 on each of the 62 with a deviation of 40; the bounds are eight deviations away, while
-    /// a plain remainder of 256 would put 1953 on the first eight.
+    /// 10^5 characters give each of the 62 a count of 1613 with a standard deviation of 40. The bounds are eight
+    /// standard deviations away. A biased `byte % 62` would give the first eight characters a count of 1953.
     #[test]
     fn characters_are_roughly_uniform() {
         let format = TokenFormat::default();
@@ -155,10 +155,10 @@ mod tests {
     }
 
     #[test]
-    fn refused_bytes_are_drawn_again() {
+    fn rejected_bytes_are_drawn_again() {
         let mut fillings = 0;
         let token = Token::generate_from(&TokenFormat::default(), TokenKind::Server, |buffer| {
-            // First 255 alone, of which none is fair; then 42 fair ones in all; then the last.
+            // The first fill has rejected bytes only, the second has 42 accepted bytes, the third has the last one.
             buffer.fill(255);
             match fillings {
                 0 => {}
@@ -175,14 +175,14 @@ mod tests {
     }
 
     #[test]
-    fn no_token_is_made_without_randomness() {
+    fn no_token_is_generated_without_randomness() {
         let refusing = |_: &mut [u8]| Err(EntropyError::UNSUPPORTED);
         let error = Token::generate_from(&TokenFormat::default(), TokenKind::Server, refusing).unwrap_err();
         assert_eq!(error, EntropyError::UNSUPPORTED);
     }
 
     #[test]
-    fn owned_text_is_taken_back_or_refused_as_parsing_does() {
+    fn parse_owned_accepts_and_refuses_the_same_texts_as_parse() {
         let format = TokenFormat::default();
         for kind in KINDS {
             let token = Token::parse_owned(&format, golden(kind)).unwrap();
@@ -195,13 +195,13 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_the_prefix_alone() {
+    fn debug_shows_only_the_prefix() {
         let token = Token::generate(&TokenFormat::default(), TokenKind::Client).unwrap();
         assert_eq!(format!("{token:?}"), "Token(kwc_…)");
         testing::assert_hides(&format!("{token:?} {token:#?}"), &[token.expose()]);
     }
 
-    /// A compile-time check: were `Token` to gain one of these traits, `marker` would be ambiguous.
+    /// A compile-time check: if `Token` implemented one of these traits, `marker` would be ambiguous.
     #[test]
     fn a_token_is_neither_clone_nor_display() {
         trait UnlessClone<Marker> {
