@@ -2,11 +2,11 @@
 
 mod redact;
 
-/// The public contract.
+/// The generated code of the `keyward.*` protobuf packages.
 pub mod keyward {
-    /// The key-admin service.
+    /// The API of the key-admin service.
     pub mod admin {
-        /// Version 1.
+        /// Package `keyward.admin.v1`.
         #[allow(
             missing_docs,
             clippy::all,
@@ -18,9 +18,9 @@ pub mod keyward {
             tonic::include_proto!("keyward.admin.v1");
         }
     }
-    /// The replica protocol between admins and validators.
+    /// The internal protocols between admins and validators, and among admins.
     pub mod replica {
-        /// Version 1.
+        /// Package `keyward.replica.v1`.
         #[allow(
             missing_docs,
             clippy::all,
@@ -32,9 +32,9 @@ pub mod keyward {
             tonic::include_proto!("keyward.replica.v1");
         }
     }
-    /// The validator's own service.
+    /// The API of the validator.
     pub mod validate {
-        /// Version 1.
+        /// Package `keyward.validate.v1`.
         #[allow(
             missing_docs,
             clippy::all,
@@ -48,7 +48,7 @@ pub mod keyward {
     }
 }
 
-/// The wire-compatible subset of Envoy's ext_authz v3.
+/// Package `envoy.service.auth.v3`: a wire-compatible subset of Envoy's ext_authz v3 API.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub, reason = "generated from commented protos")]
 pub mod envoy {
     tonic::include_proto!("envoy.service.auth.v3");
@@ -56,5 +56,5 @@ pub mod envoy {
 
 pub use keyward::{admin::v1 as admin, replica::v1 as replica, validate::v1 as validate};
 
-/// The descriptor set of every `keyward.*` package with its imports, comments included; for reflection.
+/// Encoded `FileDescriptorSet` of all `keyward.*` packages and their imports, with comments. For gRPC reflection.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/keyward_descriptor.bin"));

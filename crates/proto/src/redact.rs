@@ -1,10 +1,11 @@
-//! `Debug` of the messages that hold a secret: everything but the secret, which shows as its length.
+//! `Debug` implementations of the messages that contain secrets. They print the length of a secret in place of its
+//! text. `build.rs` lists these messages and generates them without `Debug`.
 
 use std::fmt::{Debug, Formatter, Result};
 
 use crate::{admin, envoy, replica, validate};
 
-/// A secret that prints as its length only.
+/// Stands for a secret of the given length in bytes, and prints only that length.
 struct Redacted(usize);
 
 impl Debug for Redacted {
@@ -113,7 +114,7 @@ impl Debug for envoy::HeaderValue {
     }
 }
 
-/// Header values and the query string may hold credentials, so only the method and the host are shown.
+/// Omits headers, path and query, which may contain credentials.
 impl Debug for envoy::attribute_context::HttpRequest {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         f.debug_struct("HttpRequest")
@@ -129,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_of_a_message_with_a_secret_never_shows_it() {
+    fn debug_of_a_message_never_shows_its_secret() {
         let secret = || "S3CRET".to_owned();
         let header = envoy::HeaderValue { value: secret(), raw_value: b"S3CRET".to_vec(), ..Default::default() };
         let request = envoy::attribute_context::HttpRequest {
@@ -157,7 +158,7 @@ mod tests {
             format!("{header:?} {request:?} {welcome:?}"),
         ];
         for text in printed {
-            // A Vec<u8> would print its numbers: 83, 51, 67 is "S3C".
+            // A Vec<u8> prints as numbers: 83, 51, 67 is "S3C".
             assert!(!text.contains("S3CRET") && !text.contains("83, 51, 67"), "{text}");
         }
     }
