@@ -1,8 +1,10 @@
-// A disk that fails: system calls that write to certain files fail from a chosen call on. Loaded by LD_PRELOAD into the
-// process under test.
+// Simulates a failing disk. A shared library for LD_PRELOAD: from a chosen call on, system calls that write to selected
+// files fail in the process under test.
 //
-// KEYWARD_TEST_DISK: a file of five 64-bit numbers in the machine's byte order, shared with the test (struct disk).
-// KEYWARD_TEST_DISK_FILES: a call is counted, and may fail, if the path of its file contains this text.
+// Environment variables:
+// KEYWARD_TEST_DISK: path of a file that the test and this library map into memory, with the content of `struct disk`:
+//   five 64-bit integers in native byte order.
+// KEYWARD_TEST_DISK_FILES: selects files. A call counts, and can fail, if the path of its file contains this text.
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -17,11 +19,11 @@
 #include <unistd.h>
 
 struct disk {
-  uint64_t calls;   // how many calls there were so far
-  uint64_t first;   // the first call that fails; 0: none does
-  uint64_t count;   // how many calls fail, from the first on
-  uint64_t error;   // the errno that they fail with
-  uint64_t failed;  // how many calls have failed
+  uint64_t calls;   // number of calls so far
+  uint64_t first;   // number of the first call that fails, from 1; 0: no call fails
+  uint64_t count;   // number of consecutive calls that fail, beginning with `first`
+  uint64_t error;   // errno of the failing calls
+  uint64_t failed;  // number of calls that have failed so far
 };
 
 static struct disk *disk;
@@ -37,7 +39,7 @@ __attribute__((constructor)) static void start(void) {
   if (shared != MAP_FAILED) disk = shared;
 }
 
-// Returns 1, with errno set, if this call on the file is to fail.
+// Counts a call on the file `fd`. Returns 1 and sets errno if the call must fail; returns 0 otherwise.
 static int fails(int fd) {
   if (!disk) return 0;
   char link[64], path[1024];
@@ -56,8 +58,10 @@ static int fails(int fd) {
   return 1;
 }
 
+// The implementation of a function in the C library.
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
+// Defines a replacement of the function `name` that returns -1 if `fails`, and calls the implementation otherwise.
 #define FAILING(type, name, parameters, arguments) \
   type name parameters {                           \
     static __typeof__(&name) real;                 \
