@@ -1,10 +1,10 @@
-//! Compiles `proto/` for `crates/proto`, which names this file as its build script (a virtual workspace has none of its
-//! own). protox is a protobuf compiler in Rust, so no `protoc` has to be on the machine.
+//! Compiles `proto/` for `crates/proto`, whose `Cargo.toml` names this file as its build script. Uses protox, a
+//! protobuf compiler in Rust, so that no `protoc` needs to be installed.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-/// What a client or an operator may see through reflection.
+/// Files whose packages gRPC reflection publishes.
 const PUBLIC: &[&str] = &[
     "keyward/admin/v1/audit_service.proto",
     "keyward/admin/v1/error_reason.proto",
@@ -17,10 +17,10 @@ const PUBLIC: &[&str] = &[
     "keyward/validate/v1/validate_service.proto",
 ];
 
-/// Compiled apart: a flattened subset of Envoy's package must not pose as the whole through reflection.
+/// Files that gRPC reflection does not publish: the copied subset of Envoy's package is incomplete.
 const ENVOY: &[&str] = &["envoy/service/auth/v3/external_auth.proto"];
 
-/// Messages that hold a secret: their `Debug` is written by hand in `crates/proto/src/redact.rs`.
+/// Messages of [`PUBLIC`] that contain a secret. `crates/proto/src/redact.rs` implements their `Debug` by hand.
 const SECRET: &[&str] = &[
     ".keyward.admin.v1.CreateProjectResponse",
     ".keyward.admin.v1.CreateKeyResponse",
@@ -34,7 +34,8 @@ const SECRET: &[&str] = &[
     ".keyward.replica.v1.DigestKey",
 ];
 
-/// The same in Envoy's package: request headers and query strings carry what clients present.
+/// Messages of [`ENVOY`] that contain a secret: headers and query strings may contain tokens. `redact.rs` implements
+/// their `Debug` by hand.
 const ENVOY_SECRET: &[&str] =
     &[".envoy.service.auth.v3.AttributeContext.HttpRequest", ".envoy.service.auth.v3.HeaderValue"];
 
@@ -51,11 +52,11 @@ fn compile(root: &Path, files: &[&str], secret: &[&str], descriptor: &str) -> Re
     compiler.include_source_info(true).include_imports(true).open_files(files)?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join(descriptor), compiler.encode_file_descriptor_set())?;
-    // `tonic_build` alone has no prost half since 0.14; `tonic_prost_build` drives it.
-    // Maps in order, so that a message has one encoding: request ids compare payloads by their hash.
+    // Sorted maps give each message exactly one encoding. The admin compares the payloads of a request_id by the hash
+    // of their encoding.
     let builder = tonic_prost_build::configure().skip_debug(secret).btree_map(".");
     let mut config = tonic_prost_build::Config::new();
-    // So that a message can be found in the descriptors, for its JSON form.
+    // The CLI finds the descriptor of a message by its type name, to print the message as JSON.
     config.enable_type_names();
     builder.compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     Ok(())
