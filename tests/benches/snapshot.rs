@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use keyward_tests::client::{Admin, Asker};
+use keyward_tests::client::{Admin, ValidatorClient};
 use keyward_tests::keyward::Serve;
 use keyward_tests::process::Process;
 use sqlx::{Connection, Executor, SqliteConnection};
@@ -45,7 +45,7 @@ async fn main() {
         let begun = Instant::now();
         let validator = serve.spawn_validator(&format!("edge{n}"));
         times.push(begun.elapsed());
-        Asker::connect(validator.grpc).await.ask(&token).await.unwrap();
+        ValidatorClient::connect(validator.grpc).await.validate(&token).await.unwrap();
         memories.push(memory(&validator.process, "VmRSS"));
     }
     times.sort_unstable();

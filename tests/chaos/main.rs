@@ -6,7 +6,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-mod askers;
+mod clients;
 mod crowd;
 mod dice;
 mod faults;
@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use keyward_proto::admin::WaitEnforcedRequest;
-use keyward_tests::client::{Admin, Asker};
+use keyward_tests::client::{Admin, ValidatorClient};
 use keyward_tests::report;
 use tokio::task::JoinSet;
 
@@ -131,9 +131,9 @@ async fn live_through(run: &Arc<Run>, lanes: Vec<Lane>, length: Duration) -> Joi
     tasks.spawn(witness::watch_noise(Arc::clone(run)));
     tasks.spawn(faults::supervise(Arc::clone(run)));
     for validator in 0..VALIDATORS {
-        tasks.spawn(askers::by_batch(Arc::clone(run), validator));
-        tasks.spawn(askers::by_call(Arc::clone(run), validator));
-        tasks.spawn(askers::by_stream(Arc::clone(run), validator));
+        tasks.spawn(clients::by_batch(Arc::clone(run), validator));
+        tasks.spawn(clients::by_call(Arc::clone(run), validator));
+        tasks.spawn(clients::by_stream(Arc::clone(run), validator));
     }
     for number in 0..OPERATORS {
         tasks.spawn(Operator::hire(Arc::clone(run), number).await.work());
@@ -170,9 +170,9 @@ async fn recover(run: &Arc<Run>) -> Option<Duration> {
         deactivate(&admin, &key_id, &subject).await;
     }
     for validator in 0..VALIDATORS {
-        let asker = Asker::connect(run.site.validators[validator].at).await;
+        let client = ValidatorClient::connect(run.site.validators[validator].at).await;
         for some in run.crowd.all().chunks(100) {
-            while !askers::ask_batch(run, validator, &asker, some).await {
+            while !clients::ask_batch(run, validator, &client, some).await {
                 assert!(begun.elapsed() < RECOVERY, "v{validator} does not come back");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }

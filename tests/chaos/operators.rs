@@ -9,11 +9,11 @@ use keyward_proto::admin::{
     ActivateKeyRequest, CreateKeyRequest, CreateKeyResponse, DeactivateKeyRequest, GetKeyRequest, Receipt,
     WaitEnforcedRequest,
 };
-use keyward_tests::client::{Admin, Asker, request_id};
+use keyward_tests::client::{Admin, ValidatorClient, request_id};
 use tonic::{Request, Status};
 use tonic_types::StatusExt;
 
-use crate::askers::ask;
+use crate::clients::ask;
 use crate::crowd::{Subject, name_of};
 use crate::dice::Dice;
 use crate::history::{Deed, History};
@@ -42,7 +42,7 @@ pub(crate) struct Operator {
     number: u64,
     dice: Dice,
     admins: Vec<Admin>,
-    askers: Vec<Asker>,
+    clients: Vec<ValidatorClient>,
 }
 
 /// A call with a deadline, after which nothing is waited for.
@@ -70,14 +70,14 @@ fn committed_at(status: &Status) -> Option<i64> {
 impl Operator {
     /// Connects to everything.
     pub(crate) async fn hire(run: Arc<Run>, number: u64) -> Self {
-        let (mut admins, mut askers) = (Vec::new(), Vec::new());
+        let (mut admins, mut clients) = (Vec::new(), Vec::new());
         for admin in &run.site.admins {
             admins.push(Admin::connect(admin.at, &run.site.root).await);
         }
         for validator in &run.site.validators {
-            askers.push(Asker::connect(validator.at).await);
+            clients.push(ValidatorClient::connect(validator.at).await);
         }
-        Self { dice: Dice::of(run.seed, 1_000 + number), run, number, admins, askers }
+        Self { dice: Dice::of(run.seed, 1_000 + number), run, number, admins, clients }
     }
 
     /// Works until the run is over.
@@ -146,7 +146,7 @@ impl Operator {
     async fn until_valid(&mut self, subject: &Subject) {
         for _ in 0..100 {
             let validator = self.dice.place(VALIDATORS);
-            let asked = ask(&self.run, validator, &self.askers[validator], subject);
+            let asked = ask(&self.run, validator, &self.clients[validator], subject);
             if matches!(tokio::time::timeout(LOOK * 10, asked).await, Ok(true)) {
                 return;
             }

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use keyward_proto::validate::Verdict;
-use keyward_tests::client::{Admin, Asker};
+use keyward_tests::client::{Admin, ValidatorClient};
 use keyward_tests::keyward::{Serve, command};
 use keyward_tests::postgres::free_port;
 use keyward_tests::report;
@@ -107,13 +107,13 @@ async fn serve(stderr: Stderr, dir: &Path) {
     server.ready(validator_ops, stderr).await;
     let credential = fs::read_to_string(dir.join("root.credential")).unwrap();
     let admin = Admin::connect(admin_at, credential.trim()).await;
-    let asker = Asker::connect(validator_at).await;
+    let client = ValidatorClient::connect(validator_at).await;
     admin.create_project("6666").await.unwrap();
     let begun = Instant::now();
     let mut keys = 0;
     while lost(admin_ops, "admin").await == 0 || lost(validator_ops, "validator").await == 0 {
         let token = admin.create_key("6666", &format!("k{keys}")).await.unwrap().token;
-        assert_eq!(asker.verdict(&token).await, Verdict::Valid, "{stderr:?}");
+        assert_eq!(client.verdict(&token).await, Verdict::Valid, "{stderr:?}");
         keys += 1;
         assert!(begun.elapsed() < Duration::from_secs(60), "{stderr:?}: no line was lost");
     }
@@ -136,9 +136,9 @@ async fn validator(stderr: Stderr, feeding: &Serve, token: &str) {
     let mut server = Server::start(&mut command, end);
     server.ready(ops, stderr).await;
     let begun = Instant::now();
-    let asker = Asker::connect(grpc).await;
+    let client = ValidatorClient::connect(grpc).await;
     while lost(ops, "validator").await == 0 {
-        assert_eq!(asker.verdict(token).await, Verdict::Valid, "{stderr:?}");
+        assert_eq!(client.verdict(token).await, Verdict::Valid, "{stderr:?}");
         assert!(begun.elapsed() < Duration::from_secs(60), "{stderr:?}: no line was lost");
     }
     assert!(server.0.try_wait().unwrap().is_none());

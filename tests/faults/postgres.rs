@@ -9,7 +9,7 @@ use keyward_tests::cluster::Cluster;
 use keyward_tests::keyward::command;
 use keyward_tests::parts;
 use keyward_tests::postgres::{PASSWORD, Postgres, free_port};
-use keyward_tests::process::{Process, said};
+use keyward_tests::process::{Process, output_of};
 use keyward_tests::report;
 use sqlx::Connection;
 
@@ -133,7 +133,7 @@ fn refusals(cluster: &Cluster, url: &str) -> Vec<String> {
     outputs
         .iter()
         .map(|output| {
-            let text = said(output);
+            let text = output_of(output);
             assert!(!output.status.success() && !text.contains(PASSWORD), "{text}");
             let errors: Vec<_> = text.lines().filter(|line| line.starts_with("error: ")).collect();
             assert_eq!(errors.len(), 1, "{text}");

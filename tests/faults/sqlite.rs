@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use keyward_proto::admin::{AcceptEpochRequest, GrantRoleRequest, Role, VerifyLogRequest};
 use keyward_proto::validate::Verdict;
-use keyward_tests::client::{Admin, Asker, on_platform, reason};
+use keyward_tests::client::{Admin, ValidatorClient, on_platform, reason};
 use keyward_tests::disk::{Disk, EIO, ENOSPC};
 use keyward_tests::keyward::Serve;
 use keyward_tests::report;
@@ -18,7 +18,7 @@ use crate::durable::Committed;
 struct World {
     serve: Serve,
     admin: Admin,
-    asker: Asker,
+    client: ValidatorClient,
     committed: Committed,
 }
 
@@ -35,9 +35,9 @@ impl World {
 
     async fn of(serve: Serve) -> Self {
         let admin = Admin::connect(serve.admin, &serve.root()).await;
-        let asker = Asker::connect(serve.validator).await;
+        let client = ValidatorClient::connect(serve.validator).await;
         let committed = Committed::of(&serve.data_dir().join("keyward.db")).await;
-        Self { serve, admin, asker, committed }
+        Self { serve, admin, client, committed }
     }
 
     /// Checks that what a call has acknowledged is durable: an entry after `before`, seen by another connection, and
@@ -46,7 +46,7 @@ impl World {
         let resources = self.committed.resources_after(before).await;
         assert!(resources.contains(&effect.resource), "{what}: acknowledged {effect:?}, committed {resources:?}");
         if let Some((token, verdict)) = &effect.token {
-            assert_eq!(self.asker.verdict(token).await, *verdict, "{what}");
+            assert_eq!(self.client.verdict(token).await, *verdict, "{what}");
         }
     }
 
@@ -178,7 +178,7 @@ async fn a_scheduled_deactivation_that_meets_a_full_disk_happens_once_there_is_r
     assert_eq!(world.committed.revision().await, before);
     assert!(disk.work() > 0);
     let deactivated = async {
-        while world.asker.verdict(&old).await != Verdict::Deactivated {
+        while world.client.verdict(&old).await != Verdict::Deactivated {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };

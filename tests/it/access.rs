@@ -1,4 +1,4 @@
-//! Who may do what, through the front door.
+//! Authorization and request checks of the admin API.
 
 use keyward_proto::admin::{CreateKeyRequest, Key, Role, RoleBinding, WhoAmIRequest};
 use keyward_proto::replica::replica_service_client::ReplicaServiceClient;
@@ -9,7 +9,7 @@ use keyward_tests::keyward::Serve;
 use serde_json::json;
 use tonic::Code;
 
-/// Every method that reflection shows, from the contract's own descriptors.
+/// Returns every method that reflection lists, from the contract's descriptors.
 fn methods() -> Vec<String> {
     use prost::Message;
     let set = prost_types::FileDescriptorSet::decode(keyward_proto::DESCRIPTOR_SET).unwrap();
@@ -21,19 +21,19 @@ fn methods() -> Vec<String> {
 }
 
 #[tokio::test]
-async fn nobody_calls_the_admin_without_a_credential_that_it_issued() {
+async fn every_admin_method_requires_a_credential_that_this_platform_issued() {
     let serve = Serve::start();
     let client = tonic::client::Grpc::new(keyward_tests::client::channel(serve.admin).await);
     let methods = methods();
     assert!(methods.len() >= 12, "{methods:?}");
-    let stranger = keyward_token::Token::generate(&Default::default(), keyward_token::TokenKind::Member).unwrap();
+    let foreign = keyward_token::Token::generate(&Default::default(), keyward_token::TokenKind::Member).unwrap();
     for method in methods {
         let headers = [
             (None, "CREDENTIAL_MISSING"),
             (Some("Basic dTpw".to_owned()), "CREDENTIAL_MISSING"),
             (Some("Bearer ".to_owned()), "CREDENTIAL_INVALID"),
             (Some("Bearer hunter2".to_owned()), "CREDENTIAL_INVALID"),
-            (Some(format!("Bearer {}", stranger.expose())), "CREDENTIAL_INVALID"),
+            (Some(format!("Bearer {}", foreign.expose())), "CREDENTIAL_INVALID"),
         ];
         for (header, expected) in headers {
             let mut request = tonic::Request::new(());
@@ -51,7 +51,7 @@ async fn nobody_calls_the_admin_without_a_credential_that_it_issued() {
 }
 
 #[tokio::test]
-async fn a_key_is_no_credential_and_a_credential_given_twice_is_none() {
+async fn a_key_or_a_duplicated_credential_does_not_authenticate_a_member() {
     let serve = Serve::start();
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     let token = admin.create_project("6666").await.unwrap().default_token;
@@ -62,13 +62,13 @@ async fn a_key_is_no_credential_and_a_credential_given_twice_is_none() {
     for _ in 0..2 {
         request.metadata_mut().append("authorization", format!("Bearer {}", serve.root()).parse().unwrap());
     }
-    let nobody = Admin::connect(serve.admin, "").await;
-    let status = nobody.members.clone().who_am_i(request).await.unwrap_err();
+    let anonymous = Admin::connect(serve.admin, "").await;
+    let status = anonymous.members.clone().who_am_i(request).await.unwrap_err();
     assert_eq!(reason(&status), "CREDENTIAL_MISSING");
 }
 
 #[tokio::test]
-async fn roles_reach_as_far_as_they_say_and_hide_what_lies_beyond() {
+async fn a_role_grants_exactly_its_methods_and_hides_other_projects() {
     let serve = Serve::start();
     let root = Admin::connect(serve.admin, &serve.root()).await;
     root.create_project("6666").await.unwrap();
@@ -97,7 +97,7 @@ async fn roles_reach_as_far_as_they_say_and_hide_what_lies_beyond() {
 
     editor.create_key("6666", "b").await.unwrap();
     editor.deactivate("6666", "b").await.unwrap();
-    // A key of a project that one may not see is not there, whether it exists or not.
+    // A key of a project that the member may not see is NOT_FOUND, whether it exists or not.
     assert_eq!(refused(editor.deactivate("7777", "a").await.unwrap_err()), no_key());
     assert_eq!(refused(editor.deactivate("7777", "nonesuch").await.unwrap_err()), no_key());
     assert_eq!(refused(editor.create_key("7777", "b").await.unwrap_err()), no_project());
@@ -110,7 +110,7 @@ async fn roles_reach_as_far_as_they_say_and_hide_what_lies_beyond() {
     for member in [validator, nothing] {
         assert_eq!(refused(member.list("6666", 0).await.unwrap_err()), denied());
         assert_eq!(refused(member.create_project("8888").await.unwrap_err()), denied());
-        // Who it is, every member may know.
+        // WhoAmI is open to every member.
         member.members.clone().who_am_i(WhoAmIRequest {}).await.unwrap();
     }
     let seen =
@@ -120,7 +120,7 @@ async fn roles_reach_as_far_as_they_say_and_hide_what_lies_beyond() {
 }
 
 #[tokio::test]
-async fn only_validators_and_owners_may_keep_a_replica() {
+async fn only_validators_and_owners_may_open_a_sync_stream() {
     let serve = Serve::start();
     let root = Admin::connect(serve.admin, &serve.root()).await;
     root.create_project("6666").await.unwrap();
@@ -141,7 +141,7 @@ async fn only_validators_and_owners_may_keep_a_replica() {
 }
 
 #[tokio::test]
-async fn members_and_creates_are_refused_with_the_field_and_the_rule() {
+async fn invalid_members_and_create_requests_are_refused_with_the_field_and_the_rule() {
     let serve = Serve::start();
     let root = Admin::connect(serve.admin, &serve.root()).await;
     root.create_project("6666").await.unwrap();
@@ -176,11 +176,11 @@ async fn members_and_creates_are_refused_with_the_field_and_the_rule() {
 }
 
 #[test]
-fn health_needs_no_credential_and_tells_nothing_else() {
+fn the_health_check_needs_no_credential_and_returns_only_the_status() {
     let serve = Serve::start();
     let health = call(serve.admin, &serve.root(), "grpc.health.v1.Health/Check", &json!({}));
     assert_eq!(health.answer["status"], "SERVING", "{}", health.error);
-    // Told within a blink of the lease itself.
+    // Health follows the lease, with a short delay.
     let begun = std::time::Instant::now();
     let serving = || call(serve.validator, "", "grpc.health.v1.Health/Check", &json!({})).answer["status"] == "SERVING";
     while !serving() {

@@ -1,5 +1,5 @@
-//! Addresses of other processes: one rule wherever they are given, because credentials and tokens are sent there in
-//! plaintext.
+//! The rules for the addresses of other processes. They are the same wherever an address is given, because credentials
+//! and tokens are sent there in plaintext.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -12,9 +12,9 @@ use keyward_client::{Admins, Client, Validators};
 use keyward_tests::client::Admin;
 use keyward_tests::cluster::Cluster;
 use keyward_tests::keyward::{command, write_secret};
-use keyward_tests::process::{PATIENCE, said};
+use keyward_tests::process::{PATIENCE, output_of};
 
-/// What stands for a password in the addresses below.
+/// The password in the addresses below.
 const SECRET: &str = "hunter2";
 
 /// A listener that counts its connections and closes each at once.
@@ -43,7 +43,7 @@ impl Counter {
     }
 }
 
-/// Addresses that point to `at` and break one rule each, and a piece of the error that names the rule.
+/// Returns addresses that point to `at` and break one rule each, with a part of the error that names the rule.
 fn hostile(at: SocketAddr) -> Vec<(String, &'static str)> {
     let port = at.port();
     vec![
@@ -66,10 +66,11 @@ fn hostile(at: SocketAddr) -> Vec<(String, &'static str)> {
     ]
 }
 
-/// Runs a command that must refuse its address before it connects. A command that does not refuse might run for ever.
+/// Runs a command that must refuse its address before it connects. [`ended`] limits its time, because a command that
+/// accepts the address could run for ever.
 fn refused(what: &str, command: &mut Command, rule: &str) -> String {
     let output = ended(command);
-    let text = said(&output);
+    let text = output_of(&output);
     assert!(!output.status.success() && text.contains(rule), "{what}: {text}");
     assert!(!text.contains(SECRET), "{what}: {text}");
     text
@@ -106,11 +107,11 @@ fn no_command_connects_to_an_address_that_breaks_a_rule() {
         let mut cli = command("keyward");
         cli.args(["projects", "list", "--admin", address, "--credential-file", &credential]);
         refused(&format!("--admin {address}"), &mut cli, rule);
-        assert_eq!(ended(&mut cli).status.code(), Some(2), "{address}: a fault of the command line");
+        assert_eq!(ended(&mut cli).status.code(), Some(2), "{address}: an error of the command line");
         let mut cli = command("keyward");
         cli.args(["projects", "list", "--credential-file", &credential]).env("KEYWARD_ADMIN", address);
         refused(&format!("KEYWARD_ADMIN={address}"), &mut cli, rule);
-        let text = said(&ended(cli.arg("--help")));
+        let text = output_of(&ended(cli.arg("--help")));
         assert!(!text.contains(SECRET), "help: {text}");
         for binary in [&["keyward-validator"][..], &["keyward", "validator"]] {
             let mut validator = command(binary[0]);
@@ -122,7 +123,7 @@ fn no_command_connects_to_an_address_that_breaks_a_rule() {
         }
     }
     assert_eq!(target.count(), 0, "a refused address was connected to");
-    // Nothing else was wrong: with --insecure-plaintext an address beyond this machine is good.
+    // No other rule is broken: with --insecure-plaintext, an address beyond this machine is accepted.
     let mut cli = command("keyward");
     cli.args(["projects", "list", "--admin", &format!("http://{}", target.at), "--credential-file", &credential]);
     ended(&mut cli);
@@ -140,13 +141,13 @@ fn no_admin_publishes_an_address_that_breaks_a_rule() {
         admin.args(["--advertise", &address, "--peer-credential-file", &credential]);
         let text = refused(&format!("--advertise {address}"), &mut admin, rule);
         assert!(text.contains("--advertise"), "{text}");
-        let text = said(&ended(command("keyward").args(["admin", "--help"]).env("KEYWARD_ADVERTISE", &address)));
+        let text = output_of(&ended(command("keyward").args(["admin", "--help"]).env("KEYWARD_ADVERTISE", &address)));
         assert!(!text.contains(SECRET), "help: {text}");
     }
 }
 
 #[tokio::test]
-async fn the_client_crate_connects_to_no_address_that_breaks_a_rule() {
+async fn the_client_crate_does_not_connect_to_an_address_that_breaks_a_rule() {
     let target = Counter::start();
     let mut hostile = hostile(target.at);
     hostile.push(("http://127.0.0.1:0".to_owned(), "1 to 65535"));
@@ -163,14 +164,14 @@ async fn the_client_crate_connects_to_no_address_that_breaks_a_rule() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_admin_asks_no_other_at_a_published_address_that_breaks_a_rule() {
+async fn an_admin_does_not_connect_to_a_peers_published_address_that_breaks_a_rule() {
     let cluster = Cluster::start(&[]);
     let process = cluster.admin("a1");
     let admin = Admin::connect(process.at, &cluster.root()).await;
     let (good, bad) = (Counter::start(), Counter::start());
     let (ok, at) = (good.at, bad.at);
     let published = [
-        // What an earlier version published: its path is empty.
+        // An earlier version published addresses with an empty path.
         format!("http://{ok}/"),
         format!("https://{at}"),
         format!("http://u:{SECRET}@{at}"),
@@ -178,7 +179,7 @@ async fn an_admin_asks_no_other_at_a_published_address_that_breaks_a_rule() {
         format!("http://{at}?{SECRET}"),
     ];
     for address in published {
-        // A life that keeps beating for as long as the test takes, by a heartbeat that changes.
+        // Each row stands for an admin process. The other admin sees its heartbeat change while the test runs.
         let insert = format!("INSERT INTO admin_node VALUES (gen_random_uuid(), 60000, 0, '{address}')");
         cluster.postgres.psql(&cluster.url, &insert).unwrap();
     }
@@ -190,7 +191,7 @@ async fn an_admin_asks_no_other_at_a_published_address_that_breaks_a_rule() {
         number += 1;
         admin.create_project(&format!("p{number}")).await.unwrap();
     }
-    // One more change for the addresses that came after the good one in the list.
+    // A further change reaches the addresses that follow the good one in the list.
     admin.create_project("last").await.unwrap();
     assert_eq!(bad.count(), 0, "a refused address was connected to");
     assert!(!process.process.log().contains(SECRET));

@@ -1,4 +1,4 @@
-//! The change log, for people: through the front door.
+//! The change log through the audit API and the CLI.
 
 use keyward_proto::admin::event::Type;
 use keyward_proto::admin::{
@@ -22,7 +22,7 @@ async fn events(admin: &Admin, parent: &str, filter: &str, page_size: i32) -> Re
     }
 }
 
-fn told(event: &Event) -> (String, Type, String) {
+fn summary(event: &Event) -> (String, Type, String) {
     (event.actor.clone(), event.r#type(), event.resource.clone())
 }
 
@@ -31,7 +31,7 @@ fn changes(event: &Event) -> Vec<(&str, &str, &str)> {
 }
 
 #[tokio::test]
-async fn the_history_of_a_project_tells_who_did_what_and_never_a_token() {
+async fn the_history_of_a_project_shows_each_actor_and_change_and_no_token() {
     let serve = Serve::start();
     let root = Admin::connect(serve.admin, &serve.root()).await;
     let mut tokens = vec![root.create_project("6666").await.unwrap().default_token];
@@ -58,14 +58,14 @@ async fn the_history_of_a_project_tells_who_did_what_and_never_a_token() {
         (by_alice, Type::KeyCreated, name("a")),
         (by_root, Type::ProjectCreated, "projects/6666".to_owned()),
     ];
-    assert_eq!(all.iter().map(told).collect::<Vec<_>>(), expected);
+    assert_eq!(all.iter().map(summary).collect::<Vec<_>>(), expected);
     assert_eq!(changes(&all[0]), [("state", "ACTIVE", "DEACTIVATED")]);
     assert_eq!(all[1].related, [name("a")]);
     assert!(changes(&all[1]).contains(&("related.replaced_by", "", "projects/6666/keys/b")));
     assert_eq!(changes(&all[3]), [("description", "", "the shop")]);
     assert!(all[5].related[0].starts_with("projects/6666/keys/6666_default_"));
     assert!(all.windows(2).all(|pair| pair[0].revision > pair[1].revision && pair[0].time.is_some()));
-    // Page after page it is the same.
+    // Every page size gives the same events.
     for size in [1, 2, 5] {
         assert_eq!(events(&alice, "projects/6666", "", size).await.unwrap(), all);
     }
@@ -78,7 +78,7 @@ async fn the_history_of_a_project_tells_who_did_what_and_never_a_token() {
 }
 
 #[tokio::test]
-async fn filters_find_what_was_done_by_whom_to_what_and_when() {
+async fn event_filters_select_by_type_actor_resource_and_time() {
     let serve = Serve::start();
     let root = Admin::connect(serve.admin, &serve.root()).await;
     root.create_project("6666").await.unwrap();
@@ -105,7 +105,7 @@ async fn filters_find_what_was_done_by_whom_to_what_and_when() {
         let status = events(&root, "", bad, 10).await.unwrap_err();
         assert_eq!((status.code(), violation(&status).0.as_str()), (Code::InvalidArgument, "filter"), "{bad}");
     }
-    // A page token is for its own filter.
+    // A page token is valid only with the filter that it was issued for.
     let first = ListEventsRequest { page_size: 1, ..Default::default() };
     let token = root.audit.clone().list_events(first).await.unwrap().into_inner().next_page_token;
     let request =
@@ -114,7 +114,7 @@ async fn filters_find_what_was_done_by_whom_to_what_and_when() {
 }
 
 #[tokio::test]
-async fn a_projects_history_is_for_those_who_see_the_project() {
+async fn the_history_of_a_project_is_visible_to_its_members_only() {
     let serve = Serve::start();
     let root = Admin::connect(serve.admin, &serve.root()).await;
     for project in ["6666", "7777"] {
@@ -137,7 +137,7 @@ async fn a_projects_history_is_for_those_who_see_the_project() {
 }
 
 #[tokio::test]
-async fn a_row_changed_past_keyward_shows_and_the_command_says_so() {
+async fn audit_verify_reports_a_row_that_was_changed_outside_keyward() {
     let serve = Serve::start();
     let root = Admin::connect(serve.admin, &serve.root()).await;
     root.create_project("6666").await.unwrap();
@@ -148,23 +148,23 @@ async fn a_row_changed_past_keyward_shows_and_the_command_says_so() {
         let output = serve.operator(&["audit", "verify", "--head-file", head_file.to_str().unwrap()]).output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
     };
-    let (code, said) = verify();
-    assert_eq!((code, said.as_str()), (Some(0), "intact: 4 entries up to revision 4, 8 rows\n"));
+    let (code, output) = verify();
+    assert_eq!((code, output.as_str()), (Some(0), "intact: 4 entries up to revision 4, 8 rows\n"));
     let noted = std::fs::read_to_string(&head_file).unwrap();
 
     let mut database =
         SqliteConnection::connect(&format!("sqlite:{}", serve.data_dir().join("keyward.db").display())).await.unwrap();
     let edit = "UPDATE api_key SET state = 'active' WHERE key_id = 'a'";
     sqlx::query(edit).execute(&mut database).await.unwrap();
-    let (code, said) = verify();
-    assert_eq!((code, said.as_str()), (Some(8), "projects/6666/keys/a: its row is not what the log says\n"));
+    let (code, output) = verify();
+    assert_eq!((code, output.as_str()), (Some(8), "projects/6666/keys/a: its row is not what the log says\n"));
     let found = root.audit.clone().verify_log(VerifyLogRequest::default()).await.unwrap().into_inner();
     assert!(!found.intact && found.finding_count == 1 && found.findings.len() == 1, "{found:?}");
 
     sqlx::query("UPDATE api_key SET state = 'deactivated' WHERE key_id = 'a'").execute(&mut database).await.unwrap();
     sqlx::query("UPDATE change_log SET actor = 'bob' WHERE revision = 4").execute(&mut database).await.unwrap();
-    let (code, said) = verify();
-    assert!(code == Some(8) && said.starts_with("revision 4: the chain does not hold"), "{said}");
-    // What is not intact is not noted as the head.
+    let (code, output) = verify();
+    assert!(code == Some(8) && output.starts_with("revision 4: the chain does not hold"), "{output}");
+    // A damaged log is not saved as the head.
     assert_eq!(std::fs::read_to_string(&head_file).unwrap(), noted);
 }

@@ -1,4 +1,4 @@
-//! A Rust service that checks keys by itself, in each of the three ways to ask.
+//! The client crate: a Rust service that validates keys by call, by stream, or with an embedded replica.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -20,10 +20,10 @@ use tokio::task::JoinHandle;
 
 const KEY: &str = "x-api-key";
 
-/// More than this machine's noise, where a test is about something else than time.
+/// A limit well above the delays of a busy machine, for tests that do not measure time.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A service behind the layer; ends when dropped.
+/// A service behind the tower layer; ends when dropped.
 pub(super) struct Service {
     pub(super) at: SocketAddr,
     task: JoinHandle<()>,
@@ -34,9 +34,9 @@ impl Service {
         let any = KeywardLayer::for_any_project(client.clone());
         let of_6666 = KeywardLayer::for_project(client.clone(), "6666").unwrap();
         let app = Router::new()
-            .route("/", get(tell).layer(any.clone()))
-            .route("/only-6666", get(tell).layer(of_6666))
-            .route("/app", get(tell).layer(any.allow_client_keys()));
+            .route("/", get(echo).layer(any.clone()))
+            .route("/only-6666", get(echo).layer(of_6666))
+            .route("/app", get(echo).layer(any.allow_client_keys()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         Self { at, task: tokio::spawn(async move { axum::serve(listener, app).await.unwrap() }) }
@@ -53,12 +53,12 @@ impl Drop for Service {
     }
 }
 
-/// Tells who asked, and what else of the request came through.
-async fn tell(Extension(key): Extension<ApiKey>, headers: HeaderMap) -> String {
+/// Responds with the validated key and the names of the other headers that arrived.
+async fn echo(Extension(key): Extension<ApiKey>, headers: HeaderMap) -> String {
     let names: Vec<_> = headers.keys().map(ToString::to_string).collect();
-    let told =
+    let body =
         json!({ "project": key.project(), "key": key.key(), "platform": key.platform().as_str(), "headers": names });
-    told.to_string()
+    body.to_string()
 }
 
 fn by_call(at: &[SocketAddr]) -> Client {
@@ -73,7 +73,7 @@ fn validators(at: &[SocketAddr]) -> Validators {
     Validators::at(at.iter().map(|at| format!("http://{at}"))).timeout(PATIENCE)
 }
 
-/// A client with a replica of its own, that may answer.
+/// Returns a client with an embedded replica that holds a lease.
 pub(super) async fn embedded(serve: &Serve, admin: &Admin) -> Client {
     embedded_at(serve.admin, admin).await
 }
@@ -87,7 +87,7 @@ async fn embedded_at(at: SocketAddr, admin: &Admin) -> Client {
 }
 
 #[tokio::test]
-async fn nobody_is_asked_for_any_project_by_a_name_that_is_none() {
+async fn an_invalid_project_name_is_refused_and_never_means_any_project() {
     let serve = Serve::start();
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     let token = admin.create_project("6666").await.unwrap().default_token;
@@ -101,9 +101,9 @@ async fn nobody_is_asked_for_any_project_by_a_name_that_is_none() {
     }
 }
 
-/// A deactivation does not return while a replica has not heard of it and may still answer.
+/// Deactivate waits for a replica that cannot be reached, for as long as its lease may last.
 #[tokio::test]
-async fn a_replica_that_hears_nothing_is_waited_for() {
+async fn deactivate_waits_for_an_embedded_replica_that_cannot_be_reached() {
     let serve = Serve::start_with(&["--lease", "2s"]);
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     admin.create_project("6666").await.unwrap();
@@ -120,15 +120,15 @@ async fn a_replica_that_hears_nothing_is_waited_for() {
         accepted_before += usize::from(client.validate(&token, &any).await.is_ok_and(|v| v.verdict == Verdict::Valid));
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    // The last answer may have been under way when it returned; this one is not.
+    // A response that was in flight when Deactivate returned does not count; this one does.
     let after = client.validate(&token, &any).await;
     assert!(!after.as_ref().is_ok_and(|validation| validation.verdict == Verdict::Valid), "{after:?}");
     assert_eq!(deactivation.await.unwrap().enforced_by(), EnforcedBy::WaitOut);
-    assert!(accepted_before > 10, "{accepted_before}: the replica was of no danger");
+    assert!(accepted_before > 10, "{accepted_before}: the replica accepted too few requests to test anything");
 }
 
-/// What every way to ask must do.
-async fn lets_in_whom_it_should(client: &Client, admin: &Admin) {
+/// The guarantees of every kind of client.
+async fn accepts_and_refuses_correctly(client: &Client, admin: &Admin) {
     const TIMES: usize = 100;
     let service = Service::start(client).await;
     admin.create_project("6666").await.unwrap();
@@ -151,9 +151,9 @@ async fn lets_in_whom_it_should(client: &Client, admin: &Admin) {
     let none = web::get(service.at, "/", &[]).await;
     assert_eq!((none.status, none.headers["content-type"].as_str()), (401, "application/problem+json"));
     let spoofed = [(KEY, good.as_str()), ("x-keyward-project", "9999"), ("x_keyward_key", "root")];
-    let told: Value = serde_json::from_str(&web::get(service.at, "/", &spoofed).await.body).unwrap();
+    let seen: Value = serde_json::from_str(&web::get(service.at, "/", &spoofed).await.body).unwrap();
     let wanted = json!({ "project": "6666", "key": "server_prod", "platform": "server", "headers": ["host"] });
-    assert_eq!(told, wanted, "neither the token nor what was spoofed goes on");
+    assert_eq!(seen, wanted, "the token and the spoofed headers are removed");
     let mut accepted = 0;
     for n in 0..TIMES {
         let name = format!("k{n}");
@@ -165,32 +165,32 @@ async fn lets_in_whom_it_should(client: &Client, admin: &Admin) {
     report::line(&format!("{TIMES} deactivations, each followed by a request: {accepted} accepted"));
     assert_eq!(accepted, 0);
     client.leave().await;
-    assert_eq!(service.status("/", &good).await, 503, "who has left has no answers");
+    assert_eq!(service.status("/", &good).await, 503, "a client that has left does not answer");
 }
 
 #[tokio::test]
-async fn a_service_that_asks_by_call_lets_in_whom_it_should() {
+async fn a_service_that_validates_by_call_accepts_valid_tokens_only() {
     let serve = Serve::start();
     let admin = Admin::connect(serve.admin, &serve.root()).await;
-    lets_in_whom_it_should(&by_call(&[serve.validator]), &admin).await;
+    accepts_and_refuses_correctly(&by_call(&[serve.validator]), &admin).await;
 }
 
 #[tokio::test]
-async fn a_service_that_asks_down_a_stream_lets_in_whom_it_should() {
+async fn a_service_that_validates_by_stream_accepts_valid_tokens_only() {
     let serve = Serve::start();
     let admin = Admin::connect(serve.admin, &serve.root()).await;
-    lets_in_whom_it_should(&by_stream(&[serve.validator]), &admin).await;
+    accepts_and_refuses_correctly(&by_stream(&[serve.validator]), &admin).await;
 }
 
 #[tokio::test]
-async fn a_service_with_a_replica_of_its_own_lets_in_whom_it_should() {
+async fn a_service_with_an_embedded_replica_accepts_valid_tokens_only() {
     let serve = Serve::start();
     let admin = Admin::connect(serve.admin, &serve.root()).await;
-    lets_in_whom_it_should(&embedded(&serve, &admin).await, &admin).await;
+    accepts_and_refuses_correctly(&embedded(&serve, &admin).await, &admin).await;
 }
 
 #[tokio::test]
-async fn a_validator_on_a_unix_socket_can_be_asked() {
+async fn a_client_can_validate_over_a_unix_socket() {
     let dir = tempfile::tempdir().unwrap();
     let socket = format!("unix:{}", dir.path().join("grpc.sock").display());
     let serve = Serve::start_with(&["--validator-listen", &socket]);
@@ -203,64 +203,64 @@ async fn a_validator_on_a_unix_socket_can_be_asked() {
     }
 }
 
-/// A key that is good throughout, and validators that come and go.
-async fn refuses_while_nobody_answers(ask: fn(&Validators) -> Client) {
+/// One key that stays active, and a validator that hangs, ends and comes back.
+async fn refuses_without_a_validator(connect: fn(&Validators) -> Client) {
     let serve = Serve::start();
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     let token = admin.create_project("6666").await.unwrap().default_token;
     let validator = serve.spawn_validator("sidecar");
-    let client = ask(&Validators::at([format!("http://{}", validator.grpc)]));
+    let client = connect(&Validators::at([format!("http://{}", validator.grpc)]));
     let service = Service::start(&client).await;
-    until_let_in(&service, &token).await;
+    until_accepted(&service, &token).await;
     validator.process.signal(Signal::STOP);
     let begun = Instant::now();
     assert_eq!(service.status("/", &token).await, 503, "the validator hangs");
-    // Far more than the 250 ms that are meant, far less than a client's patience.
+    // Far more than the configured 250 ms, far less than the timeout of an HTTP client.
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     validator.process.signal(Signal::CONT);
-    until_let_in(&service, &token).await;
+    until_accepted(&service, &token).await;
     let validator = serve.restart_validator("sidecar", validator, &[]);
-    until_let_in(&service, &token).await;
+    until_accepted(&service, &token).await;
     drop(validator);
     assert_eq!(service.status("/", &token).await, 503, "the validator is gone");
 }
 
-async fn until_let_in(service: &Service, token: &str) {
+async fn until_accepted(service: &Service, token: &str) {
     let begun = Instant::now();
     loop {
         match service.status("/", token).await {
             200 => return,
-            503 => assert!(begun.elapsed() < Duration::from_secs(30), "does not come back"),
+            503 => assert!(begun.elapsed() < Duration::from_secs(30), "the service did not recover"),
             other => panic!("{other}: a good key was refused as a bad one"),
         }
     }
 }
 
 #[tokio::test]
-async fn without_an_answer_to_its_calls_a_service_refuses_and_goes_on_by_itself() {
-    refuses_while_nobody_answers(|validators| Client::by_call(validators).unwrap()).await;
+async fn a_service_that_validates_by_call_refuses_during_an_outage_and_recovers() {
+    refuses_without_a_validator(|validators| Client::by_call(validators).unwrap()).await;
 }
 
 #[tokio::test]
-async fn without_an_answer_on_its_stream_a_service_refuses_and_goes_on_by_itself() {
-    refuses_while_nobody_answers(|validators| Client::by_stream(validators).unwrap()).await;
+async fn a_service_that_validates_by_stream_refuses_during_an_outage_and_recovers() {
+    refuses_without_a_validator(|validators| Client::by_stream(validators).unwrap()).await;
 }
 
-/// A way to go away.
-type Away = fn(&mut Validator);
+/// A way for a validator to become unavailable.
+type Outage = fn(&mut Validator);
 
-/// Of two validators one goes away, in each way there is, and no request fails.
-async fn goes_on_with_the_other(client: fn(&[SocketAddr]) -> Client) {
+/// With two validators, one becomes unavailable in each possible way, and no request fails.
+async fn fails_over(client: fn(&[SocketAddr]) -> Client) {
     let serve = Serve::start();
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     let token = admin.create_project("6666").await.unwrap().default_token;
-    for (name, away) in [("leaves", leave as Away), ("hangs", hang), ("dies", die)] {
+    for (name, outage) in [("leaves", leave as Outage), ("hangs", hang), ("dies", die)] {
         let mut first = serve.spawn_validator(name);
-        // In this order: the first is the one that is asked.
+        // The first validator of the list is the one in use.
         let service = Service::start(&client(&[first.grpc, serve.validator])).await;
         for n in 0..40 {
             if n == 10 {
-                away(&mut first);
+                outage(&mut first);
             }
             assert_eq!(service.status("/", &token).await, 200, "request {n}, the first validator {name}");
         }
@@ -280,17 +280,17 @@ fn die(validator: &mut Validator) {
 }
 
 #[tokio::test]
-async fn of_two_validators_one_may_go_and_no_call_fails() {
-    goes_on_with_the_other(by_call).await;
+async fn no_call_fails_while_one_of_two_validators_is_available() {
+    fails_over(by_call).await;
 }
 
 #[tokio::test]
-async fn of_two_validators_one_may_go_and_no_request_on_the_stream_fails() {
-    goes_on_with_the_other(by_stream).await;
+async fn no_request_on_a_stream_fails_while_one_of_two_validators_is_available() {
+    fails_over(by_stream).await;
 }
 
 #[tokio::test]
-async fn an_embedded_replica_is_waited_for_and_has_no_answers_when_its_lease_has_lapsed() {
+async fn an_embedded_replica_is_fenced_and_stops_answering_when_its_lease_lapses() {
     const LEASE: Duration = Duration::from_secs(2);
     let mut serve = Serve::start_with(&["--lease", "2s"]);
     let admin = Admin::connect(serve.admin, &serve.root()).await;
@@ -298,7 +298,11 @@ async fn an_embedded_replica_is_waited_for_and_has_no_answers_when_its_lease_has
     let client = embedded(&serve, &admin).await;
     let any = Expectation::default();
     let receipt = admin.create_key("6666", "a").await.unwrap().receipt.unwrap();
-    assert_eq!((receipt.enforced_by(), receipt.validators_acked), (EnforcedBy::Acks, 2), "it counts as a validator");
+    assert_eq!(
+        (receipt.enforced_by(), receipt.validators_acked),
+        (EnforcedBy::Acks, 2),
+        "the embedded replica counts as a validator"
+    );
     let receipt = admin.deactivate("6666", "a").await.unwrap().receipt.unwrap();
     assert_eq!((receipt.enforced_by(), receipt.validators_acked), (EnforcedBy::Acks, 2));
     let alive = Instant::now();
@@ -306,19 +310,21 @@ async fn an_embedded_replica_is_waited_for_and_has_no_answers_when_its_lease_has
     serve.process.kill();
     let died = Instant::now();
     let last = loop {
-        let asked = Instant::now();
+        let sent = Instant::now();
         match client.validate(&token, &any).await {
-            Ok(validation) => assert_eq!(validation.verdict, Verdict::Valid, "a fault is never a refusal"),
+            Ok(validation) => {
+                assert_eq!(validation.verdict, Verdict::Valid, "a failure must never look like a refusal")
+            }
             Err(unavailable) => {
                 assert_eq!(unavailable, Unavailable::NoLease);
-                break asked;
+                break sent;
             }
         }
         assert!(alive.elapsed() < Duration::from_secs(30), "it answers without an admin");
         tokio::time::sleep(Duration::from_millis(1)).await;
     };
     report::line(&format!("an embedded replica without its admin: no answers after {:?}", last - died));
-    // Its lease cannot have begun after the admin died; and it rides out what it can.
+    // Its lease cannot begin after the admin's end. The replica answers from it for most of its time.
     assert!(last - died <= LEASE + Duration::from_millis(100), "{:?}", last - died);
     assert!(last - died >= LEASE / 2, "{:?}", last - died);
     for _ in 0..100 {
@@ -327,7 +333,7 @@ async fn an_embedded_replica_is_waited_for_and_has_no_answers_when_its_lease_has
 }
 
 #[tokio::test]
-async fn an_embedded_replica_that_has_left_is_waited_for_no_longer() {
+async fn deactivate_does_not_wait_for_an_embedded_replica_that_has_left() {
     let serve = Serve::start();
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     admin.create_project("6666").await.unwrap();
@@ -335,6 +341,6 @@ async fn an_embedded_replica_that_has_left_is_waited_for_no_longer() {
     let client = embedded(&serve, &admin).await;
     client.leave().await;
     let receipt = admin.deactivate("6666", "a").await.unwrap().receipt.unwrap();
-    let told = (receipt.enforced_by(), receipt.validators_acked, receipt.validators_lapsed);
-    assert_eq!(told, (EnforcedBy::Acks, 1, 0));
+    let outcome = (receipt.enforced_by(), receipt.validators_acked, receipt.validators_lapsed);
+    assert_eq!(outcome, (EnforcedBy::Acks, 1, 0));
 }

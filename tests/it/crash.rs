@@ -1,11 +1,11 @@
-//! kill -9.
+//! Recovery of `keyward serve` from SIGKILL.
 
 use std::sync::{Arc, Mutex};
 
 use keyward_proto::admin::key::State;
 use keyward_proto::admin::{CreateKeyRequest, CreateKeyResponse};
 use keyward_proto::validate::Verdict;
-use keyward_tests::client::{Admin, Asker, request_id};
+use keyward_tests::client::{Admin, ValidatorClient, request_id};
 use keyward_tests::keyward::Serve;
 use keyward_tests::report;
 use rustix::process::Signal;
@@ -13,7 +13,7 @@ use rustix::process::Signal;
 const CALLS: usize = 200;
 const CLIENTS: usize = 4;
 
-/// The calls, each with a request id of its own.
+/// Returns the calls, each with its own request id.
 fn requests() -> Vec<CreateKeyRequest> {
     let request = |n| CreateKeyRequest {
         parent: "projects/6666".to_owned(),
@@ -24,10 +24,10 @@ fn requests() -> Vec<CreateKeyRequest> {
     (0..CALLS).map(request).collect()
 }
 
-/// Every acknowledged key validates after the restart; a key that was committed but not acknowledged is whole, as its
-/// caller finds by asking again; and nothing else is there.
+/// After the restart, every acknowledged key validates. A key that was committed but not acknowledged is complete: a
+/// retry with the same request id returns it. There are no other keys.
 #[tokio::test(flavor = "multi_thread")]
-async fn kill_9_in_the_middle_of_creates_loses_nothing_and_leaves_nothing_half_made() {
+async fn a_sigkill_during_creates_loses_no_acknowledged_key_and_leaves_no_partial_one() {
     let serve = Serve::start();
     let root = serve.root();
     let admin = Admin::connect(serve.admin, &root).await;
@@ -40,7 +40,7 @@ async fn kill_9_in_the_middle_of_creates_loses_nothing_and_leaves_nothing_half_m
             let (share, admin, acknowledged) = (share.to_vec(), admin.clone(), Arc::clone(&acknowledged));
             tokio::spawn(async move {
                 for request in share {
-                    // Once the process is gone every call fails.
+                    // Once the process is gone, every call fails.
                     let Ok(made) = admin.keys.clone().create_key(request).await else { return };
                     acknowledged.lock().unwrap().push(made.into_inner());
                 }
@@ -55,13 +55,13 @@ async fn kill_9_in_the_middle_of_creates_loses_nothing_and_leaves_nothing_half_m
         client.await.unwrap();
     }
     let acknowledged = std::mem::take(&mut *acknowledged.lock().unwrap());
-    assert!(acknowledged.len() < CALLS, "the kill came too late to be in the middle");
+    assert!(acknowledged.len() < CALLS, "the kill came after the last create");
 
     let serve = serve.restart(true);
     let admin = Admin::connect(serve.admin, &root).await;
-    let asker = Asker::connect(serve.validator).await;
+    let client = ValidatorClient::connect(serve.validator).await;
     for made in &acknowledged {
-        assert_eq!(asker.verdict(&made.token).await, Verdict::Valid, "{made:?}");
+        assert_eq!(client.verdict(&made.token).await, Verdict::Valid, "{made:?}");
     }
     let listed = admin.list("6666", 0).await.unwrap();
     let survivors = listed.len() - 1;
@@ -71,10 +71,10 @@ async fn kill_9_in_the_middle_of_creates_loses_nothing_and_leaves_nothing_half_m
     ));
     assert!(survivors >= acknowledged.len() && survivors <= acknowledged.len() + CLIENTS);
     assert!(listed.iter().all(|key| key.state() == State::Active && key.masked_token.chars().count() == 8));
-    // Whoever got no answer asks again, and gets the key that was made, or a new one: in the end each exists once.
+    // A retry of every request returns the key that was made, or makes it: in the end each exists once.
     for request in requests {
         let made = admin.keys.clone().create_key(request).await.unwrap().into_inner();
-        assert_eq!(asker.verdict(&made.token).await, Verdict::Valid);
+        assert_eq!(client.verdict(&made.token).await, Verdict::Valid);
     }
     assert_eq!(admin.list("6666", 0).await.unwrap().len(), CALLS + 1);
 }

@@ -1,4 +1,4 @@
-//! The way to the database carries its password.
+//! The connection to PostgreSQL: its password, its TLS, and its URL.
 
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};
@@ -11,14 +11,13 @@ use std::time::{Duration, Instant};
 
 use keyward_tests::keyward::{command, last_event, workspace, write_secret};
 use keyward_tests::postgres::{PASSWORD, Postgres};
-use keyward_tests::process::{Process, said};
+use keyward_tests::process::{Process, output_of};
 use keyward_token::Keyring;
 
-/// An address of this machine that does not say so: a connection to it goes to loopback, and by its spelling it is beyond
-/// this machine.
+/// An address that is treated as beyond this machine, although a connection to it goes to loopback.
 const BEYOND: &str = "0.0.0.0";
 
-/// A server that declines TLS, asks for the password in the clear, and records what it is sent.
+/// A server that declines TLS, requests the password in plaintext, and records what it receives.
 struct Eavesdropper {
     port: u16,
     sent: Arc<Mutex<Vec<u8>>>,
@@ -53,7 +52,7 @@ impl Eavesdropper {
     }
 }
 
-/// What a command printed that should end by itself, at most for 30 s.
+/// Runs a command that must end within 30 s. Returns its output.
 fn ended(command: &mut Command) -> String {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let begun = Instant::now();
@@ -63,10 +62,10 @@ fn ended(command: &mut Command) -> String {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    said(&child.wait_with_output().unwrap())
+    output_of(&child.wait_with_output().unwrap())
 }
 
-/// `admin` and `init` with that URL, without any setting of PostgreSQL's in their environment.
+/// Returns `admin` and `init` commands with that URL, without PostgreSQL's environment variables.
 fn commands(dir: &Path, url: &str) -> [Command; 2] {
     let mut admin = command("keyward");
     admin.args(["admin", "--database-url", url, "--keyring", "keyring"]);
@@ -89,7 +88,7 @@ fn directory_with_keyring() -> tempfile::TempDir {
 }
 
 #[test]
-fn no_password_leaves_this_machine_for_a_server_that_is_not_verified() {
+fn the_database_password_is_sent_beyond_this_machine_only_to_a_verified_server() {
     let (dir, server) = (directory_with_keyring(), Eavesdropper::start());
     let port = server.port;
     let at = format!("{BEYOND}:{port}");
@@ -117,7 +116,7 @@ fn no_password_leaves_this_machine_for_a_server_that_is_not_verified() {
             assert_eq!(server.sent(), b"", "{url}, {environment:?}: something was sent");
         }
     }
-    // Verified, nothing but the request for TLS is sent to a server that declines it.
+    // With verification, only the request for TLS is sent to a server that declines it.
     let verified: [(String, &[(&str, &str)]); 3] = [
         (format!("postgres://u:hunter2@{at}/db?sslmode=verify-full"), &[]),
         (format!("postgres://u:hunter2@{at}/db"), &[("PGSSLMODE", "verify-full")]),
@@ -132,7 +131,7 @@ fn no_password_leaves_this_machine_for_a_server_that_is_not_verified() {
             assert!(!sent.is_empty() && !sent.windows(7).any(|w| w == b"hunter2"), "{url}: {sent:?}");
         }
     }
-    // The password is sent where it may be: to this machine, and anywhere on request.
+    // The password is sent to this machine, and to any other one if that is requested explicitly.
     let [mut admin, mut init] = commands(dir.path(), &format!("postgres://u:hunter2@127.0.0.1:{port}/db"));
     for command in [&mut admin, &mut init] {
         ended(command);
@@ -145,7 +144,7 @@ fn no_password_leaves_this_machine_for_a_server_that_is_not_verified() {
 }
 
 #[test]
-fn a_misspelt_parameter_of_a_database_url_is_refused_and_its_value_not_shown() {
+fn an_unknown_parameter_of_a_database_url_is_refused_without_showing_its_value() {
     let dir = directory_with_keyring();
     for parameter in ["pasword=hunter2", "ssl_mode=verify-full&x=hunter2", "passfile=hunter2", "hunter2"] {
         for mut command in commands(dir.path(), &format!("postgres://u:pw@127.0.0.1:1/db?{parameter}")) {
@@ -155,7 +154,8 @@ fn a_misspelt_parameter_of_a_database_url_is_refused_and_its_value_not_shown() {
     }
 }
 
-/// The certificate of CA `tests/it/tls/ca.pem` is for `localhost` and 0.0.0.0. The CA's own key is gone.
+/// Writes the certificate and key of the server. The certificate is issued by `tests/it/tls/ca.pem` for `localhost` and
+/// 0.0.0.0. The CA's key was deleted.
 fn certificates(dir: &Path) -> [PathBuf; 2] {
     const NOBODY: u32 = 65534;
     let user = rustix::process::geteuid().is_root().then_some(NOBODY);
@@ -169,7 +169,7 @@ fn certificates(dir: &Path) -> [PathBuf; 2] {
 }
 
 #[test]
-fn a_real_server_is_verified_by_a_ca_of_ones_own() {
+fn a_postgresql_server_is_verified_with_a_custom_ca() {
     let files = tempfile::tempdir().unwrap();
     let [certificate, key] = certificates(files.path()).map(|path| path.display().to_string());
     let secure =
@@ -181,7 +181,7 @@ fn a_real_server_is_verified_by_a_ca_of_ones_own() {
     let (url, plain_url) = (secure.database("keyward").unwrap(), plain.database("keyward").unwrap());
     let at = |url: &str, host: &str, query: &str| format!("{}?{query}", url.replace("127.0.0.1", host));
     let verified = format!("sslmode=verify-full&sslrootcert={ca}");
-    // The wrong CA, no CA of one's own, another name than the certificate's, and no TLS.
+    // A wrong CA, the default CAs, a host that the certificate does not name, a missing file, and a server without TLS.
     for (url, why) in [
         (at(&url, BEYOND, &format!("sslmode=verify-full&sslrootcert={other}")), "UnknownIssuer"),
         (at(&url, BEYOND, "sslmode=verify-full"), "UnknownIssuer"),

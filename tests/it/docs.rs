@@ -1,4 +1,4 @@
-//! Every command in the README and in docs/ works as it is pasted, and says what is printed beneath it.
+//! Every command of the README and of docs/ runs as pasted, and prints what the page shows.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +10,7 @@ use keyward_tests::process::Process;
 use keyward_tests::upstream::Upstream;
 use keyward_tests::{keyward, parts, postgres};
 
-/// A fenced block: what its fence says after the backticks, and its text, unindented.
+/// A fenced block: its info string, and its text without indentation.
 struct Block {
     kind: String,
     text: String,
@@ -44,7 +44,7 @@ fn blocks(page: &PathBuf) -> Vec<Block> {
     blocks
 }
 
-/// Servers run beside what follows, as in another terminal; everything ends with the shell.
+/// Servers run in the background, as in another terminal. They end with the shell.
 const SHELL: &str = r#"
 trap 'kill $(jobs -p) 2>/dev/null || true; wait || true' EXIT
 start() {
@@ -69,7 +69,7 @@ default_key() {
 }
 "#;
 
-/// Runs a script as somebody who pastes it, with the admin at `admin`, and returns all that it printed.
+/// Runs a script with the admin's address and credential in its environment. Returns its stdout.
 fn paste(script: &str, admin: &str, credential: &Path) -> String {
     let dir = tempfile::tempdir().unwrap();
     let bin = PathBuf::from(keyward::command("keyward").get_program()).parent().unwrap().display().to_string();
@@ -79,14 +79,14 @@ fn paste(script: &str, admin: &str, credential: &Path) -> String {
     bash.env("KEYWARD_ADMIN", format!("http://{admin}")).env("KEYWARD_CREDENTIAL_FILE", credential);
     bash.env("KEYWARD_OPS_LISTEN", "127.0.0.1:0").env("KEYWARD_LOG_FORMAT", "json").env("ADMIN_LISTEN", admin);
     let output = bash.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{script}\n{said}{}", String::from_utf8_lossy(&output.stderr));
-    said
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{script}\n{stdout}{}", String::from_utf8_lossy(&output.stderr));
+    stdout
 }
 
-/// Whether `said` has all these lines, in order; `…` stands for anything.
-fn check(page: &Path, printed: &[&str], said: &str) {
-    let mut lines = said.lines();
+/// Checks that `output` contains these lines in order. `…` matches any text.
+fn check(page: &Path, printed: &[&str], output: &str) {
+    let mut lines = output.lines();
     for wanted in printed {
         let fits = |line: &str| {
             let mut rest = line;
@@ -98,12 +98,12 @@ fn check(page: &Path, printed: &[&str], said: &str) {
                 None => false,
             })
         };
-        assert!(lines.any(fits), "{}: no line like\n{wanted}\nin\n{said}", page.display());
+        assert!(lines.any(fits), "{}: no line like\n{wanted}\nin\n{output}", page.display());
     }
 }
 
 #[test]
-fn every_command_on_every_page_works_as_it_is_pasted() {
+fn every_command_of_the_docs_runs_as_pasted() {
     let mut run = 0;
     for page in pages() {
         let blocks = blocks(&page);
@@ -128,7 +128,7 @@ fn every_command_on_every_page_works_as_it_is_pasted() {
 }
 
 #[test]
-fn the_commands_for_several_machines_work_as_they_are_pasted() {
+fn the_commands_for_several_machines_run_as_pasted() {
     let page = workspace().join("README.md");
     let script: String = blocks(&page).into_iter().filter(|b| b.kind == "sh cluster").map(|b| b.text).collect();
     let server = postgres::Postgres::start().unwrap();
@@ -141,12 +141,12 @@ fn the_commands_for_several_machines_work_as_they_are_pasted() {
         assert!(real.contains(documented), "the page does not mention {documented}");
         real = real.replace(documented, real_one);
     }
-    // All of it ran, to its end.
-    let said = paste(&format!("{real}\ncat started\n"), &admin, Path::new("root.credential"));
-    assert!(said.contains("The database is set up.") && said.contains("validator --admin"), "{said}");
+    // The script ran to its end.
+    let output = paste(&format!("{real}\ncat started\n"), &admin, Path::new("root.credential"));
+    assert!(output.contains("The database is set up.") && output.contains("validator --admin"), "{output}");
 }
 
-/// The page about a gateway.
+/// Returns the page of a gateway.
 const fn page_of(kind: Gateway) -> &'static str {
     match kind {
         Gateway::Envoy | Gateway::EnvoyHttp => "docs/gateways/envoy.md",
@@ -157,7 +157,7 @@ const fn page_of(kind: Gateway) -> &'static str {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_gateways_page_shows_what_asking_through_it_prints() {
+async fn every_gateways_page_shows_the_real_output_of_its_requests() {
     let serve = Serve::start();
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     let token = admin.create_project("6666").await.unwrap().default_token;
@@ -181,7 +181,7 @@ async fn every_gateways_page_shows_what_asking_through_it_prints() {
     }
 }
 
-/// An example of a Rust service, and where it listens.
+/// Starts an example of a Rust service. Returns its process and its address.
 fn example(name: &str, arguments: &[&str], dir: &Path) -> (Process, String) {
     let log = dir.join(format!("{name}.log"));
     let mut process = Process::start(keyward::example(name).args(arguments).arg("127.0.0.1:0"), &log);
@@ -190,14 +190,14 @@ fn example(name: &str, arguments: &[&str], dir: &Path) -> (Process, String) {
 }
 
 #[test]
-fn the_examples_of_rust_services_do_what_their_page_shows() {
+fn the_rust_examples_print_what_their_page_shows() {
     let page = workspace().join("docs/services.md");
     let (serve, dir) = (Serve::start(), tempfile::tempdir().unwrap());
     let made = serve.operator(&["members", "create", "another_service", "--role", "validator"]).output().unwrap();
     let credential = dir.path().join("credential");
     keyward::write_secret(&credential, made.stdout);
     let (validator, admin) = (format!("http://{}", serve.validator), format!("http://{}", serve.admin));
-    // The one with a replica is ready when it listens, so all three can be asked.
+    // The example with a replica is ready when it listens, so all three can be used at once.
     let examples = [
         ("127.0.0.1:8090", example("http_service", &[&validator], dir.path())),
         ("127.0.0.1:8091", example("grpc_service", &[&validator], dir.path())),
@@ -213,7 +213,7 @@ fn the_examples_of_rust_services_do_what_their_page_shows() {
         }
     }
     for (documented, (_, real)) in &examples {
-        assert!(script.contains(documented), "the page does not ask at {documented}");
+        assert!(script.contains(documented), "the page does not use {documented}");
         script = script.replace(documented, real);
     }
     let grpcurl = parts::grpcurl();
@@ -221,9 +221,9 @@ fn the_examples_of_rust_services_do_what_their_page_shows() {
     check(&page, &printed, &paste(&script, &serve.admin.to_string(), &serve.credential_file()));
 }
 
-/// So that no command goes untried.
+/// A block of an unknown kind would never be run.
 #[test]
-fn every_block_of_commands_is_of_a_kind_that_is_run() {
+fn every_command_block_has_a_kind_that_these_tests_run() {
     for page in pages() {
         for block in blocks(&page) {
             let readme = page.ends_with("README.md");

@@ -1,4 +1,4 @@
-//! Files and sockets: who else on the machine can read, replace and reach them.
+//! Permissions of files and sockets: which other users of the machine can read, replace or reach them.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -9,12 +9,12 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use keyward_tests::keyward::{Serve, command, last_event, write_secret};
-use keyward_tests::process::{Process, said};
+use keyward_tests::process::{Process, output_of};
 use keyward_token::{Keyring, Token, TokenFormat, TokenKind};
 
 /// The uid of Debian's unprivileged user `nobody`.
 const NOBODY: u32 = 65534;
-/// A user that has no name.
+/// A uid without a user name.
 const ANOTHER: u32 = 12_345;
 
 fn set_mode(path: &Path, mode: u32) {
@@ -29,7 +29,7 @@ fn credential() -> String {
     Token::generate(&TokenFormat::default(), TokenKind::Member).unwrap().expose().to_owned()
 }
 
-/// Runs a command that should end by itself, at most for 10 s. Returns `true` if it ended well, and what it printed.
+/// Runs a command that must end within 10 s. Returns `true` if it succeeded, and its output.
 fn run(command: &mut Command) -> (bool, String) {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let begun = Instant::now();
@@ -41,11 +41,11 @@ fn run(command: &mut Command) -> (bool, String) {
         child.kill().unwrap();
     }
     let output = child.wait_with_output().unwrap();
-    let text = said(&output);
+    let text = output_of(&output);
     (output.status.success(), if hung { format!("hung: {text}") } else { text })
 }
 
-/// The same command under another umask.
+/// Returns the command wrapped in a shell with that umask.
 fn under_umask(umask: &str, command: &Command) -> Command {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(format!("umask {umask}; exec \"$0\" \"$@\"")).arg(command.get_program());
@@ -54,7 +54,7 @@ fn under_umask(umask: &str, command: &Command) -> Command {
 }
 
 #[test]
-fn every_file_of_a_data_directory_is_its_owners_alone_whatever_the_umask() {
+fn every_file_of_a_data_directory_is_accessible_to_its_owner_only_under_any_umask() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let mut serve = command("keyward");
@@ -85,7 +85,7 @@ fn every_file_of_a_data_directory_is_its_owners_alone_whatever_the_umask() {
                 assert!(process.log().contains(&line), "no line {line:?} in:\n{}", process.log());
             }
         }
-        // As a crash leaves it, with all files, and as an earlier version made them.
+        // The state after a crash, with all files, and with the modes of an earlier version.
         process.kill();
         for name in ["keyward.db", "keyward.db-wal", "keyward.db-shm", "keyward.lock", "serve.lock"] {
             set_mode(&data.join(name), 0o644);
@@ -94,7 +94,7 @@ fn every_file_of_a_data_directory_is_its_owners_alone_whatever_the_umask() {
 }
 
 #[test]
-fn a_data_directory_that_every_user_can_write_is_refused() {
+fn a_world_writable_data_directory_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     fs::create_dir(&data).unwrap();
@@ -107,13 +107,13 @@ fn a_data_directory_that_every_user_can_write_is_refused() {
         assert!(text.contains(&rule) && text.contains(&format!("chmod 700 {}", data.display())), "{open:o}: {text}");
         assert_eq!(fs::read_dir(&data).unwrap().count(), 0, "a refused start leaves nothing behind");
     }
-    // A volume of a container platform is writable for a group.
+    // Container platforms mount volumes that a group can write.
     let serve = Serve::start_on(|data| set_mode(data, 0o2775));
     assert!(serve.process.log().contains("its group can replace the files"), "{}", serve.process.log());
 }
 
 #[test]
-fn a_database_that_is_no_regular_file_is_refused_at_once() {
+fn a_database_that_is_not_a_regular_file_is_refused_at_once() {
     let dir = directory_with_keyring();
     assert!(Command::new("mkfifo").arg(dir.path().join("fifo.db")).status().unwrap().success());
     let mut admin = command("keyward");
@@ -128,16 +128,16 @@ fn directory_with_keyring() -> tempfile::TempDir {
     dir
 }
 
-/// A file of each kind of secret, and a command that reads it at its start and ends then.
+/// A file of one kind of secret, and a command that reads it at its start and then ends.
 struct Reader {
     what: &'static str,
     file: PathBuf,
     command: Box<dyn Fn() -> Command>,
-    /// What the command says once the file was read.
+    /// The text in the command's output that shows that the file was read.
     read: &'static str,
 }
 
-/// Makes something at a path.
+/// Creates a file of some type at a path.
 type Make = fn(&Path);
 
 fn readers(dir: &Path) -> Vec<Reader> {
@@ -257,7 +257,7 @@ fn readers(dir: &Path) -> Vec<Reader> {
 }
 
 #[test]
-fn what_is_no_regular_file_is_refused_at_once_as_a_secret() {
+fn a_secret_that_is_not_a_regular_file_is_refused_at_once() {
     let dir = tempfile::tempdir().unwrap();
     for reader in readers(dir.path()) {
         let kept = reader.file.with_extension("kept");
@@ -282,14 +282,14 @@ fn what_is_no_regular_file_is_refused_at_once_as_a_secret() {
                 if kind == "a directory" { fs::remove_dir(&reader.file) } else { fs::remove_file(&reader.file) };
             removed.unwrap();
         }
-        // A file without an end, and one without text.
+        // A file that is too large, and one that is not text.
         write_secret(&reader.file, vec![b'x'; (1 << 20) + 1]);
         let (ok, text) = run(&mut (reader.command)());
         assert!(!ok && text.contains("is larger than"), "{}: {text}", reader.what);
         write_secret(&reader.file, b"\xff\xfe");
         let (ok, text) = run(&mut (reader.command)());
         assert!(!ok && text.contains("is not UTF-8"), "{}: {text}", reader.what);
-        // A link to the real one is good: that is how container platforms mount secrets.
+        // A symbolic link to a regular file is accepted: container platforms mount secrets that way.
         fs::remove_file(&reader.file).unwrap();
         symlink(kept.file_name().unwrap(), &reader.file).unwrap();
         let (_, text) = run(&mut (reader.command)());
@@ -302,7 +302,7 @@ fn what_is_no_regular_file_is_refused_at_once_as_a_secret() {
 }
 
 #[test]
-fn a_secret_that_others_can_read_or_write_is_refused_and_one_that_its_group_can_read_is_remarked_on() {
+fn a_world_accessible_secret_is_refused_and_a_group_readable_one_is_warned_about() {
     let dir = tempfile::tempdir().unwrap();
     for reader in readers(dir.path()) {
         let (what, file) = (reader.what, &reader.file);
@@ -322,9 +322,9 @@ fn a_secret_that_others_can_read_or_write_is_refused_and_one_that_its_group_can_
     }
 }
 
-/// Needs root, as the tests of CI have it: no one else can give files away.
+/// Needs root, as in CI: only root can change the owner of a file.
 #[test]
-fn a_keyring_of_another_user_is_refused_and_one_that_root_mounted_for_the_group_is_accepted() {
+fn a_keyring_of_another_user_is_refused_and_one_of_root_for_the_group_is_accepted() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
@@ -360,14 +360,14 @@ fn a_keyring_of_another_user_is_refused_and_one_that_root_mounted_for_the_group_
         chown(&keyring, Some(owner), Some(group)).unwrap();
         let text = admin(user);
         assert!(text.contains(expected), "owner {owner}, mode {mode:o}, process of {user}: {text}");
-        // What root's process made is not in the way of the next one.
+        // Files that root's process created must not block the next process.
         for name in ["empty.db", "empty.lock"] {
             let _ = fs::remove_file(work.join(name));
         }
     }
 }
 
-/// Connects as another user. Returns `true` if that worked.
+/// Connects to a socket as another user. Returns `true` if that worked.
 fn connects(user: u32, socket: &Path) -> bool {
     const SCRIPT: &str = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])";
     let mut python = Command::new("python3");
@@ -376,7 +376,7 @@ fn connects(user: u32, socket: &Path) -> bool {
 }
 
 #[test]
-fn the_directory_alone_says_who_may_connect_to_a_socket() {
+fn access_to_a_socket_is_controlled_by_its_directory_alone() {
     let root = rustix::process::geteuid().is_root();
     let dir = tempfile::tempdir().unwrap();
     set_mode(dir.path(), 0o755);

@@ -1,4 +1,4 @@
-//! The main job's first two starts.
+//! The first starts of `keyward serve`, and the data directories on which it refuses to start.
 
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -7,14 +7,14 @@ use std::process::Stdio;
 use keyward_proto::admin::key::State;
 use keyward_proto::admin::receipt::EnforcedBy;
 use keyward_proto::validate::Verdict;
-use keyward_tests::client::{Admin, Asker};
+use keyward_tests::client::{Admin, ValidatorClient};
 use keyward_tests::keyward::{Serve, command, last_event};
 use keyward_tests::process::Process;
 use keyward_tests::report;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-/// Every listener on a free port.
+/// Arguments that put every listener on a free port.
 const LISTENERS: [&str; 5] = [
     "--admin-listen=127.0.0.1:0",
     "--validator-listen=127.0.0.1:0",
@@ -24,7 +24,7 @@ const LISTENERS: [&str; 5] = [
 ];
 
 #[test]
-fn off_a_terminal_the_credential_is_named_and_not_shown() {
+fn without_a_terminal_the_credentials_file_is_named_and_the_credential_is_not_shown() {
     let mut serve = Serve::start();
     let root = serve.root();
     let out = serve.process.wait_for("the greeting", |p| p.out().contains("/auth").then(|| p.out()));
@@ -45,7 +45,7 @@ fn on_a_terminal_the_credential_is_shown_once() {
     assert!(!second.contains(root.trim()) && second.contains("root.credential"), "{second}");
 }
 
-/// What `keyward serve` shows on a terminal until its last word.
+/// Returns what `keyward serve` prints on a terminal, up to the end of its greeting.
 fn greeting_on_a_terminal(data_dir: &std::path::Path) -> String {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&terminal).unwrap();
@@ -55,7 +55,7 @@ fn greeting_on_a_terminal(data_dir: &std::path::Path) -> String {
     let mut serve = command("keyward");
     serve.arg("serve").arg("--data-dir").arg(data_dir).stdin(Stdio::null()).stdout(side).stderr(Stdio::null());
     let mut child = serve.args(LISTENERS).spawn().unwrap();
-    // The command holds the terminal's other side open too, and would keep the read from ending.
+    // `Command` holds the terminal's other side open, and the read would never end.
     drop(serve);
     let (mut screen, mut shown) = (std::fs::File::from(terminal), Vec::new());
     let mut buffer = [0; 1024];
@@ -88,21 +88,21 @@ async fn a_second_start_keeps_every_key_and_its_first_deactivation_needs_no_wait
     report::line(&format!("figure: start to ready: {first_ready} ms empty, {} ms with {KEYS} keys", serve.ready_ms()));
     assert_eq!(serve.root(), root);
     let admin = Admin::connect(serve.admin, &root).await;
-    let asker = Asker::connect(serve.validator).await;
+    let client = ValidatorClient::connect(serve.validator).await;
     let keys = admin.list("6666", 300).await.unwrap();
     assert_eq!(keys.len(), KEYS);
     assert_eq!(keys.iter().filter(|k| k.state() == State::Deactivated).count(), 1);
-    assert_eq!(asker.verdict(&default_token).await, Verdict::Valid);
-    assert_eq!(asker.verdict(&tokens[0]).await, Verdict::Deactivated);
+    assert_eq!(client.verdict(&default_token).await, Verdict::Valid);
+    assert_eq!(client.verdict(&tokens[0]).await, Verdict::Deactivated);
     for token in &tokens[1..] {
-        assert_eq!(asker.verdict(token).await, Verdict::Valid);
+        assert_eq!(client.verdict(token).await, Verdict::Valid);
     }
     let receipt = admin.deactivate("6666", "k2").await.unwrap().receipt.unwrap();
     assert_eq!((receipt.enforced_by(), receipt.validators_acked), (EnforcedBy::Acks, 1));
-    assert_eq!(asker.verdict(&tokens[1]).await, Verdict::Deactivated);
+    assert_eq!(client.verdict(&tokens[1]).await, Verdict::Deactivated);
 }
 
-/// What `keyward serve` says when it will not start on that directory.
+/// Returns the error with which `keyward serve` refuses to start on that directory.
 fn refusal(data_dir: &std::path::Path) -> String {
     let output = command("keyward").args(["serve", "--data-dir"]).arg(data_dir).output().unwrap();
     assert!(!output.status.success());
@@ -110,14 +110,14 @@ fn refusal(data_dir: &std::path::Path) -> String {
 }
 
 #[test]
-fn a_data_directory_has_one_process() {
+fn a_second_process_on_a_data_directory_is_refused() {
     let serve = Serve::start();
     let error = refusal(&serve.data_dir());
     assert!(error.contains("another keyward process uses"), "{error}");
 }
 
 #[test]
-fn with_a_wrong_or_missing_keyring_nothing_starts() {
+fn serve_does_not_start_with_a_wrong_or_missing_keyring() {
     let (mut one, mut other) = (Serve::start(), Serve::start());
     one.process.terminate();
     other.process.terminate();
@@ -132,7 +132,7 @@ fn with_a_wrong_or_missing_keyring_nothing_starts() {
 }
 
 #[test]
-fn every_fault_of_a_configuration_is_told_at_once() {
+fn all_configuration_errors_are_listed_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let output = command("keyward")
         .args(["serve", "--lease", "1w", "--data-dir"])
@@ -157,9 +157,9 @@ fn every_fault_of_a_configuration_is_told_at_once() {
     assert!(!output.status.success() && error.contains("admin_listne"), "{error}");
 }
 
-/// Of many first starts at once one wins, and its keyring is the one that stays.
+/// One of several concurrent first starts wins, and its keyring is the one that stays.
 #[test]
-fn first_starts_at_once_make_one_keyring() {
+fn concurrent_first_starts_make_one_keyring() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let start = || {
@@ -182,9 +182,9 @@ fn first_starts_at_once_make_one_keyring() {
     }
     let mut winner = starts.pop().unwrap();
     while !data.join("root.credential").exists() {
-        assert!(winner.try_wait().unwrap().is_none(), "nobody won");
+        assert!(winner.try_wait().unwrap().is_none(), "the last process ended too");
     }
-    // At whatever moment of its start this comes, it ends in good order.
+    // The signal may arrive at any moment of the start; the process must still end gracefully.
     kill_process(Pid::from_child(&winner), Signal::TERM).unwrap();
     winner.wait().unwrap();
     let mut again = command("keyward");

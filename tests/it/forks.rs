@@ -1,4 +1,4 @@
-//! Databases that are put back to an earlier state under validators, and admins, that know better.
+//! History forks: the database is restored to an earlier state, and validators and admins know later changes.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,22 +15,22 @@ use keyward_proto::replica::peer_service_client::PeerServiceClient;
 use keyward_proto::replica::replica_service_client::ReplicaServiceClient;
 use keyward_proto::replica::{BarrierRequest, Hello, SyncRequest, sync_request, sync_response};
 use keyward_proto::validate::Verdict;
-use keyward_tests::client::{Admin, Asker, on_platform, reason, transport};
+use keyward_tests::client::{Admin, ValidatorClient, on_platform, reason, transport};
 use keyward_tests::cluster::Cluster;
 use keyward_tests::keyward::Serve;
-use keyward_tests::process::said;
+use keyward_tests::process::output_of;
 use keyward_tests::web;
 use rustix::process::Signal;
 use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
 use tokio::task::JoinHandle;
 
-/// A lease short enough to wait for; D' for it is 2.495 s.
+/// A lease short enough for a test to wait for its end. The wait-out time D' is 2.495 s.
 const LEASE: [&str; 2] = ["--lease", "2s"];
 
-/// How long until what was broken must be well again.
+/// The longest wait for recovery after a fault.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Every table that a backup has.
+/// Every table that a backup contains.
 const TABLES: [&str; 13] = [
     "change_log",
     "rev_counter",
@@ -47,21 +47,21 @@ const TABLES: [&str; 13] = [
     "withheld_token",
 ];
 
-/// Asks about two keys all the time: the dead one must never be accepted, the living one never be refused.
+/// A loop that validates two tokens: the dead one must never be accepted, the live one never be refused.
 struct Watch {
     stop: Arc<AtomicBool>,
     task: JoinHandle<usize>,
 }
 
 impl Watch {
-    fn over(asker: &Asker, alive: &str, dead: &str) -> Self {
+    fn over(client: &ValidatorClient, alive: &str, dead: &str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let (asker, alive, dead, stopped) = (asker.clone(), alive.to_owned(), dead.to_owned(), Arc::clone(&stop));
+        let (client, alive, dead, stopped) = (client.clone(), alive.to_owned(), dead.to_owned(), Arc::clone(&stop));
         let task = tokio::spawn(async move {
             let mut answers = 0;
             while !stopped.load(Ordering::Relaxed) {
                 for (token, verdict) in [(&dead, Verdict::Deactivated), (&alive, Verdict::Valid)] {
-                    match asker.ask(token).await {
+                    match client.validate(token).await {
                         Ok(answer) => assert_eq!(answer.verdict(), verdict, "after {answers} answers: {answer:?}"),
                         Err(status) => assert_eq!(reason(&status), "NO_LEASE", "{status:?}"),
                     }
@@ -80,26 +80,26 @@ impl Watch {
     }
 }
 
-async fn until(what: &str, asker: &Asker, token: &str, verdict: Verdict) {
+async fn until(what: &str, client: &ValidatorClient, token: &str, verdict: Verdict) {
     let begun = Instant::now();
-    while !asker.ask(token).await.is_ok_and(|answer| answer.verdict() == verdict) {
+    while !client.validate(token).await.is_ok_and(|answer| answer.verdict() == verdict) {
         assert!(begun.elapsed() < PATIENCE, "{what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
-/// What a metric of an admin is.
+/// Returns the value of an admin's metric.
 async fn metric(ops: SocketAddr, name: &str) -> i64 {
     let page = web::get(ops, "/metrics", &[]).await.body;
     let line = page.lines().find_map(|line| line.strip_prefix(&format!("keyward_admin_{name} ")));
     line.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
 }
 
-/// Waits until an admin has found its place in a history that has forked.
-async fn until_mended(ops: SocketAddr) {
+/// Waits until an admin has detected the fork and begun a new epoch.
+async fn until_fork_detected(ops: SocketAddr) {
     let begun = Instant::now();
     while metric(ops, "unaccepted_epoch").await == 0 {
-        assert!(begun.elapsed() < PATIENCE, "nobody notices");
+        assert!(begun.elapsed() < PATIENCE, "the fork was not detected");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(metric(ops, "forks_total").await, 1);
@@ -110,12 +110,12 @@ async fn events(admin: &Admin, filter: &str) -> Vec<keyward_proto::admin::Event>
     admin.audit.clone().list_events(request).await.unwrap().into_inner().events
 }
 
-/// What the platform has noted by itself, oldest first.
-async fn noted(admin: &Admin) -> Vec<Type> {
-    let mut noted: Vec<_> = events(admin, "").await.iter().map(keyward_proto::admin::Event::r#type).collect();
-    noted.retain(|kind| matches!(kind, Type::HistoryForked | Type::TokensWithheld | Type::EpochAccepted));
-    noted.reverse();
-    noted
+/// Returns the types of the platform's own events, oldest first.
+async fn platform_events(admin: &Admin) -> Vec<Type> {
+    let mut platform_events: Vec<_> = events(admin, "").await.iter().map(keyward_proto::admin::Event::r#type).collect();
+    platform_events.retain(|kind| matches!(kind, Type::HistoryForked | Type::TokensWithheld | Type::EpochAccepted));
+    platform_events.reverse();
+    platform_events
 }
 
 async fn verify(admin: &Admin) {
@@ -127,16 +127,16 @@ fn database(data: &Path) -> std::path::PathBuf {
     data.join("keyward.db")
 }
 
-/// A `serve` whose file is put back to what it was before key `a` was deactivated, and a validator of its own that saw
-/// that. `more`: so many changes are made in the older state before the validator comes back.
-async fn a_restored_file(more: usize) {
+/// Restores the database file of a `serve` to its state before key `a` was deactivated. A separate validator has seen
+/// the deactivation. `more` changes are made in the restored state before that validator reconnects.
+async fn restore_serve(more: usize) {
     let serve = Serve::start_with(&LEASE);
     let root = Admin::connect(serve.admin, &serve.root()).await;
     root.create_project("6666").await.unwrap();
     let dead = root.create_key("6666", "a").await.unwrap().token;
     let alive = root.create_key("6666", "b").await.unwrap().token;
     let edge = serve.spawn_validator("edge");
-    let at_edge = Asker::connect(edge.grpc).await;
+    let at_edge = ValidatorClient::connect(edge.grpc).await;
     let backup = serve.data_dir().join("backup");
     let mut connection =
         SqliteConnection::connect(&format!("sqlite:{}", database(&serve.data_dir()).display())).await.unwrap();
@@ -160,29 +160,29 @@ async fn a_restored_file(more: usize) {
         root.create_key("6666", &format!("more_{n}")).await.unwrap();
     }
     edge.process.signal(Signal::CONT);
-    until_mended(serve.admin_ops).await;
-    // Nobody who is left but the validator has seen it deactivated.
-    let own = Asker::connect(serve.validator).await;
-    until("its own validator comes back", &own, &dead, Verdict::Valid).await;
+    until_fork_detected(serve.admin_ops).await;
+    // Of the running processes, only the separate validator has seen the deactivation.
+    let own = ValidatorClient::connect(serve.validator).await;
+    until("the validator within serve recovers", &own, &dead, Verdict::Valid).await;
     let mark = root.create_key("6666", "mark").await.unwrap().token;
-    until("the validator goes on in the new history", &at_edge, &mark, Verdict::Valid).await;
+    until("the validator follows the new history", &at_edge, &mark, Verdict::Valid).await;
     assert_eq!((at_edge.verdict(&dead).await, at_edge.verdict(&alive).await), (Verdict::Deactivated, Verdict::Valid));
     assert!(watch.end().await > 10);
     assert!(edge.process.log().contains("the database has another history now"));
     assert!(serve.process.log().contains("accept-epoch"));
     let shown = root.keys.clone().get_key(GetKeyRequest { name: "projects/6666/keys/a".to_owned() }).await.unwrap();
-    assert_eq!(shown.into_inner().key.unwrap().state(), key::State::Active, "what the database says");
-    assert_eq!(noted(&root).await, [Type::HistoryForked]);
+    assert_eq!(shown.into_inner().key.unwrap().state(), key::State::Active, "the state in the restored database");
+    assert_eq!(platform_events(&root).await, [Type::HistoryForked]);
     assert_eq!(events(&root, "actor = members/_platform AND type = HISTORY_FORKED").await.len(), 1);
     verify(&root).await;
-    // A change of the key does not bring it back either.
+    // A change of the key does not make the validator accept it either.
     let update = Key { name: "projects/6666/keys/a".to_owned(), description: "new".to_owned(), ..Default::default() };
     root.keys.clone().update_key(UpdateKeyRequest { key: Some(update), update_mask: None }).await.unwrap();
     assert_eq!(at_edge.verdict(&dead).await, Verdict::Deactivated);
 
     let forked = events(&root, "type = HISTORY_FORKED").await.remove(0);
     let accept = serve.operator(&["audit", "accept-epoch", &forked.resource]).output().unwrap();
-    assert!(accept.status.success(), "{}", said(&accept));
+    assert!(accept.status.success(), "{}", output_of(&accept));
     until("the owner has accepted it", &at_edge, &dead, Verdict::Valid).await;
     assert_eq!(metric(serve.admin_ops, "unaccepted_epoch").await, 0);
     verify(&root).await;
@@ -191,29 +191,29 @@ async fn a_restored_file(more: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_validator_that_lived_through_a_restore_denies_what_it_saw_deactivated() {
-    a_restored_file(0).await;
+async fn a_validator_denies_keys_that_it_saw_deactivated_before_a_restore() {
+    restore_serve(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restore_shows_also_when_more_was_done_since_than_was_lost() {
-    a_restored_file(5).await;
+async fn a_fork_is_detected_even_if_the_new_history_is_longer() {
+    restore_serve(5).await;
 }
 
-/// Puts every table back to what [`keep`] found, as a server does that takes over without the last changes.
-fn put_back(cluster: &Cluster) {
+/// Restores every table from the copies of [`back_up`], as a failover to a standby without the last changes does.
+fn restore(cluster: &Cluster) {
     let tables = TABLES.map(|table| format!("DELETE FROM {table}; INSERT INTO {table} SELECT * FROM kept_{table};"));
     let sql = format!("SET session_replication_role = replica; BEGIN; {} COMMIT", tables.concat());
     cluster.postgres.psql(&cluster.url, &sql).unwrap();
 }
 
-fn keep(cluster: &Cluster) {
+fn back_up(cluster: &Cluster) {
     let tables = TABLES.map(|table| format!("CREATE TABLE kept_{table} AS SELECT * FROM {table};"));
     cluster.postgres.psql(&cluster.url, &tables.concat()).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn admins_that_lived_through_a_restore_have_every_validator_deny_what_they_saw_deactivated() {
+async fn every_validator_denies_keys_that_an_admin_saw_deactivated_before_a_restore() {
     let cluster = Cluster::start(&LEASE);
     let processes = [cluster.admin("a1"), cluster.admin("a2")];
     let root = Admin::connect(processes[0].at, &cluster.root()).await;
@@ -221,53 +221,53 @@ async fn admins_that_lived_through_a_restore_have_every_validator_deny_what_they
     let dead = root.create_key("6666", "a").await.unwrap().token;
     let alive = root.create_key("6666", "b").await.unwrap().token;
     let both = processes.each_ref().map(|process| process.at);
-    let lived = cluster.validator("v1", &processes[0], &both);
-    let at_lived = Asker::connect(lived.grpc).await;
-    keep(&cluster);
+    let older = cluster.validator("v1", &processes[0], &both);
+    let at_older = ValidatorClient::connect(older.grpc).await;
+    back_up(&cluster);
     root.deactivate("6666", "a").await.unwrap();
-    assert_eq!(at_lived.verdict(&dead).await, Verdict::Deactivated);
-    let watch = Watch::over(&at_lived, &alive, &dead);
+    assert_eq!(at_older.verdict(&dead).await, Verdict::Deactivated);
+    let watch = Watch::over(&at_older, &alive, &dead);
 
-    put_back(&cluster);
+    restore(&cluster);
     for process in &processes {
-        until_mended(process.ops).await;
+        until_fork_detected(process.ops).await;
         assert_eq!(metric(process.ops, "withheld_tokens").await, 1);
     }
     let minted = Instant::now();
     let mark = root.create_key("6666", "mark").await.unwrap().token;
-    until("the validator goes on in the new history", &at_lived, &mark, Verdict::Valid).await;
-    // Leases of the former history may be in use, so nothing is enforced early.
+    until("the validator follows the new history", &at_older, &mark, Verdict::Valid).await;
+    // Leases of the former epoch may still be in use, so every deactivation is waited out.
     let receipt = root.deactivate("6666", "mark").await.unwrap().receipt.unwrap();
     assert_eq!(receipt.enforced_by(), EnforcedBy::WaitOut, "{receipt:?}, {:?} after the fork", minted.elapsed());
-    assert_eq!(at_lived.verdict(&mark).await, Verdict::Deactivated);
-    assert_eq!(noted(&root).await, [Type::HistoryForked, Type::TokensWithheld]);
-    let told = events(&root, "type = TOKENS_WITHHELD").await.remove(0);
-    assert_eq!((told.related[0].as_str(), told.actor.as_str()), ("projects/6666/keys/a", "members/_platform"));
+    assert_eq!(at_older.verdict(&mark).await, Verdict::Deactivated);
+    assert_eq!(platform_events(&root).await, [Type::HistoryForked, Type::TokensWithheld]);
+    let withheld = events(&root, "type = TOKENS_WITHHELD").await.remove(0);
+    assert_eq!((withheld.related[0].as_str(), withheld.actor.as_str()), ("projects/6666/keys/a", "members/_platform"));
 
-    // Nobody else has seen it: a validator that comes now, nor one that comes to an admin that comes now.
+    // A new validator has not seen the deactivation, and neither has a new admin. Both must still deny the key.
     let late = cluster.admin("a3");
     for (name, admin) in [("v2", &processes[1]), ("v3", &late)] {
         let fresh = cluster.validator(name, admin, &[admin.at]);
-        let at_fresh = Asker::connect(fresh.grpc).await;
+        let at_fresh = ValidatorClient::connect(fresh.grpc).await;
         until("a fresh validator", &at_fresh, &alive, Verdict::Valid).await;
         assert_eq!(at_fresh.verdict(&dead).await, Verdict::Deactivated);
     }
     verify(&root).await;
     assert!(watch.end().await > 10);
 
-    let epoch = told.resource.strip_prefix("epochs/").unwrap().to_owned();
+    let epoch = withheld.resource.strip_prefix("epochs/").unwrap().to_owned();
     let accepted = root.audit.clone().accept_epoch(AcceptEpochRequest { epoch }).await.unwrap().into_inner();
     assert_eq!(accepted.released, 1);
-    until("the owner has accepted it", &at_lived, &dead, Verdict::Valid).await;
+    until("the owner has accepted it", &at_older, &dead, Verdict::Valid).await;
     verify(&root).await;
-    assert_eq!(noted(&root).await, [Type::HistoryForked, Type::TokensWithheld, Type::EpochAccepted]);
+    assert_eq!(platform_events(&root).await, [Type::HistoryForked, Type::TokensWithheld, Type::EpochAccepted]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_admin_answers_others_for_changes_of_its_own_history_only() {
+async fn an_admin_clears_barriers_of_its_own_history_only() {
     let cluster = Cluster::start(&LEASE);
-    let asked = cluster.admin("a1");
-    let root = Admin::connect(asked.at, &cluster.root()).await;
+    let process = cluster.admin("a1");
+    let root = Admin::connect(process.at, &cluster.root()).await;
     root.create_project("6666").await.unwrap();
     let found = |sql: &str| cluster.postgres.psql(&cluster.url, sql).unwrap();
     let bytes = |sql: &str| hex::decode(found(sql).trim()).unwrap();
@@ -279,13 +279,14 @@ async fn an_admin_answers_others_for_changes_of_its_own_history_only() {
     };
     root.create_key("6666", "a").await.unwrap();
     let peer = std::fs::read_to_string(cluster.peer_credential()).unwrap();
-    let peer = PeerServiceClient::new(transport(asked.at, Some(peer.trim())).await);
-    let clears = async |question: BarrierRequest| peer.clone().barrier(question).await.unwrap().into_inner().cleared;
+    let peer = PeerServiceClient::new(transport(process.at, Some(peer.trim())).await);
+    let clears = async |request: BarrierRequest| peer.clone().barrier(request).await.unwrap().into_inner().cleared;
 
     assert!(clears(own.clone()).await, "a change that it has published");
     let another_life = keyward_domain::Uid::generate().as_bytes().to_vec();
     let another_epoch = keyward_domain::Uid::generate().to_string();
-    // As after a failover that lost the last changes: the next one has a number that this admin knows for another.
+    // After a failover that lost the last changes, the next change has a revision that this admin knows with another
+    // chain value.
     assert!(!clears(BarrierRequest { chain: vec![7; 32], ..own.clone() }).await);
     assert!(!clears(BarrierRequest { epoch: another_epoch, ..own.clone() }).await);
     assert!(!clears(BarrierRequest { incarnation: another_life, ..own.clone() }).await);
@@ -303,7 +304,7 @@ async fn an_admin_answers_others_for_changes_of_its_own_history_only() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_validator_has_a_history_taken_for_lost_by_making_a_place_up() {
+async fn a_validator_with_an_invented_position_cannot_trigger_a_fork() {
     let serve = Serve::start_with(&LEASE);
     let root = Admin::connect(serve.admin, &serve.root()).await;
     root.create_project("6666").await.unwrap();
@@ -315,15 +316,15 @@ async fn no_validator_has_a_history_taken_for_lost_by_making_a_place_up() {
         let epoch = keyward_domain::Uid::generate().to_string();
         let hello = Hello { protocol: 1, validator_id: "edge".to_owned(), epoch, revision, chain, snapshot: false };
         let hello = SyncRequest { message: Some(sync_request::Message::Hello(hello)) };
-        // It goes on listening: a session ends with what it is told.
-        let said = tokio_stream::StreamExt::chain(tokio_stream::iter([hello]), tokio_stream::pending());
-        let mut answers = client.sync(said).await.unwrap().into_inner();
+        // The request stream stays open: the session would end with it.
+        let requests = tokio_stream::StreamExt::chain(tokio_stream::iter([hello]), tokio_stream::pending());
+        let mut answers = client.sync(requests).await.unwrap().into_inner();
         let Some(sync_response::Message::Welcome(welcome)) = answers.message().await.unwrap().unwrap().message else {
             panic!("no Welcome");
         };
         assert!(welcome.snapshot && !welcome.continues && welcome.epoch_accepted, "{welcome:?}");
     }
-    assert_eq!(noted(&root).await, []);
+    assert_eq!(platform_events(&root).await, []);
     assert_eq!(
         (metric(serve.admin_ops, "forks_total").await, metric(serve.admin_ops, "unaccepted_epoch").await),
         (0, 0)

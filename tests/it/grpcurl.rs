@@ -1,4 +1,4 @@
-//! The main job as an operator does it, with the tool that operators have.
+//! The main operations through grpcurl, as an operator without Keyward's CLI uses them.
 
 use keyward_tests::grpcurl::{call, list};
 use keyward_tests::keyward::Serve;
@@ -10,13 +10,13 @@ const LIST_KEYS: &str = "keyward.admin.v1.KeyService/ListKeys";
 const DEACTIVATE_KEY: &str = "keyward.admin.v1.KeyService/DeactivateKey";
 const VALIDATE_TOKEN: &str = "keyward.validate.v1.ValidateService/ValidateToken";
 
-/// grpcurl's exit code for a gRPC code.
+/// Returns grpcurl's exit code for a gRPC code.
 const fn exit(code: tonic::Code) -> i32 {
     64 + code as i32
 }
 
 #[test]
-fn a_key_works_when_it_is_created_and_is_dead_when_deactivate_returns() {
+fn a_new_key_is_valid_at_once_and_refused_as_soon_as_deactivate_returns() {
     let serve = Serve::start();
     let root = serve.root();
     let admin = |method, request: Value| call(serve.admin, &root, method, &request);
@@ -62,14 +62,14 @@ fn a_key_works_when_it_is_created_and_is_dead_when_deactivate_returns() {
 }
 
 #[test]
-fn the_default_key_cannot_be_deactivated_and_its_name_cannot_be_had() {
+fn the_default_key_cannot_be_deactivated_and_its_name_pattern_is_reserved() {
     let serve = Serve::start();
     let root = serve.root();
     let created = call(serve.admin, &root, CREATE_PROJECT, &json!({ "project_id": "6666" })).answer;
     let name = &created["defaultKey"]["name"];
     let refused = call(serve.admin, &root, DEACTIVATE_KEY, &json!({ "name": name }));
     assert_eq!(refused.code, exit(tonic::Code::FailedPrecondition), "{}", refused.error);
-    // grpcurl can print the details, so they are registered with reflection.
+    // The error details are registered with reflection, so that grpcurl can print them.
     assert!(refused.error.contains("DEFAULT_KEY_PROTECTED"), "{}", refused.error);
     let token = &created["defaultToken"];
     let verdict = call(serve.validator, "", VALIDATE_TOKEN, &json!({ "token": token })).answer;
@@ -84,13 +84,13 @@ fn the_default_key_cannot_be_deactivated_and_its_name_cannot_be_had() {
 }
 
 #[test]
-fn reflection_and_calls_need_a_member_on_the_admin_and_none_on_the_validator() {
+fn the_admin_requires_a_credential_and_the_validator_requires_none() {
     let serve = Serve::start();
     let services = list(serve.admin, &serve.root());
     for service in ["keyward.admin.v1.KeyService", "keyward.admin.v1.ProjectService", "keyward.admin.v1.MemberService"]
     {
         assert!(services.contains(service), "{services}");
     }
-    assert!(!list(serve.admin, "").contains("keyward"), "reflection answered a stranger");
+    assert!(!list(serve.admin, "").contains("keyward"), "reflection answered without a credential");
     assert!(list(serve.validator, "").contains("keyward.validate.v1.ValidateService"));
 }

@@ -16,7 +16,7 @@ fn challenge(answer: &Answer) -> (u16, &str) {
 }
 
 #[tokio::test]
-async fn the_hook_lets_one_good_token_through_and_tells_strangers_nothing() {
+async fn the_hook_accepts_exactly_one_valid_token_and_does_not_reveal_why_it_refuses() {
     let serve = Serve::start();
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     admin.create_project("6666").await.unwrap();
@@ -64,11 +64,11 @@ async fn the_hook_lets_one_good_token_through_and_tells_strangers_nothing() {
         bodies.push(answer.body);
     }
     bodies.dedup();
-    assert_eq!(bodies.len(), 1, "a stranger cannot tell why");
+    assert_eq!(bodies.len(), 1, "the response does not reveal why the token was refused");
 }
 
 #[tokio::test]
-async fn a_route_names_its_project_and_a_misspelt_setting_lets_nobody_in() {
+async fn a_route_sets_its_project_and_an_unknown_setting_refuses_every_request() {
     let serve = Serve::start();
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     admin.create_project("6666").await.unwrap();
@@ -114,7 +114,7 @@ async fn listeners_can_be_unix_sockets() {
 }
 
 #[tokio::test]
-async fn settings_in_the_first_segment_hold_for_whatever_the_client_asks_below_it() {
+async fn settings_in_the_first_path_segment_apply_to_every_path_below_it() {
     let serve = Serve::start();
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     let mine = admin.create_project("6666").await.unwrap().default_token;
@@ -134,7 +134,7 @@ async fn settings_in_the_first_segment_hold_for_whatever_the_client_asks_below_i
 }
 
 #[tokio::test]
-async fn what_carried_the_token_is_named_for_the_gateway_to_remove() {
+async fn the_hook_names_the_headers_that_carried_the_token_for_removal() {
     let serve = Serve::start();
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     let token = admin.create_project("6666").await.unwrap().default_token;
@@ -150,28 +150,28 @@ async fn what_carried_the_token_is_named_for_the_gateway_to_remove() {
 }
 
 #[tokio::test]
-async fn in_nginx_mode_every_answer_is_one_that_nginx_understands_and_the_real_one_stands_beside_it() {
+async fn in_nginx_mode_every_status_is_one_that_nginx_accepts_and_a_header_has_the_real_one() {
     let mut serve = Serve::start_with(&["--lease", "2s"]);
     let validator = serve.spawn_validator("sidecar");
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     let good = admin.create_project("6666").await.unwrap().default_token;
-    let ask = |path: &'static str, token: String| async move {
+    let request = |path: &'static str, token: String| async move {
         let answer = get(validator.hook, path, &[("x-api-key", &token)]).await;
         (answer.status, answer.headers["x-keyward-status"].clone())
     };
     let path = "/auth?mode=nginx";
-    assert_eq!(ask(path, good.clone()).await, (200, "200".to_owned()));
-    assert_eq!(ask(path, "hunter2".to_owned()).await, (401, "401".to_owned()));
-    assert_eq!(ask("/auth?mode=nginx&project=7777", good.clone()).await, (403, "403".to_owned()));
+    assert_eq!(request(path, good.clone()).await, (200, "200".to_owned()));
+    assert_eq!(request(path, "hunter2".to_owned()).await, (401, "401".to_owned()));
+    assert_eq!(request("/auth?mode=nginx&project=7777", good.clone()).await, (403, "403".to_owned()));
     serve.process.kill();
-    while ask(path, good.clone()).await.0 == 200 {
+    while request(path, good.clone()).await.0 == 200 {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-    assert_eq!(ask(path, good).await, (403, "503".to_owned()));
+    assert_eq!(request(path, good).await, (403, "503".to_owned()));
 }
 
 #[tokio::test]
-async fn the_places_of_a_token_have_the_names_that_the_operator_gave_them() {
+async fn token_sources_have_the_names_that_the_operator_configured() {
     let arguments = ["--bearer-header", "X-Token", "--key-header", "X-Key", "--query-parameter", "key"];
     let serve = Serve::start_with(&arguments);
     let admin = Admin::connect(serve.admin, &serve.root()).await;
@@ -183,7 +183,8 @@ async fn the_places_of_a_token_have_the_names_that_the_operator_gave_them() {
     for headers in [("authorization", &bearer), ("x-api-key", &good)] {
         assert_eq!(get(serve.hook, "/auth", &[(headers.0, headers.1)]).await.status, 401);
     }
-    // The client's own query: below the first segment, or where a gateway tells of it.
+    // A query parameter of the client's request: below the first segment, or in the header with which a gateway passes
+    // the original URI.
     let query = format!("/v1?page=2&key={good}");
     assert_eq!(get(serve.hook, &format!("/auth{query}"), &[]).await.status, 200);
     for name in ["x-original-uri", "x-forwarded-uri"] {
@@ -199,7 +200,7 @@ async fn the_places_of_a_token_have_the_names_that_the_operator_gave_them() {
 }
 
 #[tokio::test]
-async fn a_request_with_more_headers_than_usual_is_judged_all_the_same() {
+async fn a_request_with_400_headers_is_validated() {
     let serve = Serve::start();
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     let token = admin.create_project("6666").await.unwrap().default_token;

@@ -1,15 +1,15 @@
-//! Fields that make retries and races safe: request_id, etag, page_token.
+//! The fields that make retries and concurrent changes safe: request_id, etag, page_token.
 
 use keyward_proto::admin::{
     CreateKeyRequest, CreateMemberRequest, CreateProjectRequest, DeactivateKeyRequest, Key, ListKeysRequest,
 };
 use keyward_proto::validate::Verdict;
-use keyward_tests::client::{Admin, Asker, reason, request_id, violation};
+use keyward_tests::client::{Admin, ValidatorClient, reason, request_id, violation};
 use keyward_tests::keyward::Serve;
 use tonic::Code;
 
 #[tokio::test]
-async fn a_repeated_request_gets_the_same_key_and_the_same_token() {
+async fn a_request_repeated_with_its_request_id_returns_the_same_key_and_token() {
     let serve = Serve::start();
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     let project = CreateProjectRequest { request_id: request_id(), ..Default::default() };
@@ -46,12 +46,12 @@ async fn a_repeated_request_gets_the_same_key_and_the_same_token() {
 }
 
 #[tokio::test]
-async fn a_deactivation_acts_on_the_state_that_was_seen() {
+async fn a_deactivation_with_a_stale_etag_is_refused() {
     let serve = Serve::start();
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     admin.create_project("6666").await.unwrap();
     let made = admin.create_key("6666", "a").await.unwrap();
-    let (key, asker) = (made.key.unwrap(), Asker::connect(serve.validator).await);
+    let (key, client) = (made.key.unwrap(), ValidatorClient::connect(serve.validator).await);
     let deactivate = |etag: &str| {
         let request = DeactivateKeyRequest { name: key.name.clone(), etag: etag.to_owned() };
         let mut keys = admin.keys.clone();
@@ -59,11 +59,11 @@ async fn a_deactivation_acts_on_the_state_that_was_seen() {
     };
     let status = deactivate("stale").await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Aborted, "ETAG_MISMATCH"));
-    assert_eq!(asker.verdict(&made.token).await, Verdict::Valid);
+    assert_eq!(client.verdict(&made.token).await, Verdict::Valid);
     let done = deactivate(&key.etag).await.unwrap().into_inner();
     let revision = done.receipt.unwrap().revision;
     assert_ne!(done.key.unwrap().etag, key.etag);
-    // A retry after a lost answer still sends the old etag: it is OK, and speaks of the same revision.
+    // A retry after a lost response still sends the old etag. It succeeds and returns the same revision.
     for etag in [key.etag.as_str(), "stale", ""] {
         let again = deactivate(etag).await.unwrap().into_inner();
         assert_eq!(again.receipt.unwrap().revision, revision);

@@ -1,4 +1,4 @@
-//! `keyward init`, and what an `admin` demands of its start.
+//! `keyward init`, and the conditions under which `keyward admin` starts.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,10 +7,10 @@ use std::process::Output;
 use keyward_tests::client::Admin;
 use keyward_tests::cluster::Cluster;
 use keyward_tests::keyward::{command, write_secret};
-use keyward_tests::process::said;
+use keyward_tests::process::output_of;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn init_makes_everything_once_and_again_changes_nothing() {
+async fn a_second_init_changes_nothing() {
     let cluster = Cluster::start(&[]);
     let (keyring, root) = (fs::read(cluster.keyring()).unwrap(), cluster.root());
     for secret in [cluster.keyring(), cluster.credential_file()] {
@@ -20,15 +20,15 @@ async fn init_makes_everything_once_and_again_changes_nothing() {
     let admin = Admin::connect(process.at, &root).await;
     admin.create_project("6666").await.unwrap();
     let again = cluster.init(&["--lease", "3s"]);
-    assert!(again.status.success(), "{}", said(&again));
-    assert!(said(&again).contains("was set up before"));
+    assert!(again.status.success(), "{}", output_of(&again));
+    assert!(output_of(&again).contains("was set up before"));
     assert_eq!(fs::read(cluster.keyring()).unwrap(), keyring);
     assert_eq!(cluster.root(), root);
-    assert!(!said(&again).contains(&root) && !said(&again).contains("kwm_"), "{}", said(&again));
-    // Who loses the root credential's file has not lost the database.
+    assert!(!output_of(&again).contains(&root) && !output_of(&again).contains("kwm_"), "{}", output_of(&again));
+    // The database still works after the root credential's file was lost.
     fs::remove_file(cluster.credential_file()).unwrap();
     assert!(cluster.init(&[]).status.success());
-    assert!(!cluster.credential_file().exists(), "a new one would be nobody's");
+    assert!(!cluster.credential_file().exists(), "a new file would hold a credential that the database does not know");
     assert!(admin.create_project("7777").await.is_ok());
 }
 
@@ -37,11 +37,11 @@ fn admin_output(cluster: &Cluster, url: &str) -> Output {
 }
 
 #[test]
-fn an_admin_refuses_an_empty_database_a_missing_keyring_and_another_one() {
+fn an_admin_refuses_an_empty_database_and_a_missing_or_wrong_keyring() {
     let cluster = Cluster::start(&[]);
     let empty = cluster.postgres.database("empty").unwrap();
     let refused = |output: Output, why: &str| {
-        let text = said(&output);
+        let text = output_of(&output);
         assert!(!output.status.success() && text.contains(why), "{text}");
     };
     refused(admin_output(&cluster, &empty), "keyward init");
@@ -49,7 +49,7 @@ fn an_admin_refuses_an_empty_database_a_missing_keyring_and_another_one() {
     fs::rename(&keyring, &kept).unwrap();
     refused(admin_output(&cluster, &cluster.url), "keyward init");
     refused(cluster.init(&[]), "keyring is not at");
-    assert!(!keyring.exists(), "nothing is put in its place");
+    assert!(!keyring.exists(), "no new keyring is made");
     // The keyring of another deployment.
     let other = Cluster::start(&[]);
     fs::copy(other.keyring(), &keyring).unwrap();
@@ -60,7 +60,7 @@ fn an_admin_refuses_an_empty_database_a_missing_keyring_and_another_one() {
 }
 
 #[test]
-fn of_many_inits_at_once_one_makes_everything_and_none_undoes_it() {
+fn of_concurrent_inits_one_succeeds_and_the_others_change_nothing() {
     let cluster = Cluster::start(&[]);
     let url = cluster.postgres.database("fresh").unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -77,15 +77,19 @@ fn of_many_inits_at_once_one_makes_everything_and_none_undoes_it() {
             .collect();
         inits.into_iter().map(|init| init.join().unwrap()).collect()
     });
-    // Those that came while another was at work say so, and leave everything to it.
-    let count = |text: &str| outputs.iter().filter(|output| said(output).contains(text)).count();
+    // An init that starts while another one runs reports it and changes nothing.
+    let count = |text: &str| outputs.iter().filter(|output| output_of(output).contains(text)).count();
     let (made, there, busy) = (count("is set up."), count("was set up before"), count("another keyward process"));
     assert_eq!((made, made + there + busy), (1, 4), "{outputs:?}");
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "keyring, its lock, root: nothing half made");
+    assert_eq!(
+        fs::read_dir(dir.path()).unwrap().count(),
+        3,
+        "keyring, its lock and the root credential; no partial file"
+    );
 }
 
 #[test]
-fn a_password_is_in_no_error_and_can_come_from_a_file() {
+fn the_database_password_appears_in_no_error_and_can_be_read_from_a_file() {
     const PASSWORD: &str = "correct-horse-battery";
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
@@ -109,7 +113,7 @@ fn a_password_is_in_no_error_and_can_come_from_a_file() {
     ];
     for (arguments, expected) in cases {
         let output = command("keyward").args(arguments).current_dir(dir.path()).output().unwrap();
-        let text = said(&output);
+        let text = output_of(&output);
         assert!(!output.status.success() && text.contains(expected), "{arguments:?}: {text}");
         assert!(!text.contains("battery"), "{arguments:?}: {text}");
     }

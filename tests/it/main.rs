@@ -1,4 +1,4 @@
-//! Keyward through its front door.
+//! System tests: they start Keyward's real processes and use them as clients and operators do.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
 

@@ -1,4 +1,4 @@
-//! What the memory of Keyward's processes holds, and who can get at it.
+//! Secrets in the memory of Keyward's processes, and access to that memory.
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
@@ -15,10 +15,10 @@ use keyward_tests::cluster::Cluster;
 use keyward_tests::keyward::{Serve, command, last_event, write_secret};
 use keyward_tests::process::Process;
 
-/// Keeps a process as open to debuggers as the machine allows.
+/// The environment variable that leaves a process open to debuggers, as far as the machine allows.
 const DEBUG: &str = "KEYWARD_ALLOW_DEBUGGING";
 
-/// The soft and the hard limit of core files.
+/// Returns the soft and the hard limit for core files.
 fn core_limit(process: u32) -> String {
     let limits = fs::read_to_string(format!("/proc/{process}/limits")).unwrap();
     let line = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
@@ -31,7 +31,7 @@ fn no_process_writes_core_files() {
     let validator = serve.spawn_validator("edge");
     let cluster = Cluster::start(&[]);
     let admin = cluster.admin("a1");
-    // An operator's command waits for an answer.
+    // The listener never answers, so the operator's command waits.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut cli = command("keyward");
     cli.args(["projects", "list", "--admin", &format!("http://{}", listener.local_addr().unwrap())]);
@@ -51,7 +51,7 @@ fn no_process_writes_core_files() {
     cli.wait().unwrap();
 }
 
-/// Needs root, as the tests of CI have it: a process of another user must be looked at as that user.
+/// Needs root, as in CI: the memory must be read as another user.
 #[test]
 fn no_process_of_the_same_user_can_read_the_memory_of_another() {
     const NOBODY: u32 = 65534;
@@ -86,7 +86,7 @@ fn no_process_of_the_same_user_can_read_the_memory_of_another() {
             role.args(&arguments[1..]).args(["--log-format", "json"]).current_dir(dir.path()).uid(NOBODY).gid(NOBODY);
             if name == "serve" {
                 role.args(["--admin-listen", "127.0.0.1:0", "--validator-listen", "127.0.0.1:0"]);
-                // The mode of a socket is set by way of the process's own files under /proc.
+                // The process sets its socket's mode through its own files under /proc, which must still work.
                 role.arg("--hook-listen").arg(format!("unix:{}", dir.path().join("hook.sock").display()));
                 role.args(["--admin-ops-listen", "127.0.0.1:0", "--validator-ops-listen", "127.0.0.1:0"]);
             } else {
@@ -105,7 +105,7 @@ fn no_process_of_the_same_user_can_read_the_memory_of_another() {
     }
 }
 
-/// How often a text stands in the memory of a process that this one may look at.
+/// Counts the occurrences of a text in the memory of a process.
 fn copies(process: u32, text: &str) -> usize {
     let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
     let mut memory = fs::File::open(format!("/proc/{process}/mem")).unwrap();
@@ -146,23 +146,23 @@ fn start(dir: &Path) -> (Process, std::net::SocketAddr) {
     (process, at)
 }
 
-/// Copies that the service may keep when no call is under way and every connection has ended.
+/// How many copies may remain when no call is in flight and every connection has ended.
 const MOST_AT_REST: usize = 2;
-/// `Bearer kwm_` and what follows, in bytes.
+/// Length of a header value, `Bearer kwm_` and the rest, in bytes.
 const HEADER: usize = 60;
-/// Copies that it may keep for each connection that is open, however many calls it has had. The HPACK decoder of h2 writes
-/// what it decodes into a buffer of 4 KiB and takes another when that is full; the first one stays, because the header table
-/// has other headers in it.
+/// How many copies may remain for each open connection, whatever the number of its calls. The HPACK decoder of h2
+/// decodes into a buffer of 4 KiB and takes another one when that is full. The first buffer stays in memory, because
+/// the header table refers to other headers in it.
 const MOST_OF_A_CONNECTION: usize = 2 * 4_096 / HEADER + 1;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_memory_of_a_service_does_not_fill_with_copies_of_a_credential() {
+async fn copies_of_a_credential_do_not_accumulate_in_memory() {
     const CALLS: usize = 3_000;
     const CONNECTIONS: usize = 4;
     let dir = tempfile::tempdir().unwrap();
     let (process, at) = start(dir.path());
     let root = fs::read_to_string(dir.path().join("data/root.credential")).unwrap().trim().to_owned();
-    // All but the prefix, which could stand elsewhere.
+    // The prefix is left out, because it occurs elsewhere too.
     let secret = &root[4..];
     let begun = copies(process.id(), secret);
     assert!(begun <= MOST_AT_REST, "{begun} copies after the start");

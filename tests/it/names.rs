@@ -1,4 +1,4 @@
-//! Names: the rule that people meet in the dialog.
+//! The rules for the names of projects and keys.
 
 use keyward_proto::admin::CreateProjectRequest;
 use keyward_tests::client::{Admin, reason, violation};
@@ -27,7 +27,7 @@ async fn key_names_are_letters_digits_and_underscores() {
 }
 
 #[tokio::test]
-async fn a_name_is_taken_for_ever_and_a_project_must_exist() {
+async fn a_key_name_is_never_free_again_and_its_project_must_exist() {
     let serve = Serve::start();
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     admin.create_project("6666").await.unwrap();
@@ -38,7 +38,7 @@ async fn a_name_is_taken_for_ever_and_a_project_must_exist() {
         assert!(status.message().contains("a deactivated key keeps its name"), "{}", status.message());
         admin.deactivate("6666", "a").await.unwrap();
     }
-    // Names differ by case, in every database.
+    // Names are case-sensitive, in every database.
     admin.create_key("6666", "A").await.unwrap();
     let status = admin.create_key("7777", "a").await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::NotFound, "PROJECT_NOT_FOUND"));
@@ -47,7 +47,7 @@ async fn a_name_is_taken_for_ever_and_a_project_must_exist() {
 }
 
 #[tokio::test]
-async fn project_ids_are_letters_and_digits_or_allocated() {
+async fn project_ids_are_letters_and_digits_or_are_allocated() {
     let serve = Serve::start();
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     let too_long = "p".repeat(33);
@@ -55,7 +55,7 @@ async fn project_ids_are_letters_and_digits_or_allocated() {
         let status = admin.create_project(bad).await.unwrap_err();
         assert_eq!(violation(&status).0, "project_id", "{bad:?}");
     }
-    // Somebody has the first number already: the platform passes over it.
+    // The first number is taken, so the platform allocates the next.
     admin.create_project("1000").await.unwrap();
     let allocated = admin.create_project("").await.unwrap().project.unwrap().name;
     assert_eq!(allocated, "projects/1001");

@@ -1,13 +1,13 @@
-//! The operator's commands.
+//! The operator's CLI.
 
 use std::process::Command;
 
 use keyward_proto::validate::Verdict;
-use keyward_tests::client::Asker;
+use keyward_tests::client::ValidatorClient;
 use keyward_tests::keyward::{Serve, write_secret};
 use serde_json::Value;
 
-/// Runs a command: whether it ended well, its stdout, its stderr.
+/// Runs a command. Returns `true` if it succeeded, its stdout and its stderr.
 fn run(command: &mut Command) -> (bool, String, String) {
     let output = command.output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
@@ -15,53 +15,56 @@ fn run(command: &mut Command) -> (bool, String, String) {
 }
 
 #[tokio::test]
-async fn commands_print_what_is_wanted_alone_on_stdout() {
+async fn commands_print_only_the_result_on_stdout() {
     let serve = Serve::start();
-    let asker = Asker::connect(serve.validator).await;
+    let client = ValidatorClient::connect(serve.validator).await;
     let (ok, default_token, _) = run(&mut serve.operator(&["projects", "create", "6666"]));
     assert!(ok);
-    assert_eq!(asker.verdict(&default_token).await, Verdict::Valid);
+    assert_eq!(client.verdict(&default_token).await, Verdict::Valid);
     let create = ["keys", "create", "server_prod", "--project", "6666", "--description", "the shop"];
-    let (ok, token, told) = run(&mut serve.operator(&create));
-    assert!(ok && told.contains("projects/6666/keys/server_prod") && !told.contains(&token), "{told}");
-    assert_eq!(asker.verdict(&token).await, Verdict::Valid);
+    let (ok, token, stderr) = run(&mut serve.operator(&create));
+    assert!(ok && stderr.contains("projects/6666/keys/server_prod") && !stderr.contains(&token), "{stderr}");
+    assert_eq!(client.verdict(&token).await, Verdict::Valid);
 
     let (ok, list, _) = run(&mut serve.operator(&["keys", "list", "--project", "6666"]));
     assert!(ok && list.contains("server_prod") && list.contains("the shop") && !list.contains(&token), "{list}");
 
-    let (ok, out, told) = run(&mut serve.operator(&["keys", "deactivate", "server_prod", "--project", "6666"]));
-    assert!(ok && out.is_empty() && told.contains("deactivated projects/6666/keys/server_prod"), "{told}");
-    assert_eq!(asker.verdict(&token).await, Verdict::Deactivated);
+    let (ok, out, stderr) = run(&mut serve.operator(&["keys", "deactivate", "server_prod", "--project", "6666"]));
+    assert!(ok && out.is_empty() && stderr.contains("deactivated projects/6666/keys/server_prod"), "{stderr}");
+    assert_eq!(client.verdict(&token).await, Verdict::Deactivated);
 
-    let (ok, out, told) = run(&mut serve.operator(&["keys", "activate", "server_prod", "--project", "6666"]));
-    assert!(ok && out.is_empty() && told.contains("is active"), "{told}");
+    let (ok, out, stderr) = run(&mut serve.operator(&["keys", "activate", "server_prod", "--project", "6666"]));
+    assert!(ok && out.is_empty() && stderr.contains("is active"), "{stderr}");
     let (ok, out, _) = run(&mut serve.operator(&["keys", "reveal", "server_prod", "--project", "6666"]));
     assert!(ok && out == token);
-    assert_eq!(asker.verdict(&token).await, Verdict::Valid);
+    assert_eq!(client.verdict(&token).await, Verdict::Valid);
     let describe = ["keys", "describe", "server_prod", "the other shop", "--project", "6666"];
     assert!(run(&mut serve.operator(&describe)).0);
     let (_, list, _) = run(&mut serve.operator(&["keys", "list", "--project", "6666"]));
     assert!(list.contains("the other shop") && !list.contains("the shop"), "{list}");
 
     let rotate = ["keys", "rotate", "server_prod", "--to", "server_prod_2", "--deactivate-old-after", "24h"];
-    let (ok, new_token, told) = run(serve.operator(&rotate).args(["--project", "6666"]));
-    assert!(ok && told.contains("replaces projects/6666/keys/server_prod") && !told.contains(&new_token), "{told}");
+    let (ok, new_token, stderr) = run(serve.operator(&rotate).args(["--project", "6666"]));
+    assert!(
+        ok && stderr.contains("replaces projects/6666/keys/server_prod") && !stderr.contains(&new_token),
+        "{stderr}"
+    );
     for token in [&token, &new_token] {
-        assert_eq!(asker.verdict(token).await, Verdict::Valid);
+        assert_eq!(client.verdict(token).await, Verdict::Valid);
     }
-    let (ok, _, told) = run(&mut serve.operator(&["keys", "keep", "server_prod", "--project", "6666"]));
-    assert!(ok && told.contains("is not deactivated by itself"), "{told}");
+    let (ok, _, stderr) = run(&mut serve.operator(&["keys", "keep", "server_prod", "--project", "6666"]));
+    assert!(ok && stderr.contains("is not deactivated by itself"), "{stderr}");
 
-    let (ok, out, told) = run(&mut serve.operator(&["keys", "create", "a-b", "--project", "6666"]));
-    assert!(!ok && out.is_empty() && told.contains("1 to 64 letters, digits and underscores"), "{told}");
+    let (ok, out, stderr) = run(&mut serve.operator(&["keys", "create", "a-b", "--project", "6666"]));
+    assert!(!ok && out.is_empty() && stderr.contains("1 to 64 letters, digits and underscores"), "{stderr}");
     let (ok, credential, _) = run(&mut serve.operator(&["members", "create", "edge", "--role", "validator"]));
     assert!(ok && credential.starts_with("kwm_"));
-    let (ok, _, told) = run(&mut serve.operator(&["members", "create", "e", "--role", "editor"]));
-    assert!(!ok && told.contains("need --project"), "{told}");
+    let (ok, _, stderr) = run(&mut serve.operator(&["members", "create", "e", "--role", "editor"]));
+    assert!(!ok && stderr.contains("need --project"), "{stderr}");
 }
 
 #[tokio::test]
-async fn a_found_token_is_looked_up_from_stdin() {
+async fn keys_lookup_reads_the_token_from_stdin() {
     let serve = Serve::start();
     let (_, token, _) = run(&mut serve.operator(&["projects", "create", "6666"]));
     let (_, credential, _) = run(&mut serve.operator(&["members", "create", "help", "--role", "support"]));
@@ -72,21 +75,21 @@ async fn a_found_token_is_looked_up_from_stdin() {
     let mut lookup = keyward_tests::keyward::command("keyward");
     lookup.args(["keys", "lookup", "--admin", &format!("http://{}", serve.admin), "--credential-file"]);
     lookup.arg(&credential_file).stdin(std::fs::File::open(&token_file).unwrap());
-    let (ok, out, told) = run(&mut lookup);
-    assert!(ok && out.starts_with("projects/6666/keys/6666_default_"), "{told}");
-    assert!(told.contains("active, created by members/root") && !told.contains(&token), "{told}");
+    let (ok, out, stderr) = run(&mut lookup);
+    assert!(ok && out.starts_with("projects/6666/keys/6666_default_"), "{stderr}");
+    assert!(stderr.contains("active, created by members/root") && !stderr.contains(&token), "{stderr}");
 }
 
-/// The command line with `--json`, and what it answers.
+/// Runs the command with `--json` and returns its output.
 fn json(command: &mut Command) -> Value {
-    let (ok, out, told) = run(command.arg("--json"));
-    assert!(ok, "{told}");
-    assert!(!told.contains("next:"), "scripts want no hints: {told}");
+    let (ok, out, stderr) = run(command.arg("--json"));
+    assert!(ok, "{stderr}");
+    assert!(!stderr.contains("next:"), "scripts want no hints: {stderr}");
     serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}"))
 }
 
 #[tokio::test]
-async fn every_command_answers_scripts_in_json() {
+async fn every_command_prints_json_on_request() {
     let serve = Serve::start();
     let project = |arguments: &[&str]| {
         let mut command = serve.operator(arguments);
@@ -152,12 +155,12 @@ async fn every_command_answers_scripts_in_json() {
 }
 
 #[tokio::test]
-async fn exit_codes_tell_scripts_what_went_wrong() {
+async fn exit_codes_distinguish_the_kinds_of_errors() {
     let serve = Serve::start();
     run(&mut serve.operator(&["projects", "create", "6666"]));
     let code = |command: &mut Command| command.output().unwrap().status.code().unwrap();
-    let nobody = serve.data_dir().join("nobody");
-    write_secret(&nobody, "hunter2");
+    let invalid = serve.data_dir().join("invalid");
+    write_secret(&invalid, "hunter2");
     for (arguments, expected) in [
         (&["keys", "list", "--project", "6666"][..], 0),
         (&["keys", "create", "a-b", "--project", "6666"], 2),
@@ -170,20 +173,20 @@ async fn exit_codes_tell_scripts_what_went_wrong() {
     ] {
         assert_eq!(code(&mut serve.operator(arguments)), expected, "{arguments:?}");
     }
-    assert_eq!(code(serve.operator(&["keys", "lookup"]).arg("--token-file").arg(&nobody)), 4, "root is not support");
-    let mut stranger = keyward_tests::keyward::command("keyward");
-    stranger.args(["members", "whoami", "--admin", &format!("http://{}", serve.admin), "--credential-file"]);
-    assert_eq!(code(stranger.arg(&nobody)), 4);
+    assert_eq!(code(serve.operator(&["keys", "lookup"]).arg("--token-file").arg(&invalid)), 4, "root is not support");
+    let mut whoami = keyward_tests::keyward::command("keyward");
+    whoami.args(["members", "whoami", "--admin", &format!("http://{}", serve.admin), "--credential-file"]);
+    assert_eq!(code(whoami.arg(&invalid)), 4);
     let mut gone = serve.operator(&["members", "whoami"]);
     let root = serve.root();
     drop(serve);
-    std::fs::create_dir_all(nobody.parent().unwrap()).unwrap();
-    write_secret(&nobody.parent().unwrap().join("root.credential"), root);
-    assert_eq!(code(&mut gone), 6, "nobody listens there any more");
+    std::fs::create_dir_all(invalid.parent().unwrap()).unwrap();
+    write_secret(&invalid.parent().unwrap().join("root.credential"), root);
+    assert_eq!(code(&mut gone), 6, "nothing listens there any more");
 }
 
 #[test]
-fn completions_and_help_know_every_noun() {
+fn completions_and_help_list_every_noun() {
     let output = keyward_tests::keyward::command("keyward").args(["completions", "bash"]).output().unwrap();
     let help = keyward_tests::keyward::command("keyward").arg("--help").output().unwrap();
     for text in [output.stdout, help.stdout] {
@@ -194,12 +197,12 @@ fn completions_and_help_know_every_noun() {
     }
 }
 
-/// People see columns, however wide their cells.
+/// The columns of a table line up, whatever the width of its cells.
 #[tokio::test]
-async fn tables_line_up_and_the_next_step_is_told() {
+async fn tables_are_aligned_and_the_next_step_is_printed() {
     let serve = Serve::start();
-    let (_, _, told) = run(&mut serve.operator(&["projects", "create", "6666", "--display-name", "The shop"]));
-    assert!(told.contains("next: keyward keys create server_prod --project 6666"), "{told}");
+    let (_, _, stderr) = run(&mut serve.operator(&["projects", "create", "6666", "--display-name", "The shop"]));
+    assert!(stderr.contains("next: keyward keys create server_prod --project 6666"), "{stderr}");
     let (_, list, _) = run(&mut serve.operator(&["projects", "list"]));
     let lines: Vec<_> = list.lines().collect();
     let column = |line: &str, text: &str| line.find(text).unwrap_or_else(|| panic!("no {text} in {line}"));

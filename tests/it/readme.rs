@@ -1,11 +1,11 @@
-//! What the README tells a newcomer to paste works as it is written there.
+//! The commands of the README run as pasted.
 
 use std::process::Command;
 
 use keyward_tests::keyward::{Serve, workspace};
 use keyward_tests::parts;
 
-/// The walk, pointed at another data directory and other ports.
+/// Returns the walk-through, with this process's data directory and ports.
 fn walk(serve: &Serve) -> String {
     let readme = std::fs::read_to_string(workspace().join("README.md")).unwrap();
     let walk = readme.split("```sh walk\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the walk");
@@ -23,16 +23,16 @@ fn walk(serve: &Serve) -> String {
 }
 
 #[test]
-fn the_walk_works_as_it_stands() {
+fn the_walk_through_runs_as_pasted() {
     let serve = Serve::start();
     let grpcurl = parts::grpcurl().parent().unwrap().display().to_string();
     let path = format!("{grpcurl}:{}", std::env::var("PATH").unwrap_or_default());
     let output =
         Command::new("bash").args(["-euo", "pipefail", "-c", &walk(&serve)]).env("PATH", path).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
     // The receipt of the deactivation is the last of three.
-    let at = |text: &str| said.rfind(text).unwrap_or_else(|| panic!("no {text} in:\n{said}"));
+    let at = |text: &str| stdout.rfind(text).unwrap_or_else(|| panic!("no {text} in:\n{stdout}"));
     let order = [
         at("VERDICT_VALID"),
         at("200 OK"),
@@ -40,23 +40,23 @@ fn the_walk_works_as_it_stands() {
         at("\"enforcedBy\": \"ENFORCED_BY_ACKS\",\n    \"validatorsAcked\": 1"),
         at("VERDICT_DEACTIVATED"),
     ];
-    assert!(order.is_sorted(), "{said}");
+    assert!(order.is_sorted(), "{stdout}");
 }
 
 #[test]
-fn there_are_exactly_two_set_up_commands() {
+fn the_readme_has_exactly_two_set_up_commands() {
     let readme = std::fs::read_to_string(workspace().join("README.md")).unwrap();
     let section = readme.split("## Two commands").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
     let commands: Vec<_> = section.split("```sh\n").skip(1).filter_map(|b| b.split("\n```").next()).collect();
     assert_eq!(commands, ["cargo run", "cargo test --workspace"]);
-    // CI runs the same one.
+    // CI runs the same test command.
     let ci = std::fs::read_to_string(workspace().join(".ci/run")).unwrap();
     assert_eq!(ci.lines().filter(|line| line.starts_with("cargo")).collect::<Vec<_>>(), ["cargo test --workspace"]);
 }
 
-/// Each reason of the contract has its line, with its code, and no other has one.
+/// Each reason of the contract has a row with its code, and there are no other rows.
 #[test]
-fn the_page_of_errors_has_every_reason_with_its_code() {
+fn the_errors_page_lists_every_reason_with_its_code() {
     use keyward_domain::{Kind, Reason};
     let page = std::fs::read_to_string(workspace().join("docs/errors.md")).unwrap();
     let rows: std::collections::BTreeMap<_, _> = page

@@ -1,4 +1,4 @@
-//! Each reason of the contract, provoked.
+//! Every error reason of the contract, provoked once.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use keyward_proto::replica::replica_service_client::ReplicaServiceClient;
 use keyward_proto::replica::{Hello, SyncRequest, sync_request};
 use keyward_proto::validate::ValidateTokenRequest;
 use keyward_proto::validate::validate_token_request::Consistency;
-use keyward_tests::client::{Admin, Asker, on_platform, on_project, reason, request_id, transport};
-use keyward_tests::keyward::{Serve, keep_no_tokens};
+use keyward_tests::client::{Admin, ValidatorClient, on_platform, on_project, reason, request_id, transport};
+use keyward_tests::keyward::{Serve, write_keyring_without_sealing};
 use rustix::process::Signal;
 use sqlx::{Connection, SqliteConnection};
 use tokio::sync::oneshot;
 use tonic::{Code, Request, Status};
 
-/// The reasons that were seen, with their codes.
+/// The reasons seen so far, with their codes.
 #[derive(Default)]
 struct Seen(BTreeMap<String, Code>);
 
@@ -49,7 +49,7 @@ fn key(name: &str) -> String {
 }
 
 #[tokio::test]
-async fn each_reason_of_the_contract_is_given_with_its_code() {
+async fn every_reason_of_the_contract_is_returned_with_its_code() {
     let mut seen = Seen::default();
     let serve = Serve::start_with(&["--lease", "2s"]);
     let root = Admin::connect(serve.admin, &serve.root()).await;
@@ -123,41 +123,41 @@ async fn about_members(root: &Admin, seen: &mut Seen) {
     seen.add("MEMBER_LIMIT_REACHED", root.members.clone().grant_role(grant).await);
 }
 
-/// On a keyring without a sealing key, and with a token of another deployment.
+/// Runs a `serve` without a sealing key, and looks up a token of another deployment.
 async fn about_tokens(seen: &mut Seen) {
-    let serve = Serve::start_on(keep_no_tokens);
+    let serve = Serve::start_on(write_keyring_without_sealing);
     let root = Admin::connect(serve.admin, &serve.root()).await;
     root.create_project("6666").await.unwrap();
     root.create_key("6666", "a").await.unwrap();
     seen.add("REVEAL_DISABLED", root.keys.clone().reveal_token(RevealTokenRequest { name: key("a") }).await);
     let support = root.create_member("support", &[on_platform(Role::Support)]).await.unwrap();
     let support = Admin::connect(serve.admin, &support).await;
-    let stranger = keyward_token::Token::generate(&Default::default(), keyward_token::TokenKind::Server).unwrap();
-    let lookup = LookupKeyRequest { token: stranger.expose().to_owned() };
+    let unknown = keyward_token::Token::generate(&Default::default(), keyward_token::TokenKind::Server).unwrap();
+    let lookup = LookupKeyRequest { token: unknown.expose().to_owned() };
     seen.add("TOKEN_UNKNOWN", support.keys.clone().lookup_key(lookup).await);
 }
 
 async fn about_validators(serve: &Serve, root: &Admin, token: &str, seen: &mut Seen) {
-    let asker = Asker::connect(serve.validator).await;
+    let client = ValidatorClient::connect(serve.validator).await;
     let future = ValidateTokenRequest {
         token: token.to_owned(),
         consistency: Consistency::AtLeast.into(),
         min_revision: 1_000_000,
         ..Default::default()
     };
-    seen.add("REVISION_NOT_REACHED", asker.ask_as(future).await);
+    seen.add("REVISION_NOT_REACHED", client.validate_request(future).await);
     let edge = serve.spawn_validator("edge");
-    let at_edge = Asker::connect(edge.grpc).await;
+    let at_edge = ValidatorClient::connect(edge.grpc).await;
     edge.process.signal(Signal::STOP);
     let mut request = Request::new(DeactivateKeyRequest { name: key("a"), etag: String::new() });
     request.set_timeout(Duration::from_millis(500));
     seen.add("NOT_YET_ENFORCED", root.keys.clone().deactivate_key(request).await);
-    // Its lease has run out once the deactivation is enforced.
+    // The validator's lease has ended once the deactivation is enforced.
     root.deactivate("6666", "a").await.unwrap();
     let revoke = RevokeRoleRequest { name: "members/edge".to_owned(), role: Some(on_platform(Role::Validator)) };
     root.members.clone().revoke_role(revoke).await.unwrap();
     edge.process.signal(Signal::CONT);
-    seen.add("NO_LEASE", at_edge.ask(token).await);
+    seen.add("NO_LEASE", at_edge.validate(token).await);
 }
 
 /// A validator of another version.
@@ -169,7 +169,7 @@ async fn about_the_replica_protocol(serve: &Serve, seen: &mut Seen) {
     seen.add("SYNC_PROTOCOL_VIOLATED", call.map(drop));
 }
 
-/// With the help of somebody who writes to the database past Keyward.
+/// Writes to the database from outside Keyward.
 async fn about_the_database(serve: &Serve, root: &Admin, seen: &mut Seen) {
     let url = format!("sqlite:{}", serve.data_dir().join("keyward.db").display());
     let mut database = SqliteConnection::connect(&url).await.unwrap();
@@ -178,15 +178,15 @@ async fn about_the_database(serve: &Serve, root: &Admin, seen: &mut Seen) {
     sqlx::query("ALTER TABLE api_key RENAME TO gone").execute(&mut database).await.unwrap();
     seen.add("STORE_REFUSED", root.keys.clone().get_key(GetKeyRequest { name: key("a") }).await);
     sqlx::query("ALTER TABLE gone RENAME TO api_key").execute(&mut database).await.unwrap();
-    // Keyward waits for the lock, and not for ever.
+    // Keyward waits for the database's lock only for a limited time.
     sqlx::query("BEGIN IMMEDIATE").execute(&mut database).await.unwrap();
     seen.add("STORE_UNAVAILABLE", root.create_key("6666", "locked_out").await);
     sqlx::query("ROLLBACK").execute(&mut database).await.unwrap();
 }
 
-/// A validator that comes just when the admin leaves.
+/// A validator whose `Hello` arrives while the admin shuts down.
 async fn about_shutting_down(serve: Serve, seen: &mut Seen) {
-    let (say_hello, hello) = oneshot::channel();
+    let (send_hello, hello) = oneshot::channel();
     let mut client = ReplicaServiceClient::new(transport(serve.admin, Some(&serve.root())).await);
     let stream = tokio_stream::once(hello);
     let stream = tokio_stream::StreamExt::then(stream, |hello| async move { hello.await.unwrap() });
@@ -196,6 +196,6 @@ async fn about_shutting_down(serve: Serve, seen: &mut Seen) {
     process.signal(Signal::TERM);
     process.wait_for("leaving", |process| process.log().contains("shutting down").then_some(()));
     let message = Hello { protocol: 1, validator_id: "late".to_owned(), ..Default::default() };
-    let _ = say_hello.send(SyncRequest { message: Some(sync_request::Message::Hello(message)) });
+    let _ = send_hello.send(SyncRequest { message: Some(sync_request::Message::Hello(message)) });
     seen.add("SHUTTING_DOWN", call.await.unwrap());
 }

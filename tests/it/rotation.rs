@@ -1,4 +1,4 @@
-//! Secrets that are rotated while processes run on them, and secrets that are none.
+//! Secrets that are rotated while processes use them, and files with invalid secrets.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,11 +10,11 @@ use keyward_client::{Admins, Client, Expectation};
 use keyward_proto::admin::receipt::EnforcedBy;
 use keyward_proto::admin::{IssueCredentialRequest, RevokeCredentialRequest};
 use keyward_proto::validate::Verdict;
-use keyward_tests::client::{Admin, Asker};
+use keyward_tests::client::{Admin, ValidatorClient};
 use keyward_tests::cluster::{AdminProcess, Cluster};
 use keyward_tests::keyward::{Serve, address, command, last_event, start_validator, write_secret};
 use keyward_tests::postgres::PASSWORD;
-use keyward_tests::process::{PATIENCE, Process, said};
+use keyward_tests::process::{PATIENCE, Process, output_of};
 
 const LEASE: [&str; 2] = ["--lease", "2s"];
 
@@ -31,10 +31,10 @@ async fn revoke(admin: &Admin, name: String) {
     admin.members.clone().revoke_credential(RevokeCredentialRequest { name }).await.unwrap();
 }
 
-async fn until_valid(asker: &Asker, token: &str) {
+async fn until_valid(client: &ValidatorClient, token: &str) {
     let begun = Instant::now();
-    while !asker.ask(token).await.is_ok_and(|answer| answer.verdict() == Verdict::Valid) {
-        assert!(begun.elapsed() < PATIENCE, "does not come back");
+    while !client.validate(token).await.is_ok_and(|answer| answer.verdict() == Verdict::Valid) {
+        assert!(begun.elapsed() < PATIENCE, "the validator did not recover");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -44,21 +44,21 @@ fn sessions(process: &Process) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_validator_takes_up_a_rotated_credential_without_a_restart() {
+async fn a_validator_picks_up_a_rotated_credential_without_a_restart() {
     let serve = Serve::start_with(&LEASE);
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     let token = admin.create_project("6666").await.unwrap().default_token;
     let mut edge = serve.spawn_validator("edge");
-    let asker = Asker::connect(edge.grpc).await;
+    let client = ValidatorClient::connect(edge.grpc).await;
     let file = serve.data_dir().parent().unwrap().join("edge.credential");
-    // The new one is in place when the old one ends.
+    // The new credential is written before the old one is revoked.
     let (new, old) = rotate(&admin, "edge").await;
     write_secret(&file, format!("{new}\n"));
     let before = sessions(&edge.process);
     revoke(&admin, old).await;
     edge.process.wait_for("a session with the new credential", |p| (sessions(p) > before).then_some(()));
-    until_valid(&asker, &token).await;
-    // The old one ends before the new one is in place, and what is in place at first is none.
+    until_valid(&client, &token).await;
+    // The old credential is revoked before the new one is written, and the file first holds an invalid one.
     let (newest, old) = rotate(&admin, "edge").await;
     write_secret(&file, "hello");
     let before = sessions(&edge.process);
@@ -68,32 +68,32 @@ async fn a_validator_takes_up_a_rotated_credential_without_a_restart() {
     edge.process.wait_for("refusals", |p| (p.log().matches("not connected to an admin").count() > 2).then_some(()));
     write_secret(&file, &newest);
     edge.process.wait_for("a session with the newest credential", |p| (sessions(p) > before).then_some(()));
-    until_valid(&asker, &token).await;
+    until_valid(&client, &token).await;
     let log = edge.process.log();
     assert_eq!(log.matches(&rule).count(), 1, "a fault is logged once:\n{log}");
     assert!(!log.contains("hello") && !log.contains(&newest) && !log.contains(&new), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broken_credential_file_does_not_end_a_session_and_keeps_the_known_credential_in_use() {
+async fn an_invalid_credential_file_leaves_the_session_and_the_last_credential_in_use() {
     let serve = Serve::start_with(&LEASE);
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     let token = admin.create_project("6666").await.unwrap().default_token;
     let mut edge = serve.spawn_validator("edge");
-    let asker = Asker::connect(edge.grpc).await;
+    let client = ValidatorClient::connect(edge.grpc).await;
     let file = serve.data_dir().parent().unwrap().join("edge.credential");
     write_secret(&file, "\u{feff}kwm_hunter2");
     let before = sessions(&edge.process);
     let _serve = serve.restart(false);
     edge.process.wait_for("another session", |p| (sessions(p) > before).then_some(()));
-    until_valid(&asker, &token).await;
+    until_valid(&client, &token).await;
     let log = edge.process.log();
     let rule = format!("{} begins with a byte order mark", file.display());
     assert!(log.contains(&rule) && log.contains("the one that is known is kept") && !log.contains("hunter2"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_embedded_replica_takes_up_a_rotated_credential_without_a_restart() {
+async fn an_embedded_replica_picks_up_a_rotated_credential_without_a_restart() {
     let serve = Serve::start_with(&LEASE);
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     let token = admin.create_project("6666").await.unwrap().default_token;
@@ -113,9 +113,9 @@ async fn an_embedded_replica_takes_up_a_rotated_credential_without_a_restart() {
     let before = reads.load(Ordering::SeqCst);
     revoke(&admin, old).await;
     let begun = Instant::now();
-    // Longer than the lease of the session that ended.
+    // The loop lasts longer than the lease of the ended session.
     while begun.elapsed() < Duration::from_secs(3) || client.validate(&token, &Expectation::default()).await.is_err() {
-        assert!(begun.elapsed() < PATIENCE, "does not come back");
+        assert!(begun.elapsed() < PATIENCE, "the validator did not recover");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(reads.load(Ordering::SeqCst) > before);
@@ -123,7 +123,7 @@ async fn an_embedded_replica_takes_up_a_rotated_credential_without_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn admins_take_up_a_rotated_peer_credential_without_a_restart() {
+async fn admins_pick_up_a_rotated_peer_credential_without_a_restart() {
     let cluster = Cluster::start(&["--lease", "5s"]);
     let (first, _second) = (cluster.admin("a1"), cluster.admin("a2"));
     let admin = Admin::connect(first.at, &cluster.root()).await;
@@ -132,17 +132,17 @@ async fn admins_take_up_a_rotated_peer_credential_without_a_restart() {
         admin.create_key("6666", key).await.unwrap();
         admin.deactivate("6666", key).await.unwrap().receipt.unwrap().enforced_by()
     };
-    // Until each admin has listed the other in a heartbeat.
+    // Waits until each admin has seen the other's heartbeat.
     let begun = Instant::now();
     let mut number = 0;
     while by(&format!("before{number}")).await != EnforcedBy::Acks {
-        assert!(begun.elapsed() < PATIENCE, "the admins do not ask each other");
+        assert!(begun.elapsed() < PATIENCE, "the admins do not call each other");
         number += 1;
     }
     let (new, old) = rotate(&admin, "admins").await;
     write_secret(&cluster.peer_credential(), new);
     revoke(&admin, old).await;
-    assert_eq!(by("after").await, EnforcedBy::Acks, "the admins ask each other no more");
+    assert_eq!(by("after").await, EnforcedBy::Acks, "the admins no longer call each other");
 }
 
 fn start_with_url_file(cluster: &Cluster, file: &Path, log: &Path) -> AdminProcess {
@@ -156,7 +156,7 @@ fn start_with_url_file(cluster: &Cluster, file: &Path, log: &Path) -> AdminProce
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_admin_takes_up_a_changed_database_password_without_a_restart() {
+async fn an_admin_picks_up_a_changed_database_password_without_a_restart() {
     const NEW: &str = "another-throw-away";
     let cluster = Cluster::start(&[]);
     let dir = tempfile::tempdir().unwrap();
@@ -168,32 +168,32 @@ async fn an_admin_takes_up_a_changed_database_password_without_a_restart() {
     let logged = |process: &mut AdminProcess, text: &str| {
         process.process.wait_for(text, |p| p.log().contains(text).then_some(()));
     };
-    // What is no URL, and another database.
+    // First a text that is no URL, then the URL of another database.
     write_secret(&file, "hello");
     logged(&mut process, "the one that is known is kept");
     write_secret(&file, cluster.postgres.database("another").unwrap());
     logged(&mut process, "names another host, port or database");
-    // A password that is not good yet.
+    // Then a URL with a password that the server does not accept yet.
     let new = cluster.url.replace(PASSWORD, NEW);
     write_secret(&file, &new);
     logged(&mut process, "password authentication failed");
     admin.create_project("meanwhile").await.unwrap();
     cluster.postgres.psql(&cluster.url, &format!("ALTER ROLE keyward PASSWORD '{NEW}'")).unwrap();
     logged(&mut process, "the database URL was changed");
-    // No connection of the old password is left.
+    // Ends every connection that was opened with the old password.
     let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'keyward' AND pid <> pg_backend_pid()";
     cluster.postgres.psql(&new, end).unwrap();
     let begun = Instant::now();
     while admin.create_project("after").await.is_err() {
-        assert!(begun.elapsed() < PATIENCE, "does not come back:\n{}", process.process.log());
+        assert!(begun.elapsed() < PATIENCE, "the admin did not recover:\n{}", process.process.log());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let log = process.process.log();
     assert!(!log.contains(PASSWORD) && !log.contains(NEW) && !log.contains("hello"), "{log}");
 }
 
-/// Contents that are no credential, and a piece of the error that names the rule.
-fn broken(credential: &str, token: &str) -> Vec<(String, &'static str)> {
+/// Returns invalid contents of a credential file, each with a part of the error that names the rule.
+fn invalid(credential: &str, token: &str) -> Vec<(String, &'static str)> {
     vec![
         (String::new(), "is empty"),
         ("\n \n".to_owned(), "is empty"),
@@ -210,7 +210,7 @@ fn broken(credential: &str, token: &str) -> Vec<(String, &'static str)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_holds_no_credential_is_refused_at_the_start_with_its_name_and_the_rule() {
+async fn an_invalid_credential_file_is_refused_at_the_start_with_its_name_and_the_rule() {
     let serve = Serve::start();
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     let token = admin.create_project("6666").await.unwrap().default_token;
@@ -219,7 +219,7 @@ async fn a_file_that_holds_no_credential_is_refused_at_the_start_with_its_name_a
     let dir = tempfile::tempdir().unwrap();
     let file: PathBuf = dir.path().join("credential");
     let at = format!("http://{}", serve.admin);
-    for (content, rule) in broken(&credential, &token) {
+    for (content, rule) in invalid(&credential, &token) {
         write_secret(&file, &content);
         let mut validator = command("keyward-validator");
         validator.args(["--admin", &at, "--credential-file"]).arg(&file);
@@ -242,14 +242,14 @@ async fn a_file_that_holds_no_credential_is_refused_at_the_start_with_its_name_a
             );
         }
     }
-    // With one line break, of either kind, or none, it is good.
+    // One line break of either kind at the end, or none, is accepted.
     for content in [credential.clone(), format!("{credential}\n"), format!("{credential}\r\n")] {
         write_secret(&file, content);
         drop(start_validator(dir.path(), "good", &file, &[serve.admin], &[]));
     }
 }
 
-/// What a command printed that should end by itself, at most for 10 s.
+/// Runs a command that must end within 10 s. Returns its output.
 fn ended(command: &mut Command) -> String {
     let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
     let begun = Instant::now();
@@ -259,5 +259,5 @@ fn ended(command: &mut Command) -> String {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    said(&child.wait_with_output().unwrap())
+    output_of(&child.wait_with_output().unwrap())
 }

@@ -1,4 +1,4 @@
-//! The setup grid.
+//! The SDK setup grid.
 
 use std::process::Command;
 
@@ -6,9 +6,9 @@ use keyward_proto::admin::sdk::State;
 use keyward_proto::admin::{ListSdksRequest, Role};
 use keyward_tests::client::{Admin, on_platform, on_project, reason};
 use keyward_tests::keyward::{Serve, command};
-use keyward_tests::process::said;
+use keyward_tests::process::output_of;
 
-/// Runs a snippet as whoever pastes it does.
+/// Runs a snippet with the token in its environment.
 fn paste(snippet: &str, token: &str) -> String {
     let output =
         Command::new("bash").args(["-euo", "pipefail", "-c", snippet]).env("API_TOKEN", token).output().unwrap();
@@ -17,7 +17,7 @@ fn paste(snippet: &str, token: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_curl_snippet_works_as_it_is_pasted() {
+async fn the_curl_snippet_runs_as_pasted() {
     let serve = Serve::start();
     let root = Admin::connect(serve.admin, &serve.root()).await;
     root.create_project("6666").await.unwrap();
@@ -31,7 +31,7 @@ async fn the_curl_snippet_works_as_it_is_pasted() {
 }
 
 #[tokio::test]
-async fn the_grid_has_two_cards_that_are_ready_and_four_to_come() {
+async fn the_grid_has_two_ready_cards_and_four_coming_soon() {
     let serve = Serve::start_with(&["--public-api-url", "https://api.example.com/v1/ping"]);
     let root = Admin::connect(serve.admin, &serve.root()).await;
     root.create_project("6666").await.unwrap();
@@ -58,8 +58,8 @@ async fn the_grid_has_two_cards_that_are_ready_and_four_to_come() {
 }
 
 #[test]
-fn a_public_url_that_would_break_a_snippet_refuses_to_start() {
+fn a_public_url_that_would_break_a_snippet_is_refused_at_the_start() {
     let output = command("keyward").args(["serve", "--public-api-url", "http://a/$(id)"]).output().unwrap();
     assert!(!output.status.success());
-    assert!(said(&output).contains("the public API's URL is http or https"), "{}", said(&output));
+    assert!(output_of(&output).contains("the public API's URL is http or https"), "{}", output_of(&output));
 }

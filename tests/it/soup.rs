@@ -1,4 +1,4 @@
-//! Any header soup: only one well-formed, valid token gets through, whichever front it is put before.
+//! Random combinations of headers: only exactly one well-formed, valid token is accepted, by every kind of front.
 
 use std::collections::BTreeSet;
 
@@ -32,15 +32,15 @@ impl Dice {
     }
 }
 
-/// What one header means, said here once more and not asked of the code under test.
+/// The meaning of a header, defined here independently of the code under test.
 #[derive(Clone, Debug)]
 enum Meaning {
     Nothing,
-    /// An authorization that is the upstream's.
+    /// An authorization of another scheme, meant for the upstream.
     Foreign,
     Bearer(String),
     Bare(String),
-    /// Nobody can say what it is.
+    /// An ambiguous header.
     Poison,
 }
 
@@ -55,7 +55,7 @@ fn header(name: &'static str, value: &str, meaning: Meaning) -> Header {
     Header { name, value: value.as_bytes().to_vec(), meaning }
 }
 
-/// One header, drawn from all that clients, attackers and gateways have been seen to send.
+/// Returns a random header, of the kinds that clients, attackers and gateways send.
 fn draw(dice: &mut Dice, good: &[String], bad: &[String]) -> Header {
     let any = |dice: &mut Dice| {
         let from = if dice.below(2) == 0 { good } else { bad };
@@ -82,8 +82,8 @@ fn draw(dice: &mut Dice, good: &[String], bad: &[String]) -> Header {
     }
 }
 
-/// Whether a soup may get through: exactly one credential, of those that are valid.
-fn may_pass(soup: &[Header], good: &[String]) -> bool {
+/// Returns `true` if these headers must be accepted: exactly one credential, and a valid one.
+fn must_accept(soup: &[Header], good: &[String]) -> bool {
     let (mut tokens, mut bearer, mut foreign) = (BTreeSet::new(), false, false);
     for header in soup {
         match &header.meaning {
@@ -102,16 +102,16 @@ fn may_pass(soup: &[Header], good: &[String]) -> bool {
     tokens.len() == 1 && tokens.iter().all(|token| good.contains(token)) && !(bearer && foreign)
 }
 
-/// The hook, or a service behind the layer.
-async fn http_passes(front: &mut Connection, path: &str, soup: &[Header]) -> bool {
+/// Sends the headers to the hook, or to a service behind the layer. Returns `true` if they were accepted.
+async fn http_accepts(front: &mut Connection, path: &str, soup: &[Header]) -> bool {
     let headers: Vec<_> = soup.iter().map(|header| (header.name, header.value.as_slice())).collect();
     let status = front.request_raw(Method::GET, path, &headers).await.unwrap().status;
     assert!(status == 200 || status == 401, "{status} for {soup:?}");
     status == 200
 }
 
-/// Envoy's Check, with the headers as Envoy sends them raw.
-async fn check_passes(client: &mut AuthorizationClient<Transport>, soup: &[Header]) -> bool {
+/// Sends the headers to Envoy's Check as raw bytes, as Envoy does. Returns `true` if they were accepted.
+async fn check_accepts(client: &mut AuthorizationClient<Transport>, soup: &[Header]) -> bool {
     let raw = |Header { name, value, .. }: &Header| Raw {
         key: (*name).to_owned(),
         raw_value: value.clone(),
@@ -125,7 +125,7 @@ async fn check_passes(client: &mut AuthorizationClient<Transport>, soup: &[Heade
 }
 
 #[tokio::test]
-async fn any_header_soup_is_let_through_only_with_exactly_one_valid_token() {
+async fn any_combination_of_headers_is_accepted_only_with_exactly_one_valid_token() {
     let serve = Serve::start();
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     let mut good = vec![admin.create_project("6666").await.unwrap().default_token];
@@ -137,20 +137,20 @@ async fn any_header_soup_is_let_through_only_with_exactly_one_valid_token() {
     let mut hook = Connection::open(serve.hook).await.unwrap();
     let mut check = AuthorizationClient::new(transport(serve.validator, None).await);
     let service = Service::start(&embedded(&serve, &admin).await).await;
-    let mut service_asked = Connection::open(service.at).await.unwrap();
-    let (mut dice, mut passed) = (Dice(SEED), 0);
+    let mut layer = Connection::open(service.at).await.unwrap();
+    let (mut dice, mut accepted) = (Dice(SEED), 0);
     for n in 0..SOUPS {
         let soup: Vec<_> = (0..dice.below(5)).map(|_| draw(&mut dice, &good, &bad)).collect();
-        let may = may_pass(&soup, &good);
+        let must = must_accept(&soup, &good);
         let of_seed = format!("soup {n} of seed {SEED:#x}");
-        assert_eq!(http_passes(&mut hook, "/auth", &soup).await, may, "{of_seed}, the hook: {soup:?}");
-        assert_eq!(http_passes(&mut service_asked, "/", &soup).await, may, "{of_seed}, the layer: {soup:?}");
-        assert_eq!(check_passes(&mut check, &soup).await, may, "{of_seed}, Check: {soup:?}");
-        passed += usize::from(may);
+        assert_eq!(http_accepts(&mut hook, "/auth", &soup).await, must, "{of_seed}, the hook: {soup:?}");
+        assert_eq!(http_accepts(&mut layer, "/", &soup).await, must, "{of_seed}, the layer: {soup:?}");
+        assert_eq!(check_accepts(&mut check, &soup).await, must, "{of_seed}, Check: {soup:?}");
+        accepted += usize::from(must);
     }
     report::line(&format!(
-        "header soups, seed {SEED:#x}: {SOUPS}, of which {passed} may pass, and did, through all three fronts"
+        "header soups, seed {SEED:#x}: {SOUPS}, {accepted} accepted, as expected, by all three fronts"
     ));
-    // Neither way is the test empty.
-    assert!(passed > SOUPS / 20 && passed < SOUPS / 2, "{passed}");
+    // Both outcomes must occur often.
+    assert!(accepted > SOUPS / 20 && accepted < SOUPS / 2, "{accepted}");
 }

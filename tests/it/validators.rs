@@ -1,4 +1,4 @@
-//! Validators as processes of their own, fed by an admin over TCP.
+//! Validators in their own processes, which follow an admin over TCP.
 
 use std::time::{Duration, Instant};
 
@@ -6,37 +6,38 @@ use keyward_proto::admin::key::Enforcement;
 use keyward_proto::admin::receipt::EnforcedBy;
 use keyward_proto::admin::{DeactivateKeyRequest, GetKeyRequest, WaitEnforcedRequest};
 use keyward_proto::validate::Verdict;
-use keyward_tests::client::{Admin, Asker, reason, violation};
+use keyward_tests::client::{Admin, ValidatorClient, reason, violation};
 use keyward_tests::keyward::Serve;
 use keyward_tests::{report, web};
 use rustix::process::Signal;
 use tonic::Code;
 
-/// A lease short enough to wait for.
+/// A lease short enough for a test to wait for its end.
 const LEASE: [&str; 2] = ["--lease", "2s"];
 
-/// D' for it: 2 s × 1.1 / 0.9 and 50 ms.
+/// The wait-out time D' for this lease: 2 s × 1.1 / 0.9 + 50 ms.
 const WAIT_OUT: Duration = Duration::from_millis(2_495);
 
-/// What this machine's noise may add.
+/// Tolerance for the delays of a busy machine.
 const NOISE: Duration = Duration::from_secs(1);
 
-/// Asks until there is no answer, which must be for want of a lease, and returns how long that took.
-async fn until_unavailable(asker: &Asker, token: &str) -> Duration {
+/// Validates in a loop until the validator is unavailable, which must be for lack of a lease. Returns how long that
+/// took.
+async fn until_unavailable(client: &ValidatorClient, token: &str) -> Duration {
     let begun = Instant::now();
     loop {
-        if let Err(status) = asker.ask(token).await {
+        if let Err(status) = client.validate(token).await {
             assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "NO_LEASE"));
             return begun.elapsed();
         }
-        assert!(begun.elapsed() < Duration::from_secs(30), "still answers without an admin");
+        assert!(begun.elapsed() < Duration::from_secs(30), "the validator still answers without an admin");
     }
 }
 
-async fn until_valid(asker: &Asker, token: &str) {
+async fn until_valid(client: &ValidatorClient, token: &str) {
     let begun = Instant::now();
-    while !asker.ask(token).await.is_ok_and(|answer| answer.verdict() == Verdict::Valid) {
-        assert!(begun.elapsed() < Duration::from_secs(30), "does not come back");
+    while !client.validate(token).await.is_ok_and(|answer| answer.verdict() == Verdict::Valid) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the validator did not recover");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -48,75 +49,75 @@ async fn deactivate_waits_for_every_connected_validator() {
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     admin.create_project("6666").await.unwrap();
     let validators = [serve.spawn_validator("edge1"), serve.spawn_validator("edge2")];
-    let mut askers = vec![Asker::connect(serve.validator).await];
+    let mut clients = vec![ValidatorClient::connect(serve.validator).await];
     for validator in &validators {
-        askers.push(Asker::connect(validator.grpc).await);
+        clients.push(ValidatorClient::connect(validator.grpc).await);
     }
     for n in 0..TIMES {
         let name = format!("k{n}");
         let made = admin.create_key("6666", &name).await.unwrap();
         assert_eq!(made.receipt.unwrap().enforced_by(), EnforcedBy::Acks);
-        for asker in &askers {
-            assert_eq!(asker.verdict(&made.token).await, Verdict::Valid, "a new key works at once, everywhere");
+        for client in &clients {
+            assert_eq!(client.verdict(&made.token).await, Verdict::Valid, "a new key works at once, everywhere");
         }
         let receipt = admin.deactivate("6666", &name).await.unwrap().receipt.unwrap();
         assert_eq!(
             (receipt.enforced_by(), receipt.validators_acked, receipt.validators_lapsed),
             (EnforcedBy::Acks, 3, 0)
         );
-        for asker in &askers {
-            assert_eq!(asker.verdict(&made.token).await, Verdict::Deactivated);
+        for client in &clients {
+            assert_eq!(client.verdict(&made.token).await, Verdict::Deactivated);
         }
     }
 }
 
-/// Neither a break nor silence ends a lease before its time, and nothing prolongs it.
+/// A lost or silent connection does not shorten the lease, and nothing prolongs it.
 #[tokio::test]
-async fn a_validator_without_its_admin_answers_to_the_end_of_its_lease_and_goes_on_from_where_it_was() {
+async fn a_validator_without_an_admin_answers_until_its_lease_ends_and_resumes_without_a_snapshot() {
     let serve = Serve::start_with(&LEASE);
     let root = serve.root();
     let admin = Admin::connect(serve.admin, &root).await;
     let token = admin.create_project("6666").await.unwrap().default_token;
     let edge = serve.spawn_validator("edge");
-    let asker = Asker::connect(edge.grpc).await;
-    assert_eq!(asker.verdict(&token).await, Verdict::Valid);
+    let client = ValidatorClient::connect(edge.grpc).await;
+    assert_eq!(client.verdict(&token).await, Verdict::Valid);
 
     // The stream breaks.
     let mut serve = serve;
     serve.process.kill();
-    let rode_out = until_unavailable(&asker, &token).await;
-    assert!(rode_out > Duration::from_secs(1) && rode_out < Duration::from_secs(2) + NOISE, "{rode_out:?}");
+    let available = until_unavailable(&client, &token).await;
+    assert!(available > Duration::from_secs(1) && available < Duration::from_secs(2) + NOISE, "{available:?}");
     assert_eq!(web::get(edge.hook, "/auth", &[("x-api-key", &token)]).await.status, 503);
     assert_eq!(web::get(edge.ops, "/readyz", &[]).await.status, 503);
     assert_eq!(web::get(edge.ops, "/livez", &[]).await.status, 200);
     let serve = serve.restart(true);
-    until_valid(&asker, &token).await;
+    until_valid(&client, &token).await;
 
-    // The admin falls silent: its connection stands, but nothing comes.
+    // The admin is suspended: the connection stays open, but nothing arrives.
     let admin = Admin::connect(serve.admin, &root).await;
     let later = admin.create_key("6666", "later").await.unwrap().token;
-    assert_eq!(asker.verdict(&later).await, Verdict::Valid);
+    assert_eq!(client.verdict(&later).await, Verdict::Valid);
     serve.process.signal(Signal::STOP);
-    let rode_out = until_unavailable(&asker, &token).await;
+    let available = until_unavailable(&client, &token).await;
     serve.process.signal(Signal::CONT);
-    assert!(rode_out > Duration::from_secs(1) && rode_out < Duration::from_secs(2) + NOISE, "{rode_out:?}");
-    until_valid(&asker, &later).await;
+    assert!(available > Duration::from_secs(1) && available < Duration::from_secs(2) + NOISE, "{available:?}");
+    until_valid(&client, &later).await;
     let log = serve.process.log();
     let joins = log.lines().filter(|line| line.contains("a validator joins") && !line.contains("in-process"));
     let joins: Vec<_> = joins.collect();
-    // It had missed nothing while it was alone, so it took no snapshot again.
+    // Nothing changed while the validator was disconnected, so it needs no new snapshot.
     assert!(!joins.is_empty() && joins.iter().all(|line| line.contains("\"snapshot\":false")), "{joins:?}");
 }
 
 #[tokio::test]
-async fn a_deadline_that_is_too_short_says_committed_and_any_retry_waits_on() {
+async fn a_deadline_before_enforcement_reports_the_commit_and_a_retry_waits_for_enforcement() {
     let serve = Serve::start_with(&LEASE);
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     admin.create_project("6666").await.unwrap();
     let token = admin.create_key("6666", "a").await.unwrap().token;
     let edge = serve.spawn_validator("edge");
-    let asker = Asker::connect(edge.grpc).await;
-    assert_eq!(asker.verdict(&token).await, Verdict::Valid);
+    let client = ValidatorClient::connect(edge.grpc).await;
+    assert_eq!(client.verdict(&token).await, Verdict::Valid);
     edge.process.signal(Signal::STOP);
     let name = "projects/6666/keys/a".to_owned();
     let mut request = tonic::Request::new(DeactivateKeyRequest { name: name.clone(), etag: String::new() });
@@ -129,9 +130,9 @@ async fn a_deadline_that_is_too_short_says_committed_and_any_retry_waits_on() {
         admin.keys.clone().get_key(request).await.unwrap().into_inner().key.unwrap()
     };
     let key = get().await;
-    assert_eq!(key.enforcement(), Enforcement::Pending, "a dashboard must not say dead before it is");
+    assert_eq!(key.enforcement(), Enforcement::Pending, "a key must not be shown as ENFORCED before it is");
 
-    // Both retries wait until the stopped validator can no longer answer from before.
+    // Both retries wait until the lease of the suspended validator has ended.
     let mut keys = admin.keys.clone();
     let wait = keys.wait_enforced(WaitEnforcedRequest { revision: key.revision });
     let (waited, again) = tokio::join!(wait, admin.deactivate("6666", "a"));
@@ -141,50 +142,52 @@ async fn a_deadline_that_is_too_short_says_committed_and_any_retry_waits_on() {
     }
     assert_eq!(get().await.enforcement(), Enforcement::Enforced);
     edge.process.signal(Signal::CONT);
-    never_valid_again(&asker, &token).await;
+    must_refuse_once_available(&client, &token).await;
     for revision in [0, -1, key.revision + 1] {
         let status = admin.keys.clone().wait_enforced(WaitEnforcedRequest { revision }).await.unwrap_err();
         assert_eq!(violation(&status).0, "revision");
     }
 }
 
-/// Asks until the validator answers again; until then it must have no lease, and then it must refuse.
-async fn never_valid_again(asker: &Asker, token: &str) {
+/// Validates in a loop until the validator answers. Before that it must have no lease, and its answer must be a
+/// refusal.
+async fn must_refuse_once_available(client: &ValidatorClient, token: &str) {
     loop {
-        match asker.ask(token).await {
+        match client.validate(token).await {
             Ok(answer) => return assert_eq!(answer.verdict(), Verdict::Deactivated),
             Err(status) => assert_eq!(reason(&status), "NO_LEASE"),
         }
     }
 }
 
-/// The promise while validators are stopped at any moment and resumed: the first thing that a resumed one is asked was
-/// asked after the return.
+/// Validators are suspended at various moments and resumed. The first request to a resumed validator is sent after
+/// Deactivate has returned.
 #[tokio::test]
-async fn a_stopped_validator_delays_a_deactivation_by_one_lease_at_most_and_accepts_nothing_after_it() {
+async fn a_suspended_validator_delays_a_deactivation_by_one_lease_at_most_and_accepts_no_deactivated_key() {
     const TIMES: u32 = 8;
     let serve = Serve::start_with(&LEASE);
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     admin.create_project("6666").await.unwrap();
     let validators = [serve.spawn_validator("edge1"), serve.spawn_validator("edge2")];
-    let askers = [Asker::connect(validators[0].grpc).await, Asker::connect(validators[1].grpc).await];
+    let clients =
+        [ValidatorClient::connect(validators[0].grpc).await, ValidatorClient::connect(validators[1].grpc).await];
     let mut longest = Duration::ZERO;
     for n in 0..TIMES {
         let name = format!("k{n}");
         let token = admin.create_key("6666", &name).await.unwrap().token;
-        for asker in &askers {
-            until_valid(asker, &token).await;
+        for client in &clients {
+            until_valid(client, &token).await;
         }
         let stopped = &validators[n as usize % 2];
-        // At another place of the renewal's rhythm each time.
+        // Each suspension comes at another moment of the renewal interval.
         tokio::time::sleep(Duration::from_millis(u64::from(n) * 37)).await;
         stopped.process.signal(Signal::STOP);
         let begun = Instant::now();
         let receipt = admin.deactivate("6666", &name).await.unwrap().receipt.unwrap();
         longest = longest.max(begun.elapsed());
         stopped.process.signal(Signal::CONT);
-        for asker in &askers {
-            never_valid_again(asker, &token).await;
+        for client in &clients {
+            must_refuse_once_available(client, &token).await;
         }
         assert_eq!((receipt.enforced_by(), receipt.validators_lapsed), (EnforcedBy::WaitOut, 1), "{receipt:?}");
     }
@@ -192,33 +195,33 @@ async fn a_stopped_validator_delays_a_deactivation_by_one_lease_at_most_and_acce
     assert!(longest < WAIT_OUT + NOISE, "{longest:?}");
 }
 
-/// A restarted admin knows nobody, but what it granted in its former life is still in use.
+/// A restarted admin has no sessions, but the leases that it granted before the restart are still in use.
 #[tokio::test]
-async fn a_restarted_admin_waits_for_the_leases_of_its_former_life() {
+async fn a_restarted_admin_waits_for_leases_granted_before_the_restart() {
     let serve = Serve::start_with(&LEASE);
     let root = serve.root();
     let admin = Admin::connect(serve.admin, &root).await;
     admin.create_project("6666").await.unwrap();
     let token = admin.create_key("6666", "a").await.unwrap().token;
     let edge = serve.spawn_validator("edge");
-    let asker = Asker::connect(edge.grpc).await;
-    assert_eq!(asker.verdict(&token).await, Verdict::Valid);
-    // It cannot come back to the new life, and keeps its lease of the old one.
+    let client = ValidatorClient::connect(edge.grpc).await;
+    assert_eq!(client.verdict(&token).await, Verdict::Valid);
+    // The suspended validator keeps its lease of the admin's former life, and cannot connect to the new one.
     edge.process.signal(Signal::STOP);
     let serve = serve.restart(true);
     let admin = Admin::connect(serve.admin, &root).await;
     let receipt = admin.deactivate("6666", "a").await.unwrap().receipt.unwrap();
     edge.process.signal(Signal::CONT);
-    never_valid_again(&asker, &token).await;
+    must_refuse_once_available(&client, &token).await;
     assert_eq!((receipt.enforced_by(), receipt.validators_lapsed), (EnforcedBy::WaitOut, 1), "{receipt:?}");
-    // Afterwards it is as quick as ever.
-    until_valid(&asker, &admin.create_key("6666", "b").await.unwrap().token).await;
+    // Later deactivations are fast again.
+    until_valid(&client, &admin.create_key("6666", "b").await.unwrap().token).await;
     let receipt = admin.deactivate("6666", "b").await.unwrap().receipt.unwrap();
     assert_eq!((receipt.enforced_by(), receipt.validators_acked), (EnforcedBy::Acks, 2), "{receipt:?}");
 }
 
 #[tokio::test]
-async fn a_validator_that_leaves_in_good_order_delays_nobody() {
+async fn a_graceful_shutdown_of_a_validator_delays_no_deactivation() {
     let serve = Serve::start();
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     admin.create_project("6666").await.unwrap();
@@ -230,7 +233,7 @@ async fn a_validator_that_leaves_in_good_order_delays_nobody() {
 }
 
 #[tokio::test]
-async fn fences_take_milliseconds_while_everybody_is_well() {
+async fn a_fence_takes_milliseconds_without_faults() {
     const TIMES: usize = 200;
     let serve = Serve::start();
     let admin = Admin::connect(serve.admin, &serve.root()).await;

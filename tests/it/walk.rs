@@ -1,4 +1,4 @@
-//! Every method × every role × own and foreign project, against the table of DESIGN §5 as this file writes it down.
+//! Every method × every role × own and foreign project, compared with the access table in this file.
 
 use std::collections::BTreeSet;
 
@@ -12,85 +12,85 @@ use keyward_tests::report;
 use prost::Message;
 use tonic::{Code, Status};
 
-/// On what a method is called.
+/// The kind of object that a method acts on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum On {
-    /// On a project, or a key of it: hidden from project roles elsewhere.
+enum Object {
+    /// A project or one of its keys. Hidden from the project roles of other projects.
     Project,
-    /// On the platform, or on nothing.
+    /// The platform, or no particular object.
     Platform,
 }
 
-/// The roles that may, by their letters: viewer, editor, support, owner, validator d, admin_node a, no role n.
+/// The letters of the roles: viewer, editor, support, owner, validator (d), admin_node (a), no role (n).
 const EVERYONE: &str = "vesodan";
 
-/// Who may call what.
-const TABLE: &[(&str, On, &str)] = &[
-    ("ProjectService/CreateProject", On::Platform, "o"),
-    ("ProjectService/GetProject", On::Project, "veso"),
-    ("ProjectService/ListProjects", On::Platform, "veso"),
-    ("KeyService/CreateKey", On::Project, "eo"),
-    ("KeyService/GetKey", On::Project, "veso"),
-    ("KeyService/ListKeys", On::Project, "veso"),
-    ("KeyService/UpdateKey", On::Project, "eo"),
-    ("KeyService/RotateKey", On::Project, "eo"),
-    ("KeyService/RotateDefaultKey", On::Project, "s"),
-    ("KeyService/DeactivateKey", On::Project, "eo"),
-    ("KeyService/ActivateKey", On::Project, "eo"),
-    ("KeyService/RevealToken", On::Project, "eo"),
-    ("KeyService/LookupKey", On::Platform, "s"),
-    ("KeyService/WaitEnforced", On::Platform, "veso"),
-    ("SdkService/ListSdks", On::Platform, "veso"),
-    ("MemberService/CreateMember", On::Platform, "o"),
-    ("MemberService/GetMember", On::Platform, "o"),
-    ("MemberService/ListMembers", On::Platform, "o"),
-    ("MemberService/GrantRole", On::Platform, "o"),
-    ("MemberService/RevokeRole", On::Platform, "o"),
-    ("MemberService/IssueCredential", On::Platform, "o"),
-    ("MemberService/RevokeCredential", On::Platform, "o"),
-    ("MemberService/WhoAmI", On::Platform, EVERYONE),
-    ("AuditService/ListEvents", On::Project, "veso"),
-    ("AuditService/VerifyLog", On::Platform, "o"),
-    ("AuditService/AcceptEpoch", On::Platform, "o"),
-    ("ReplicaService/Sync", On::Platform, "od"),
-    ("PeerService/Barrier", On::Platform, "a"),
-    ("PeerService/Hint", On::Platform, "a"),
+/// Each method with its target and the roles that may call it.
+const TABLE: &[(&str, Object, &str)] = &[
+    ("ProjectService/CreateProject", Object::Platform, "o"),
+    ("ProjectService/GetProject", Object::Project, "veso"),
+    ("ProjectService/ListProjects", Object::Platform, "veso"),
+    ("KeyService/CreateKey", Object::Project, "eo"),
+    ("KeyService/GetKey", Object::Project, "veso"),
+    ("KeyService/ListKeys", Object::Project, "veso"),
+    ("KeyService/UpdateKey", Object::Project, "eo"),
+    ("KeyService/RotateKey", Object::Project, "eo"),
+    ("KeyService/RotateDefaultKey", Object::Project, "s"),
+    ("KeyService/DeactivateKey", Object::Project, "eo"),
+    ("KeyService/ActivateKey", Object::Project, "eo"),
+    ("KeyService/RevealToken", Object::Project, "eo"),
+    ("KeyService/LookupKey", Object::Platform, "s"),
+    ("KeyService/WaitEnforced", Object::Platform, "veso"),
+    ("SdkService/ListSdks", Object::Platform, "veso"),
+    ("MemberService/CreateMember", Object::Platform, "o"),
+    ("MemberService/GetMember", Object::Platform, "o"),
+    ("MemberService/ListMembers", Object::Platform, "o"),
+    ("MemberService/GrantRole", Object::Platform, "o"),
+    ("MemberService/RevokeRole", Object::Platform, "o"),
+    ("MemberService/IssueCredential", Object::Platform, "o"),
+    ("MemberService/RevokeCredential", Object::Platform, "o"),
+    ("MemberService/WhoAmI", Object::Platform, EVERYONE),
+    ("AuditService/ListEvents", Object::Project, "veso"),
+    ("AuditService/VerifyLog", Object::Platform, "o"),
+    ("AuditService/AcceptEpoch", Object::Platform, "o"),
+    ("ReplicaService/Sync", Object::Platform, "od"),
+    ("PeerService/Barrier", Object::Platform, "a"),
+    ("PeerService/Hint", Object::Platform, "a"),
 ];
 
-/// What a call comes to.
+/// The outcome of a call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Outcome {
     Allowed,
     Denied,
-    /// As if it were not there.
+    /// NOT_FOUND, as if the target did not exist.
     Hidden,
 }
 
-/// What must come of a call.
-fn expected(on: On, allowed: &str, role: char, own: bool) -> Outcome {
+/// Returns the outcome that the table demands.
+fn expected(on: Object, allowed: &str, role: char, own: bool) -> Outcome {
     let project_role = matches!(role, 'v' | 'e');
     match (allowed.contains(role), on) {
         (false, _) => Outcome::Denied,
-        (true, On::Project) if project_role && !own => Outcome::Hidden,
+        (true, Object::Project) if project_role && !own => Outcome::Hidden,
         (true, _) => Outcome::Allowed,
     }
 }
 
-/// What a caller acts on: made anew for each call, so that no call stands in another's way.
+/// The objects that a call acts on. They are created anew for each call, so that calls do not affect each other.
 struct Target {
     project: String,
-    /// A key of it that is active, and one that is not.
+    /// An active key of the project, and its default key.
     key: String,
     default_key: String,
     token: String,
-    /// A member with a role on the project, and its credential's name.
+    /// A member with a role on the project, and the name of its credential.
     member: String,
     credential: String,
-    /// Nobody else's.
+    /// A text that no other target has.
     unique: String,
 }
 
-/// Who calls.
+/// A member that makes calls, with the letter of its role.
 struct Caller {
     letter: char,
     at: std::net::SocketAddr,
@@ -112,7 +112,8 @@ async fn target(root: &Admin, project: &str, n: usize) -> Target {
     Target { project: project.to_owned(), key, default_key, token: created.token, member, credential, unique }
 }
 
-/// Calls a method as whoever has the right would; another role must be refused for want of it alone.
+/// Makes a call that succeeds for a member with the right role. For every other role it must fail only for lack of the
+/// role.
 async fn call(caller: &Caller, method: &str, target: &Target) -> Result<(), Status> {
     let Admin { mut projects, mut keys, mut members, mut audit, mut sdks } = caller.admin.clone();
     let (parent, name) = (format!("projects/{}", target.project), target.key.clone());
@@ -178,7 +179,7 @@ async fn call(caller: &Caller, method: &str, target: &Target) -> Result<(), Stat
         }
         "AuditService/VerifyLog" => audit.verify_log(VerifyLogRequest::default()).await.map(drop),
         "AuditService/AcceptEpoch" => {
-            // Whoever may is told that this is not the epoch.
+            // A caller with the right role gets the error that the epoch does not match.
             let epoch = "3f8a2c6e-2b1d-4b7e-9d55-0c6a2f1f9a10".to_owned();
             match audit.accept_epoch(AcceptEpochRequest { epoch }).await {
                 Err(status) if reason(&status) == "EPOCH_MISMATCH" => Ok(()),
@@ -192,7 +193,7 @@ async fn call(caller: &Caller, method: &str, target: &Target) -> Result<(), Stat
             client.sync(tokio_stream::iter([hello])).await.map(drop)
         }
         "PeerService/Barrier" => {
-            // No life of this admin: it cannot say.
+            // The life is unknown to this admin, so the barrier is not cleared.
             let request = BarrierRequest {
                 incarnation: vec![7; 16],
                 epoch: "00000000-0000-4000-8000-000000000000".to_owned(),
@@ -202,7 +203,7 @@ async fn call(caller: &Caller, method: &str, target: &Target) -> Result<(), Stat
             peers(caller).await.barrier(request).await.map(|answer| assert!(!answer.get_ref().cleared))
         }
         "PeerService/Hint" => peers(caller).await.hint(HintRequest { revision: 1 }).await.map(drop),
-        other => panic!("this walk does not know {other}: add it here and to the table"),
+        other => panic!("no call for {other}: add it here and to the table"),
     }
 }
 
@@ -218,11 +219,11 @@ fn outcome(result: Result<(), Status>) -> Outcome {
             Outcome::Denied
         }
         Err(status) if matches!(reason(&status).as_str(), "PROJECT_NOT_FOUND" | "KEY_NOT_FOUND") => Outcome::Hidden,
-        Err(status) => panic!("neither done nor refused: {status:?}"),
+        Err(status) => panic!("neither success nor a refusal: {status:?}"),
     }
 }
 
-/// `Service/Method` of all that the admin serves, from the contract's own descriptors.
+/// Returns `Service/Method` of every method that the admin serves, from the contract's descriptors.
 fn methods() -> BTreeSet<String> {
     let set = prost_types::FileDescriptorSet::decode(keyward_proto::DESCRIPTOR_SET).unwrap();
     let files = set.file.into_iter().filter(|file| file.package() != "keyward.validate.v1");
@@ -236,9 +237,9 @@ fn methods() -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn every_method_does_for_every_role_what_the_table_says_in_its_own_project_and_in_others() {
+async fn every_method_is_allowed_denied_or_hidden_for_every_role_as_in_the_access_table() {
     let walked: BTreeSet<_> = TABLE.iter().map(|(method, ..)| (*method).to_owned()).collect();
-    assert_eq!(walked, methods(), "a method of the contract without a rule, or a rule without a method");
+    assert_eq!(walked, methods(), "a method of the contract without a row, or a row without a method");
     let serve = Serve::start();
     let root = Admin::connect(serve.admin, &serve.root()).await;
     for project in ["6666", "7777"] {

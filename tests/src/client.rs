@@ -38,10 +38,10 @@ impl Interceptor for Bearer {
     }
 }
 
-/// What generated clients are made from.
+/// The transport of the generated clients: a channel that sends the credential.
 pub type Transport = InterceptedService<Channel, Bearer>;
 
-/// A member's clients of the admin API.
+/// Clients of every service of the admin API, with one member's credential.
 #[derive(Clone, Debug)]
 pub struct Admin {
     /// Projects.
@@ -52,41 +52,41 @@ pub struct Admin {
     pub members: MemberServiceClient<Transport>,
     /// The change log.
     pub audit: AuditServiceClient<Transport>,
-    /// The setup grid.
+    /// The SDKs of the setup grid.
     pub sdks: SdkServiceClient<Transport>,
 }
 
-/// A connection to `at`.
+/// Connects to `at` without TLS.
 ///
 /// # Panics
-/// When nobody listens there.
+/// If nothing listens at `at`.
 pub async fn channel(at: SocketAddr) -> Channel {
     Endpoint::from_shared(format!("http://{at}")).unwrap().connect().await.unwrap()
 }
 
-/// A transport with a credential, or without.
+/// Returns a transport to `at` that sends the credential, if there is one.
 pub async fn transport(at: SocketAddr, credential: Option<&str>) -> Transport {
     let value = credential.map(|credential| format!("Bearer {credential}").parse().unwrap());
     InterceptedService::new(channel(at).await, Bearer(value))
 }
 
-/// A role on a project.
+/// Returns a binding of `role` on one project.
 pub fn on_project(role: Role, project: &str) -> RoleBinding {
     RoleBinding { role: role.into(), project: format!("projects/{project}") }
 }
 
-/// A role on the platform.
+/// Returns a binding of `role` on the whole platform.
 pub fn on_platform(role: Role) -> RoleBinding {
     RoleBinding { role: role.into(), project: String::new() }
 }
 
-/// A request id that nobody used before.
+/// Returns a fresh request id.
 pub fn request_id() -> String {
     keyward_domain::Uid::generate().to_string()
 }
 
 impl Admin {
-    /// Connects as the member of that credential; empty: as nobody.
+    /// Connects with a member's credential. An empty credential sends none.
     pub async fn connect(at: SocketAddr, credential: &str) -> Self {
         let transport = transport(at, (!credential.is_empty()).then_some(credential)).await;
         Self {
@@ -109,7 +109,7 @@ impl Admin {
         self.create_key_as(project, key_id, Key::default()).await
     }
 
-    /// Creates a key with more than a name.
+    /// Creates a key with the given fields besides its name.
     pub async fn create_key_as(&self, project: &str, key_id: &str, key: Key) -> Result<CreateKeyResponse, Status> {
         let request = CreateKeyRequest {
             parent: format!("projects/{project}"),
@@ -127,7 +127,7 @@ impl Admin {
         Ok(self.keys.clone().deactivate_key(request).await?.into_inner())
     }
 
-    /// All keys of a project, page after page.
+    /// Lists all keys of a project, page by page.
     pub async fn list(&self, project: &str, page_size: i32) -> Result<Vec<Key>, Status> {
         let parent = format!("projects/{project}");
         let (mut keys, mut page_token) = (Vec::new(), String::new());
@@ -150,33 +150,33 @@ impl Admin {
     }
 }
 
-/// A client of a validator.
+/// A client of one validator's `ValidateService`.
 #[derive(Clone, Debug)]
-pub struct Asker(ValidateServiceClient<Channel>);
+pub struct ValidatorClient(ValidateServiceClient<Channel>);
 
-impl Asker {
-    /// Connects.
+impl ValidatorClient {
+    /// Connects to a validator.
     pub async fn connect(at: SocketAddr) -> Self {
         Self(ValidateServiceClient::new(channel(at).await))
     }
 
-    /// Asks about a token.
-    pub async fn ask(&self, token: &str) -> Result<ValidateTokenResponse, Status> {
-        self.ask_as(ValidateTokenRequest { token: token.to_owned(), ..Default::default() }).await
+    /// Validates a token, with every other field of the request at its default.
+    pub async fn validate(&self, token: &str) -> Result<ValidateTokenResponse, Status> {
+        self.validate_request(ValidateTokenRequest { token: token.to_owned(), ..Default::default() }).await
     }
 
-    /// Asks with more than a token.
-    pub async fn ask_as(&self, request: ValidateTokenRequest) -> Result<ValidateTokenResponse, Status> {
+    /// Sends a `ValidateToken` request.
+    pub async fn validate_request(&self, request: ValidateTokenRequest) -> Result<ValidateTokenResponse, Status> {
         Ok(self.0.clone().validate_token(request).await?.into_inner())
     }
 
-    /// Asks about many at once.
+    /// Sends a `BatchValidateTokens` request.
     pub async fn batch(&self, requests: Vec<ValidateTokenRequest>) -> Result<Vec<ValidateTokenResponse>, Status> {
         let request = BatchValidateTokensRequest { requests };
         Ok(self.0.clone().batch_validate_tokens(request).await?.into_inner().responses)
     }
 
-    /// Asks about what comes down a channel.
+    /// Opens a `StreamValidateTokens` stream that sends the requests of a channel.
     pub async fn stream(
         &self,
         requests: mpsc::Receiver<StreamValidateTokensRequest>,
@@ -184,27 +184,27 @@ impl Asker {
         Ok(self.0.clone().stream_validate_tokens(ReceiverStream::new(requests)).await?.into_inner())
     }
 
-    /// The verdict on a token.
+    /// Returns the verdict on a token.
     ///
     /// # Panics
-    /// When there is none.
+    /// If the call fails.
     pub async fn verdict(&self, token: &str) -> Verdict {
-        self.ask(token).await.unwrap().verdict()
+        self.validate(token).await.unwrap().verdict()
     }
 }
 
-/// The reason that a refusal carries.
+/// Returns the reason in the error's `ErrorInfo`.
 ///
 /// # Panics
-/// When it carries none: every error of Keyward does.
+/// If there is no `ErrorInfo`: every error of Keyward has one.
 pub fn reason(status: &Status) -> String {
     status.get_details_error_info().unwrap_or_else(|| panic!("no ErrorInfo in {status:?}")).reason
 }
 
-/// The field that a refusal names, with its rule.
+/// Returns the first field violation of the error: the field and the rule.
 ///
 /// # Panics
-/// When it names none.
+/// If there is none.
 pub fn violation(status: &Status) -> (String, String) {
     let violations = status.get_details_bad_request().expect("a BadRequest").field_violations;
     let first = violations.into_iter().next().expect("a violation");

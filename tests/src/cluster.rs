@@ -1,4 +1,4 @@
-//! Keyward past one machine: admins over one PostgreSQL, and validators of their own.
+//! A Keyward deployment on several processes: admins over one PostgreSQL, and separate validators.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,34 +10,34 @@ use crate::keyward::{Validator, address, command, last_event, start_validator, w
 use crate::postgres::Postgres;
 use crate::process::Process;
 
-/// A database with everything that admins share.
+/// A database server, a database, and the files that all admins share.
 #[derive(Debug)]
 pub struct Cluster {
     /// The database server.
     pub postgres: Postgres,
-    /// Its database.
+    /// URL of the database.
     pub url: String,
     dir: TempDir,
 }
 
-/// A `keyward admin`.
+/// A `keyward admin` process.
 #[derive(Debug)]
 pub struct AdminProcess {
     /// The process.
     pub process: Process,
-    /// Where the admin API is.
+    /// Address of the admin API.
     pub at: SocketAddr,
-    /// Where its ops listener is.
+    /// Address of the ops listener.
     pub ops: SocketAddr,
 }
 
 impl Cluster {
-    /// Starts a database server and sets up a database. `arguments`: more of them for `keyward init`.
+    /// Starts a database server and runs `keyward init` with these extra `arguments`.
     pub fn start(arguments: &[&str]) -> Self {
         Self::start_on(&[], arguments)
     }
 
-    /// The same with settings of the database server.
+    /// Starts a database server with these `settings`, and runs `keyward init` with these extra `arguments`.
     pub fn start_on(settings: &[(&str, &str)], arguments: &[&str]) -> Self {
         let postgres = Postgres::start_with(settings).unwrap();
         let url = postgres.database("keyward").unwrap();
@@ -56,12 +56,12 @@ impl Cluster {
         init.output().unwrap()
     }
 
-    /// Where the database server listens.
+    /// Returns the address of the database server.
     pub fn database_at(&self) -> SocketAddr {
         self.authority().parse().unwrap()
     }
 
-    /// The database's URL by way of another address, as a [`crate::proxy::Proxy`]'s.
+    /// Returns the database's URL with another address, such as that of a [`crate::proxy::Proxy`].
     pub fn url_through(&self, at: SocketAddr) -> String {
         self.url.replace(self.authority(), &at.to_string())
     }
@@ -71,52 +71,52 @@ impl Cluster {
         after_user.split_once('/').expect("a URL with a database").0
     }
 
-    /// The keyring's file.
+    /// Path of the keyring.
     pub fn keyring(&self) -> PathBuf {
         self.dir.path().join("keyring")
     }
 
-    /// The root credential's file.
+    /// Path of the root member's credential.
     pub fn credential_file(&self) -> PathBuf {
         self.dir.path().join("root.credential")
     }
 
-    /// The file of the credential by which admins ask each other.
+    /// Path of the credential with which admins call each other.
     pub fn peer_credential(&self) -> PathBuf {
         self.dir.path().join("peer.credential")
     }
 
-    /// The root member's credential.
+    /// Returns the root member's credential.
     pub fn root(&self) -> String {
         std::fs::read_to_string(self.credential_file()).unwrap().trim().to_owned()
     }
 
-    /// A command for an admin over that database, which asks the others and is asked.
+    /// Returns a command for an admin over `url` that advertises itself to its peers and calls them.
     pub fn admin_command(&self, url: &str) -> Command {
-        let mut admin = self.lonely_admin_command(url);
+        let mut admin = self.admin_without_peers_command(url);
         admin.args(["--advertise", "http://127.0.0.1:0"]).arg("--peer-credential-file").arg(self.peer_credential());
         admin
     }
 
-    /// A command for an admin that does neither.
-    pub fn lonely_admin_command(&self, url: &str) -> Command {
+    /// Returns a command for an admin that neither advertises itself nor calls its peers.
+    pub fn admin_without_peers_command(&self, url: &str) -> Command {
         let mut admin = command("keyward");
         admin.args(["admin", "--database-url", url]).arg("--keyring").arg(self.keyring());
         admin.args(["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--log-format", "json"]);
         admin
     }
 
-    /// Starts an admin.
+    /// Starts an admin and waits until it is ready.
     pub fn admin(&self, name: &str) -> AdminProcess {
         self.admin_through(name, &self.url)
     }
 
-    /// Starts an admin that neither asks others nor is asked.
-    pub fn lonely_admin(&self, name: &str) -> AdminProcess {
-        self.start_admin(name, &mut self.lonely_admin_command(&self.url))
+    /// Starts an admin that neither advertises itself nor calls its peers.
+    pub fn admin_without_peers(&self, name: &str) -> AdminProcess {
+        self.start_admin(name, &mut self.admin_without_peers_command(&self.url))
     }
 
-    /// Starts an admin that reaches the database at another address.
+    /// Starts an admin that reaches the database at another URL.
     pub fn admin_through(&self, name: &str, url: &str) -> AdminProcess {
         self.start_admin(name, &mut self.admin_command(url))
     }
@@ -128,7 +128,7 @@ impl Cluster {
         AdminProcess { at: address(&at, "admin"), ops: address(&at, "admin_ops"), process }
     }
 
-    /// Starts a validator with these admins, made a member through the first.
+    /// Starts a validator that follows these admins. Its member is created at `member_at`.
     pub fn validator(&self, name: &str, member_at: &AdminProcess, admins: &[SocketAddr]) -> Validator {
         let credential = self.dir.path().join(format!("{name}.credential"));
         let mut create = command("keyward");

@@ -1,4 +1,4 @@
-//! A disk that fails at chosen writes, for a process under test. The C compiler that builds SQLite builds this too.
+//! A disk that fails at chosen writes, for a process under test. Needs the C compiler that also builds SQLite.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -10,10 +10,11 @@ use tempfile::TempDir;
 
 /// The `errno` of a full disk.
 pub const ENOSPC: u64 = 28;
-/// The `errno` of a disk that does not work.
+/// The `errno` of an input/output error.
 pub const EIO: u64 = 5;
 
-/// A disk that works until it is made to fail. The numbers of `struct disk` in `disk.c`.
+/// A disk that works until [`Disk::fail`] is called. It shares the numbers of `struct disk` in `disk.c` with the
+/// process.
 #[derive(Debug)]
 pub struct Disk {
     shared: File,
@@ -22,7 +23,7 @@ pub struct Disk {
     dir: TempDir,
 }
 
-/// The places of the shared numbers.
+/// Byte offsets of the shared numbers.
 const CALLS: u64 = 0;
 const FIRST: u64 = 8;
 const COUNT: u64 = 16;
@@ -30,10 +31,10 @@ const ERROR: u64 = 24;
 const FAILED: u64 = 32;
 
 impl Disk {
-    /// A disk under the files whose paths contain `files`, for one process.
+    /// Returns a disk that affects, in one process, the files whose paths contain `files`.
     ///
     /// # Panics
-    /// When there is no C compiler.
+    /// If there is no C compiler.
     pub fn under(files: &'static str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (source, library) = (dir.path().join("disk.c"), dir.path().join("disk.so"));
@@ -47,7 +48,7 @@ impl Disk {
         Self { shared, library, files, dir }
     }
 
-    /// What the environment of the process must have.
+    /// Returns the environment variables that put the disk under a process.
     pub fn environment(&self) -> Vec<(&'static str, OsString)> {
         let shared = self.dir.path().join("shared");
         vec![
@@ -57,7 +58,7 @@ impl Disk {
         ]
     }
 
-    /// Makes `count` writes fail with `error`, from the `n`th from now on; `n` counts from 1.
+    /// Makes `count` writes fail with `error`, starting with the `n`th from now on (counted from 1).
     pub fn fail(&self, n: u64, count: u64, error: u64) {
         self.set(FAILED, 0);
         self.set(COUNT, count);
@@ -65,13 +66,13 @@ impl Disk {
         self.set(FIRST, self.get(CALLS) + n);
     }
 
-    /// Makes the disk work again. Returns how many writes have failed.
+    /// Makes all further writes succeed. Returns how many writes have failed.
     pub fn work(&self) -> u64 {
         self.set(FIRST, 0);
         self.get(FAILED)
     }
 
-    /// How many writes there were.
+    /// Returns how many writes there were.
     pub fn writes(&self) -> u64 {
         self.get(CALLS)
     }

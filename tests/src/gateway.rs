@@ -12,12 +12,12 @@ use crate::keyward::{Serve, Validator, workspace};
 use crate::process::Process;
 use crate::{parts, postgres};
 
-/// A gateway that Keyward has a configuration for.
+/// A gateway for which `deploy/` has a configuration.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
-    /// Envoy, asking by gRPC.
+    /// Envoy, with its gRPC `ext_authz` filter.
     Envoy,
-    /// Envoy, asking by HTTP.
+    /// Envoy, with its HTTP `ext_authz` filter.
     EnvoyHttp,
     /// nginx.
     Nginx,
@@ -27,25 +27,25 @@ pub enum Kind {
     Haproxy,
 }
 
-/// Where a gateway finds a validator.
+/// The addresses of a validator that a gateway needs.
 #[derive(Clone, Copy, Debug)]
 pub struct ValidatorAt {
-    /// Its gRPC.
+    /// Address of its gRPC listener.
     pub grpc: SocketAddr,
-    /// Its HTTP hook.
+    /// Address of its HTTP hook.
     pub hook: SocketAddr,
-    /// Its ops listener.
+    /// Address of its ops listener.
     pub ops: SocketAddr,
 }
 
 /// A running gateway.
 #[derive(Debug)]
 pub struct Gateway {
-    /// Where it listens for clients.
+    /// Address on which it listens for clients.
     pub at: SocketAddr,
     /// The process.
     pub process: Process,
-    /// Where Envoy tells about itself.
+    /// Address of Envoy's own admin page; unused by the other gateways.
     admin: SocketAddr,
     _dir: TempDir,
 }
@@ -54,7 +54,7 @@ impl Kind {
     /// Every gateway.
     pub const ALL: [Self; 5] = [Self::Envoy, Self::EnvoyHttp, Self::Nginx, Self::Caddy, Self::Haproxy];
 
-    /// Its configuration under `deploy/`, and what else is read from beside that.
+    /// Returns the path of its configuration under `deploy/`, and of the file that this one includes.
     const fn files(self) -> (&'static str, Option<&'static str>) {
         match self {
             Self::Envoy => ("envoy/envoy.yaml", None),
@@ -65,7 +65,7 @@ impl Kind {
         }
     }
 
-    /// What the docs tell people to run, with `config` for the file.
+    /// Returns the command of the docs that starts the gateway with `config`.
     fn command(self, config: &Path) -> Command {
         let dir = config.parent().unwrap_or(config);
         match self {
@@ -87,7 +87,7 @@ impl Kind {
             }
             Self::Haproxy => {
                 let mut command = parts::haproxy().command("haproxy");
-                // It reads the Lua file from where the docs say to start it.
+                // The configuration names the Lua file relative to the workspace's root, where the docs start HAProxy.
                 command.arg("-f").arg(config).current_dir(workspace());
                 command
             }
@@ -96,31 +96,31 @@ impl Kind {
 }
 
 impl ValidatorAt {
-    /// The validator within a `keyward serve`.
+    /// Returns the addresses of the validator within a `keyward serve`.
     pub fn in_serve(serve: &Serve) -> Self {
         Self { grpc: serve.validator, hook: serve.hook, ops: serve.validator_ops }
     }
 
-    /// A validator of its own.
+    /// Returns the addresses of a separate validator.
     pub fn of(validator: &Validator) -> Self {
         Self { grpc: validator.grpc, hook: validator.hook, ops: validator.ops }
     }
 }
 
 impl Gateway {
-    /// Starts one with its configuration from `deploy/`, its addresses alone replaced, and waits until it serves. Of
-    /// several validators only Envoy by gRPC is told of all.
+    /// Starts a gateway with its configuration from `deploy/` and waits until it serves. Only the ports in the
+    /// configuration are replaced. Envoy by gRPC gets all `validators`; the others get the first.
     ///
     /// # Panics
-    /// When it does not start.
+    /// If it does not start.
     pub fn start(kind: Kind, validators: &[ValidatorAt], upstream: SocketAddr) -> Self {
         Self::start_edited(kind, validators, upstream, str::to_owned)
     }
 
-    /// Like [`Gateway::start`], with a change to the configuration that the docs tell an operator to make.
+    /// Like [`Gateway::start`], with an edit of the configuration that the docs recommend.
     ///
     /// # Panics
-    /// When it does not start.
+    /// If it does not start.
     pub fn start_edited(
         kind: Kind,
         validators: &[ValidatorAt],
@@ -164,34 +164,34 @@ impl Gateway {
         }
     }
 
-    /// What Envoy thinks of the hosts that it knows.
+    /// Returns the health of every host that Envoy knows.
     pub fn health(&self) -> Health {
         health(self.admin)
     }
 }
 
-/// What Envoy's admin page tells of every host: its address and its health.
+/// The hosts on Envoy's admin page: address and health flags.
 #[derive(Debug)]
 pub struct Health(Vec<(String, String)>);
 
 impl Health {
-    /// Whether all are healthy: the upstream, and a validator or more.
+    /// Returns `true` if the upstream and at least one validator are known, and all are healthy.
     pub fn healthy(&self) -> bool {
         self.0.len() >= 2 && self.0.iter().all(|(_, flags)| flags == "healthy")
     }
 
-    /// Whether that host is healthy.
+    /// Returns `true` if that host is healthy.
     pub fn of(&self, host: SocketAddr) -> bool {
         self.0.iter().any(|(address, flags)| *address == host.to_string() && flags == "healthy")
     }
 }
 
 fn health(admin: SocketAddr) -> Health {
-    const ASK: &[u8] = b"GET /clusters HTTP/1.1\r\nhost: envoy\r\nconnection: close\r\n\r\n";
+    const REQUEST: &[u8] = b"GET /clusters HTTP/1.1\r\nhost: envoy\r\nconnection: close\r\n\r\n";
     let mut page = String::new();
-    let asked = TcpStream::connect(admin).and_then(|mut stream| {
+    let fetched = TcpStream::connect(admin).and_then(|mut stream| {
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-        stream.write_all(ASK)?;
+        stream.write_all(REQUEST)?;
         stream.read_to_string(&mut page)
     });
     let host = |line: &str| {
@@ -199,10 +199,10 @@ fn health(admin: SocketAddr) -> Health {
         let (_, address) = host.split_once("::")?;
         Some((address.to_owned(), flags.trim().to_owned()))
     };
-    Health(if asked.is_ok() { page.lines().filter_map(host).collect() } else { Vec::new() })
+    Health(if fetched.is_ok() { page.lines().filter_map(host).collect() } else { Vec::new() })
 }
 
-/// Replaces whole numbers.
+/// Replaces the documented ports in a line of configuration by the real ones. Only whole numbers are replaced.
 fn with_ports(line: &str, ports: &[(u16, u16)]) -> String {
     let mut result = String::new();
     let mut rest = line;

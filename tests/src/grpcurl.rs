@@ -1,4 +1,4 @@
-//! The operators' own tool.
+//! grpcurl, the command-line gRPC client that operators use.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -7,21 +7,21 @@ use serde_json::Value;
 
 use crate::parts;
 
-/// How a call ended.
+/// The outcome of a call.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The answer, when it ended well; JSON null otherwise.
+    /// The response, or JSON null if the call failed.
     pub answer: Value,
-    /// What grpcurl wrote to stderr, the error's details included.
+    /// The text that grpcurl wrote to stderr, including the error's details.
     pub error: String,
-    /// 0, or 64 plus the gRPC code.
+    /// Exit code: 0, or 64 plus the gRPC code.
     pub code: i32,
 }
 
-/// Calls `method` with a JSON request, found through the server's own reflection. An empty credential sends none.
+/// Calls `method` with a JSON request. grpcurl gets the schema by server reflection. An empty credential sends none.
 ///
 /// # Panics
-/// When grpcurl cannot be run.
+/// If grpcurl cannot be run.
 pub fn call(at: SocketAddr, credential: &str, method: &str, request: &Value) -> Outcome {
     let mut command = Command::new(parts::grpcurl());
     command.args(["-plaintext", "-format-error"]);
@@ -36,10 +36,10 @@ pub fn call(at: SocketAddr, credential: &str, method: &str, request: &Value) -> 
     }
 }
 
-/// What `grpcurl list` prints.
+/// Returns the output of `grpcurl list`.
 ///
 /// # Panics
-/// When grpcurl cannot be run.
+/// If grpcurl cannot be run.
 pub fn list(at: SocketAddr, credential: &str) -> String {
     let mut command = Command::new(parts::grpcurl());
     command.arg("-plaintext");

@@ -14,21 +14,21 @@ use tempfile::TempDir;
 
 use crate::process::Process;
 
-/// The directory of the binaries under test: the one that `KEYWARD_TEST_BINARIES` names, such as that of an older
-/// version on which a new test must fail, or else what is built when the first test asks.
+/// Returns the directory of the binaries under test. `KEYWARD_TEST_BINARIES` can name one, such as that of an older
+/// version on which a new test must fail. Without it, the binaries are built on first use.
 ///
 /// # Panics
-/// When they do not build.
+/// If they do not build.
 fn binaries() -> &'static Path {
     static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
         if let Some(given) = std::env::var_os("KEYWARD_TEST_BINARIES") {
             return given.into();
         }
         let root = workspace();
-        // The whole workspace, as the tests were built: cargo then resolves the same features and compiles nothing twice.
+        // The whole workspace, as for the tests: cargo then resolves the same features and compiles nothing twice.
         let mut build = cargo();
         build.args(["build", "--workspace", "--bins", "--examples", "--quiet"]);
-        // Benchmarks measure what is shipped.
+        // Benchmarks measure the release build.
         let release = !cfg!(debug_assertions);
         if release {
             build.arg("--release");
@@ -41,11 +41,11 @@ fn binaries() -> &'static Path {
     &BUILT
 }
 
-/// The cargo that runs these tests.
+/// Returns a command for the cargo that runs these tests.
 pub fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // What it tells the tests about themselves would make build scripts run again, and with them half of all there is; and
-    // once more at the next run of the tests.
+    // Variables that cargo sets for the tests make build scripts run again, and half of the workspace compile again.
+    // The next run of the tests would then rebuild it once more.
     let of_the_tests = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"];
     for (name, _) in std::env::vars_os() {
         if of_the_tests.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
@@ -55,13 +55,13 @@ pub fn cargo() -> Command {
     cargo
 }
 
-/// The workspace's root.
+/// Returns the workspace's root.
 pub fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace").to_owned()
 }
 
-/// Puts a keyring without a sealing key into a data directory that is to be.
-pub fn keep_no_tokens(data_dir: &Path) {
+/// Writes a keyring without a sealing key into a data directory, before the first start.
+pub fn write_keyring_without_sealing(data_dir: &Path) {
     let keyring = keyward_token::Keyring::generate().unwrap().render();
     let digests: Vec<_> = keyring.lines().filter(|line| !line.starts_with("sealing")).collect();
     assert!(digests.len() < keyring.lines().count());
@@ -76,12 +76,12 @@ pub fn write_secret(path: &Path, content: impl AsRef<[u8]>) {
     file.write_all(content.as_ref()).unwrap();
 }
 
-/// A command for one of the examples of `keyward-client`.
+/// Returns a command for one of the examples of `keyward-client`.
 pub fn example(name: &str) -> Command {
     Command::new(binaries().join("examples").join(name))
 }
 
-/// A command for one of the binaries, without any `KEYWARD_*` setting of whoever runs the tests.
+/// Returns a command for one of the binaries, without the `KEYWARD_*` variables of the surrounding environment.
 pub fn command(binary: &str) -> Command {
     let mut command = Command::new(binaries().join(binary));
     for (name, _) in std::env::vars_os() {
@@ -92,20 +92,20 @@ pub fn command(binary: &str) -> Command {
     command
 }
 
-/// A `keyward serve` on a data directory of its own.
+/// A `keyward serve` with its own data directory.
 #[derive(Debug)]
 pub struct Serve {
     /// The process.
     pub process: Process,
-    /// Where the admin API is.
+    /// Address of the admin API.
     pub admin: SocketAddr,
-    /// Where the validator's gRPC is.
+    /// Address of the validator's gRPC listener.
     pub validator: SocketAddr,
-    /// Where the HTTP hook is; port 0 when it is a Unix socket.
+    /// Address of the HTTP hook; port 0 if it is a Unix socket.
     pub hook: SocketAddr,
-    /// Where the admin's ops listener is.
+    /// Address of the admin's ops listener.
     pub admin_ops: SocketAddr,
-    /// Where the validator's ops listener is.
+    /// Address of the validator's ops listener.
     pub validator_ops: SocketAddr,
     dir: TempDir,
     arguments: Vec<String>,
@@ -113,23 +113,23 @@ pub struct Serve {
 }
 
 impl Serve {
-    /// Starts one on an empty data directory, and waits until it is ready.
+    /// Starts a process on an empty data directory and waits until it is ready.
     pub fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// The same with more arguments.
+    /// Like [`Serve::start`], with these extra arguments.
     pub fn start_with(arguments: &[&str]) -> Self {
         Self::start_in_environment(arguments, Vec::new())
     }
 
-    /// Starts one whose process, and those that replace it, have this environment besides the test's own.
+    /// Like [`Serve::start_with`], with these extra environment variables, which every restart keeps.
     pub fn start_in_environment(arguments: &[&str], environment: Vec<(&'static str, OsString)>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         Self::start_in(dir, arguments.iter().map(|a| (*a).to_owned()).collect(), environment)
     }
 
-    /// Starts one on a data directory in which `prepare` has put something.
+    /// Starts a process on a data directory that `prepare` has filled.
     pub fn start_on(prepare: impl FnOnce(&Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
@@ -155,33 +155,33 @@ impl Serve {
         }
     }
 
-    /// Its data directory.
+    /// Returns its data directory.
     pub fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")
     }
 
-    /// The root member's credential.
+    /// Returns the root member's credential.
     pub fn root(&self) -> String {
         std::fs::read_to_string(self.credential_file()).unwrap().trim().to_owned()
     }
 
-    /// The file that holds it.
+    /// Path of the root member's credential.
     pub fn credential_file(&self) -> PathBuf {
         self.data_dir().join("root.credential")
     }
 
-    /// How long the last start took until it was ready, in milliseconds, by its own account.
+    /// Returns how long the last start took, in milliseconds, from the log line of its readiness.
     pub fn ready_ms(&self) -> String {
         let ready = last_event(&self.process.log(), "ready").unwrap();
         ready["elapsed_ms"].to_string().trim_matches('"').to_owned()
     }
 
-    /// Ends the process (`crash`: by SIGKILL) and starts another on the same data and the same addresses.
+    /// Ends the process (with SIGKILL if `crash`) and starts another on the same data and the same addresses.
     pub fn restart(self, crash: bool) -> Self {
         self.restart_on(crash, |_| {})
     }
 
-    /// The same with something done to the data directory in between.
+    /// Like [`Serve::restart`], with `prepare` applied to the data directory in between.
     pub fn restart_on(self, crash: bool, prepare: impl FnOnce(&Path)) -> Self {
         let Self { mut process, admin, validator, hook, dir, arguments, environment, .. } = self;
         if crash {
@@ -190,7 +190,7 @@ impl Serve {
             process.terminate();
         }
         drop(process);
-        // So that nothing of the first life is taken for the second's.
+        // The second process gets a new log, so that no line of the first is taken for one of the second.
         std::fs::rename(log_file(dir.path()), dir.path().join("first-life.log")).unwrap();
         prepare(&dir.path().join("data"));
         let fixed = [("--admin-listen", admin), ("--validator-listen", validator), ("--hook-listen", hook)];
@@ -199,7 +199,7 @@ impl Serve {
         Self::start_in(dir, again, environment)
     }
 
-    /// A command line of the operator, pointed at this one.
+    /// Returns an operator's command line, with this admin's address and the root credential.
     pub fn operator(&self, arguments: &[&str]) -> Command {
         let mut command = command("keyward");
         command.args(arguments).args(["--admin", &format!("http://{}", self.admin)]);
@@ -207,12 +207,12 @@ impl Serve {
         command
     }
 
-    /// Starts a validator process of its own beside this admin, fed by it.
+    /// Starts a separate validator that follows this admin.
     pub fn spawn_validator(&self, name: &str) -> Validator {
         self.spawn_validator_with(name, &[])
     }
 
-    /// The same with more arguments.
+    /// Like [`Serve::spawn_validator`], with these extra arguments.
     pub fn spawn_validator_with(&self, name: &str, arguments: &[&str]) -> Validator {
         let made = self.operator(&["members", "create", name, "--role", "validator"]).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
@@ -221,13 +221,13 @@ impl Serve {
         start_validator(self.dir.path(), name, &credential, &[self.admin], arguments)
     }
 
-    /// Ends such a validator in good order, and starts it again on the same addresses.
+    /// Terminates a validator of [`Serve::spawn_validator`] and starts it again on the same addresses.
     pub fn restart_validator(&self, name: &str, mut validator: Validator, arguments: &[&str]) -> Validator {
         validator.process.terminate();
         let (grpc, hook, ops) = (validator.grpc.to_string(), validator.hook.to_string(), validator.ops.to_string());
         let fixed = ["--listen", &grpc, "--hook-listen", &hook, "--ops-listen", &ops];
         drop(validator);
-        // So that nothing of the first life is taken for the second's.
+        // The second process gets a new log, so that no line of the first is taken for one of the second.
         let log = self.dir.path().join(format!("{name}.log"));
         std::fs::rename(&log, log.with_extension("first-life")).unwrap();
         let credential = self.dir.path().join(format!("{name}.credential"));
@@ -235,8 +235,7 @@ impl Serve {
     }
 }
 
-/// Starts a validator process that is fed by these admins, and waits until it may answer. Its log is `{name}.log` in
-/// `dir`.
+/// Starts a validator that follows these admins, and waits until it is ready. Its log is `{name}.log` in `dir`.
 pub fn start_validator(
     dir: &Path,
     name: &str,
@@ -261,16 +260,16 @@ pub fn start_validator(
     Validator { grpc: address(&at, "grpc"), hook: address(&at, "hook"), ops: address(&at, "ops"), process }
 }
 
-/// A `keyward-validator`.
+/// A `keyward-validator` process.
 #[derive(Debug)]
 pub struct Validator {
     /// The process.
     pub process: Process,
-    /// Where its gRPC is.
+    /// Address of its gRPC listener.
     pub grpc: SocketAddr,
-    /// Where its HTTP hook is.
+    /// Address of its HTTP hook.
     pub hook: SocketAddr,
-    /// Where its ops listener is.
+    /// Address of its ops listener.
     pub ops: SocketAddr,
 }
 
@@ -293,16 +292,16 @@ fn log_file(dir: &Path) -> PathBuf {
     dir.join("serve.log")
 }
 
-/// The last log line with that message.
+/// Returns the last JSON log line with that message.
 pub fn last_event(log: &str, message: &str) -> Option<Value> {
     let events = log.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     events.into_iter().find(|event| event["message"] == message)
 }
 
-/// The address in a log line's field.
+/// Returns the address in a field of a log line.
 ///
 /// # Panics
-/// When there is none.
+/// If there is none.
 pub fn address(event: &Value, field: &str) -> SocketAddr {
     let text = event[field].as_str().unwrap_or_else(|| panic!("no {field} in {event}"));
     if text.starts_with("unix:") {

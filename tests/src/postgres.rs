@@ -1,4 +1,4 @@
-//! Throw-away PostgreSQL servers, of the release that [`parts::postgresql`] brings.
+//! Throw-away PostgreSQL servers, of the version that [`parts::postgresql`] fetches.
 
 use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -17,14 +17,14 @@ use tempfile::TempDir;
 
 use crate::parts::{self, debian::Programs};
 
-/// Who owns the server's databases.
+/// The database role that owns all databases.
 const OWNER: &str = "keyward";
-/// The owner's password. A test may look for it where no password belongs, such as a log.
+/// The owner's password. Tests search logs and other output for it.
 pub const PASSWORD: &str = "postgres-throw-away";
-/// `nobody`, on every Debian. initdb needs a user that has a name.
+/// The user `nobody` of every Debian. initdb needs a user that has a name.
 const NOBODY: u32 = 65534;
-/// A test's server holds little and is gone after it, so it does not wait for the disk, and leaves no memory segment
-/// behind in `/dev/shm` when it is killed.
+/// Settings for throw-away servers. They do not wait for the disk, and a killed server leaves no memory segment in
+/// `/dev/shm`.
 const SETTINGS: [(&str, &str); 5] = [
     ("dynamic_shared_memory_type", "mmap"),
     ("fsync", "off"),
@@ -33,8 +33,8 @@ const SETTINGS: [(&str, &str); 5] = [
     ("synchronous_commit", "on"),
 ];
 
-/// A PostgreSQL server with a data directory of its own, both gone when this is dropped, and also when the process
-/// that holds it dies or ends without dropping it.
+/// A PostgreSQL server with its own data directory. Both are removed when this is dropped, and also when the process
+/// that owns it dies without dropping it.
 #[derive(Debug)]
 pub struct Postgres {
     programs: Programs,
@@ -49,22 +49,22 @@ impl Postgres {
     /// Starts a server with an empty database `postgres`.
     ///
     /// # Errors
-    /// When a program of PostgreSQL fails, or the server is not ready in time.
+    /// If a program of PostgreSQL fails, or the server is not ready in time.
     ///
     /// # Panics
-    /// When PostgreSQL's programs cannot be fetched.
+    /// If PostgreSQL's programs cannot be fetched.
     pub fn start() -> Result<Self> {
         Self::start_with(&[])
     }
 
-    /// Starts a server with more settings, as `postgresql.conf` has them: they win over this module's, which are
-    /// `fsync` off and `synchronous_commit` on.
+    /// Starts a server with extra settings of `postgresql.conf`. They override this module's, such as `fsync` off and
+    /// `synchronous_commit` on.
     ///
     /// # Errors
-    /// When a program of PostgreSQL fails, or the server is not ready in time.
+    /// If a program of PostgreSQL fails, or the server is not ready in time.
     ///
     /// # Panics
-    /// When PostgreSQL's programs cannot be fetched.
+    /// If PostgreSQL's programs cannot be fetched.
     pub fn start_with(settings: &[(&str, &str)]) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("keyward-postgres-").tempdir()?;
         // PostgreSQL refuses to run as root.
@@ -78,7 +78,7 @@ impl Postgres {
         Ok(postgres)
     }
 
-    /// Where the server is, as `postgres://…`, for its database `postgres`.
+    /// Returns the `postgres://` URL of the server's database `postgres`.
     #[must_use]
     pub fn url(&self) -> String {
         self.url_of("postgres")
@@ -87,7 +87,7 @@ impl Postgres {
     /// Creates an empty database and returns its URL.
     ///
     /// # Errors
-    /// When the name is not a plain one (`a-z`, `0-9`, `_`), or the server does not create it.
+    /// If the name contains anything but `a-z`, `0-9` and `_`, or the server does not create the database.
     pub fn database(&self, name: &str) -> Result<String> {
         let plain = name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
         ensure!(plain, "{name:?} is no plain name for a database");
@@ -95,36 +95,36 @@ impl Postgres {
         Ok(self.url_of(name))
     }
 
-    /// Runs SQL with psql, and returns its rows as lines, with `|` between columns.
+    /// Runs SQL with psql. Returns its rows as lines, with `|` between columns.
     ///
     /// # Errors
-    /// When the server refuses it; the error carries what it said.
+    /// If the server refuses it. The error carries the server's message.
     pub fn psql(&self, url: &str, sql: &str) -> Result<String> {
         let plain = ["--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--set=ON_ERROR_STOP=1"];
-        let said = self.run(self.command("psql").args(plain).arg("--command").arg(sql).arg(url))?;
-        Ok(said.trim_end().to_owned())
+        let rows = self.run(self.command("psql").args(plain).arg("--command").arg(sql).arg(url))?;
+        Ok(rows.trim_end().to_owned())
     }
 
-    /// Stops the server as an operator does: it breaks its connections off, and writes down what it has.
+    /// Shuts the server down as an operator does: it closes its connections and writes a checkpoint.
     ///
     /// # Errors
-    /// When the process cannot be signalled or waited for.
+    /// If the process cannot be signalled or waited for.
     pub fn stop(&mut self) -> Result<()> {
         self.end(&[Signal::INT, Signal::QUIT, Signal::KILL])
     }
 
-    /// Stops the server in the middle of what it does: the next start recovers from its log.
+    /// Aborts the server: the next start recovers from the write-ahead log.
     ///
     /// # Errors
-    /// When the process cannot be signalled or waited for.
+    /// If the process cannot be signalled or waited for.
     pub fn crash(&mut self) -> Result<()> {
         self.end(&[Signal::QUIT, Signal::KILL])
     }
 
-    /// Starts the server again, stopping it first if it runs: same data, same URL.
+    /// Starts the server again on the same data and URL. Stops it first if it runs.
     ///
     /// # Errors
-    /// When it cannot be stopped, or is not ready in time.
+    /// If it cannot be stopped, or is not ready in time.
     pub fn restart(&mut self) -> Result<()> {
         self.stop()?;
         self.launch()
@@ -136,10 +136,10 @@ impl Postgres {
         self.directory.path()
     }
 
-    /// Makes a program run as the server's user, which owns the program's directory from then on.
+    /// Makes `command` run as the server's user, and gives that user the `directory`.
     ///
     /// # Panics
-    /// When the directory cannot be given to that user.
+    /// If the owner of the directory cannot be changed.
     pub fn as_its_user(&self, command: &mut Command, directory: &Path) {
         if let Some(user) = self.user {
             chown(directory, Some(user), Some(user)).unwrap();
@@ -147,10 +147,10 @@ impl Postgres {
         }
     }
 
-    /// What the server wrote to its log since its first start.
+    /// Returns everything that the server has logged since its first start.
     ///
     /// # Errors
-    /// When the log cannot be read.
+    /// If the log cannot be read.
     pub fn log(&self) -> Result<String> {
         let log = fs::read(self.directory.path().join("log"))?;
         Ok(String::from_utf8_lossy(&log).into_owned())
@@ -178,14 +178,14 @@ impl Postgres {
         parts::run(&mut initdb)?;
         let sockets = directory.to_string_lossy();
         let own = SETTINGS.into_iter().chain([("unix_socket_directories", &*sockets)]);
-        // The last of two settings wins.
+        // Of two settings with one name, PostgreSQL takes the last.
         let settings = own.chain(settings.iter().copied());
         let lines = settings.map(|(name, value)| format!("{name} = '{}'\n", value.replace('\'', "''")));
         let mut file = File::options().append(true).open(directory.join("data/postgresql.conf"))?;
         Ok(file.write_all(lines.collect::<String>().as_bytes())?)
     }
 
-    /// Another process may take a port between our finding it and the server's opening it.
+    /// Retries, because another process may take the port before the server opens it.
     fn start_on_a_free_port(&mut self) -> Result<()> {
         for _ in 0..5 {
             self.port = free_port()?;
@@ -203,7 +203,7 @@ impl Postgres {
         let began = log.metadata()?.len();
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.directory.path().join("data")).arg("-p").arg(self.port.to_string());
-        // Its own process group: a Ctrl-C for the tests is not for the server, which ends when they let go of it.
+        // Its own process group: a Ctrl-C for the tests must not reach the server, which ends when the tests drop it.
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
         let mut server = command.spawn().context("cannot start postgres")?;
         let ready = self.wait_until_ready(&mut server);
@@ -227,18 +227,19 @@ impl Postgres {
         Ok(())
     }
 
-    /// Whether this very process says that it takes connections: its first and eighth line, as pg_ctl reads them.
+    /// Returns `true` if this process accepts connections, by the first and eighth lines of `postmaster.pid`, as pg_ctl
+    /// does.
     fn is_ready(&self, server: u32) -> bool {
         let file = fs::read_to_string(self.directory.path().join("data/postmaster.pid")).unwrap_or_default();
         let lines: Vec<_> = file.lines().map(str::trim).collect();
         lines.first() == Some(&server.to_string().as_str()) && lines.get(7) == Some(&"ready")
     }
 
-    /// Ends the server by the first of the signals that does it within ten seconds.
+    /// Ends the server with the first of `signals` that works within ten seconds.
     fn end(&mut self, signals: &[Signal]) -> Result<()> {
         let Some(mut server) = self.server.take() else { return Ok(()) };
         for signal in signals {
-            // As long as nobody waited for it, its id cannot become another process's.
+            // The process id cannot be reused before the process has been waited for.
             if server.try_wait()?.is_some() {
                 return Ok(());
             }
@@ -254,21 +255,21 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         if let Err(error) = self.stop() {
-            // Not a panic: this may run in one.
+            // No panic here: this may run during one.
             let _ = writeln!(std::io::stderr(), "{error:#}");
         }
         self.guard.dismiss();
     }
 }
 
-/// A shell that stops the server and removes its directory when we cannot: it reads from a pipe that we hold, until we
-/// are gone. What a `static` holds is never dropped, and a test process may be killed.
+/// A shell that stops the server and removes its directory when the test process dies. It blocks on reading a pipe that
+/// the test process holds open. This covers killed processes, and servers in a `static`, which are never dropped.
 #[derive(Debug)]
 struct Guard(Child);
 
 impl Guard {
-    /// Where no server runs, one may be about to, or initdb may be at work: it would leave memory segments behind if its
-    /// directory went away under it.
+    /// If no server runs, one may be about to start, or initdb may be running. Removing its directory then would leave
+    /// memory segments behind, so the script tries to stop it twice.
     const SCRIPT: &str = r#"
 read -r _
 stop() { "$1" -D "$2/data" -m fast stop; }
@@ -280,18 +281,18 @@ rm -rf "$2"
         let mut shell = command(programs, "/bin/sh", user, directory);
         shell.arg("-c").arg(Self::SCRIPT).arg("sh").arg(programs.directory().join("pg_ctl")).arg(directory);
         shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        // Its own process group: it must outlive a Ctrl-C for the tests.
+        // Its own process group: it must survive a Ctrl-C for the tests.
         Ok(Self(shell.process_group(0).spawn().context("cannot start sh")?))
     }
 
-    /// Killed before its pipe closes, it does nothing.
+    /// Kills the shell before its pipe closes, so that it does nothing.
     fn dismiss(&mut self) {
-        // Gone already is as good.
+        // It may have ended already.
         let _ = self.0.kill().and_then(|()| self.0.wait());
     }
 }
 
-/// The programs, or a copy of them if they lie where `user` cannot go, as under root's home.
+/// Returns the programs, or a copy of them if `user` cannot access their directory, such as one under root's home.
 fn runnable(programs: &Programs, user: Option<u32>, directory: &Path) -> Result<Programs> {
     if user.is_none() || runs(programs, user, directory).is_ok() {
         return Ok(programs.clone());
@@ -314,12 +315,12 @@ fn runs(programs: &Programs, user: Option<u32>, directory: &Path) -> Result<Stri
 
 fn command(programs: &Programs, program: &str, user: Option<u32>, directory: &Path) -> Command {
     let mut command = programs.command(program);
-    // The tests' own directory may be closed to the user.
+    // The tests' own directory may be closed to that user.
     command.current_dir(directory).env("LC_ALL", "C");
     if let Some(user) = user {
         command.uid(user).gid(user);
     }
-    // What the machine's user set for a server of theirs, such as PGPORT, is not for this one.
+    // Variables for the developer's own server, such as PGPORT, must not affect this one.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG")) {
         command.env_remove(name);
     }
@@ -337,12 +338,11 @@ fn ended_within(process: &mut Child, limit: Duration) -> Result<bool> {
     Ok(true)
 }
 
-/// A port of 127.0.0.1 on which nobody listens, from below those that the kernel gives to outgoing connections. From
-/// among those, a client that tries again and again while its server is down could end up connected to itself, and the
-/// server could not come back.
+/// Returns a free port of 127.0.0.1, below the range of the kernel's ephemeral ports. On an ephemeral port, a client
+/// that reconnects while its server is down could connect to itself, and the server could not start again.
 ///
 /// # Errors
-/// When a thousand ports in turn are taken.
+/// If a thousand consecutive ports are taken.
 pub fn free_port() -> Result<u16> {
     let random = RandomState::new().build_hasher().finish() % 20_000;
     let mut ports = (0..1000).filter_map(|step| u16::try_from(10_000 + (random + step) % 20_000).ok());
@@ -364,14 +364,14 @@ mod tests {
     }
 
     #[test]
-    fn the_server_is_the_fetched_one_and_not_the_machines() {
+    fn the_server_is_the_fetched_one_not_the_one_installed() {
         let postgres = Postgres::start().unwrap();
         let shared = postgres.psql(&postgres.url(), "select setting from pg_config where name = 'SHAREDIR'").unwrap();
         assert!(shared.starts_with(&*postgres.programs.root().to_string_lossy()), "{shared}");
     }
 
     #[test]
-    fn settings_of_the_caller_win() {
+    fn settings_of_the_caller_override_the_defaults() {
         let postgres = Postgres::start_with(&[("fsync", "on"), ("cluster_name", "it's mine")]).unwrap();
         let show = |name: &str| postgres.psql(&postgres.url(), &format!("show {name}")).unwrap();
         assert_eq!((show("fsync"), show("cluster_name")), ("on".to_owned(), "it's mine".to_owned()));
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_committed_outlives_stop_crash_and_restart() {
+    fn committed_rows_survive_stop_crash_and_restart() {
         let mut postgres = Postgres::start().unwrap();
         let url = postgres.database("kept").unwrap();
         postgres.psql(&url, "create table rows (n int)").unwrap();
@@ -407,10 +407,10 @@ mod tests {
     }
 
     #[test]
-    fn a_server_whose_holder_died_is_stopped_and_removed() {
+    fn a_server_is_stopped_and_removed_when_its_owner_dies() {
         let mut postgres = Postgres::start().unwrap();
         let directory = postgres.directory.path().to_owned();
-        // What the holder's death does to its end of the pipe.
+        // Closes the pipe, as the death of the test process does.
         drop(postgres.guard.0.stdin.take());
         assert!(ended_within(postgres.server.as_mut().unwrap(), Duration::from_secs(10)).unwrap());
         assert!(postgres.guard.0.wait().is_ok());
@@ -418,13 +418,13 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_cannot_start_says_why() {
+    fn the_error_of_a_failed_start_contains_the_servers_log() {
         let error = Postgres::start_with(&[("shared_buffers", "none")]).unwrap_err();
         assert!(format!("{error:#}").contains("invalid value for parameter \"shared_buffers\""), "{error:#}");
     }
 
     #[test]
-    fn programs_where_the_servers_user_cannot_go_are_copied() {
+    fn programs_out_of_reach_of_the_servers_user_are_copied() {
         let closed = tempfile::tempdir().unwrap();
         let programs = parts::postgresql().copied(&closed.path().join("programs")).unwrap();
         let user = geteuid().is_root().then_some(NOBODY);

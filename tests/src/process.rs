@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long a process may take to say that it is ready. Generous: it is waited for, not slept.
+/// The longest wait for a process to become ready, or to end. Generous, because the wait ends as soon as it is met.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A child process whose stderr goes to a file. Killed, by its own pid, when dropped.
+/// A child process whose stderr goes to a file. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -21,7 +21,7 @@ impl Process {
     /// Starts it. Its stderr is appended to `log`, its stdout written to `{log}.out`.
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// If the process cannot be started.
     pub fn start(command: &mut Command, log: &Path) -> Self {
         let append = || fs::File::options().create(true).append(true).open(log).unwrap();
         let out = fs::File::create(out_file(log)).unwrap();
@@ -30,29 +30,29 @@ impl Process {
         Self { child, log: log.to_owned() }
     }
 
-    /// Its pid.
+    /// Returns its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Everything that it has written to stderr.
+    /// Returns everything that it has written to stderr.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// Everything that it has written to stdout.
+    /// Returns everything that it has written to stdout.
     pub fn out(&self) -> String {
         fs::read_to_string(out_file(&self.log)).unwrap_or_default()
     }
 
-    /// Waits until `look` finds what it wants, for as long as the process lives.
+    /// Polls until `poll` returns a value, for as long as the process lives.
     ///
     /// # Panics
-    /// When the process ends before, or takes longer than [`PATIENCE`]; with its log.
-    pub fn wait_for<T>(&mut self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
+    /// If the process ends first, or [`PATIENCE`] is exceeded. The message contains the log.
+    pub fn wait_for<T>(&mut self, what: &str, mut poll: impl FnMut(&Self) -> Option<T>) -> T {
         let begun = Instant::now();
         loop {
-            if let Some(found) = look(self) {
+            if let Some(found) = poll(self) {
                 return found;
             }
             let ended = self.child.try_wait().unwrap();
@@ -70,22 +70,22 @@ impl Process {
         kill_process(pid, signal).unwrap();
     }
 
-    /// Whether it has ended by itself.
+    /// Returns `true` if it has ended.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// Ends it as a crash would, and waits for that.
+    /// Kills it with SIGKILL and waits until it has ended.
     pub fn kill(&mut self) {
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Asks it to end in good order, and waits for that.
+    /// Sends SIGTERM and waits until it has ended.
     ///
     /// # Panics
-    /// When it ends badly, or not at all.
+    /// If its exit code is not 0, or it does not end in time.
     pub fn terminate(&mut self) {
         self.signal(Signal::TERM);
         let begun = Instant::now();
@@ -100,8 +100,8 @@ impl Process {
     }
 }
 
-/// Everything that a command which has ended wrote, to stdout and to stderr.
-pub fn said(output: &Output) -> String {
+/// Returns everything that an ended command wrote to stdout and stderr.
+pub fn output_of(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     text(&output.stdout) + &text(&output.stderr)
 }

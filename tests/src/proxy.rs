@@ -1,4 +1,4 @@
-//! A network that can be cut, slowed and silenced: a TCP relay on loopback.
+//! A TCP relay on loopback: a network that tests can cut, slow down and silence.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,33 +9,34 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// What a relay does with what it is given.
+/// The state of the relayed network.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Network {
     /// Everything arrives.
     Whole,
-    /// Connections are broken, and none can be made.
+    /// Existing connections are broken, and new ones are refused.
     Cut,
-    /// Nothing arrives, and nobody is told: connections stand, new ones too. What was sent arrives when it ends.
+    /// Nothing is delivered, but connections stay open and new ones are accepted. Held data is delivered when this
+    /// state ends.
     Silent,
-    /// The same for what goes to the target only.
+    /// As `Silent`, for the direction to the target only.
     SilentUp,
-    /// The same for what comes from the target only.
+    /// As `Silent`, for the direction from the target only.
     SilentDown,
-    /// Everything arrives, each piece so much later; up to twice that when others are on their way.
+    /// Everything is delivered with this delay; up to twice the delay if other data is in flight.
     Slow(Duration),
 }
 
 /// A relay to one address; ends when dropped.
 #[derive(Debug)]
 pub struct Proxy {
-    /// Where it listens.
+    /// The address on which it listens.
     pub at: SocketAddr,
     state: watch::Sender<State>,
     task: JoinHandle<()>,
 }
 
-/// Counted, so that what was mended before anybody looked has still broken what there was.
+/// Cuts and resets are counted, so that connections break even if the network is whole again before their tasks run.
 #[derive(Clone, Copy, Debug)]
 struct State {
     network: Network,
@@ -43,7 +44,7 @@ struct State {
     resets: u64,
 }
 
-/// Where a piece goes.
+/// The direction of data.
 #[derive(Clone, Copy)]
 enum Direction {
     Up,
@@ -51,7 +52,7 @@ enum Direction {
 }
 
 impl Proxy {
-    /// Relays from a free port.
+    /// Starts a relay from a free port to `target`.
     pub async fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
@@ -65,7 +66,7 @@ impl Proxy {
         Self { at, state, task }
     }
 
-    /// Changes what it does, for connections that there are and for new ones.
+    /// Changes the state of the network, for existing and for new connections.
     pub fn set(&self, network: Network) {
         self.state.send_modify(|state| {
             state.network = network;
@@ -73,7 +74,7 @@ impl Proxy {
         });
     }
 
-    /// Breaks every connection by RST, at both ends; new ones can be made at once.
+    /// Breaks every existing connection by RST, at both ends. New connections are possible at once.
     pub fn reset(&self) {
         self.state.send_modify(|state| state.resets += 1);
     }
@@ -87,7 +88,7 @@ impl Drop for Proxy {
 }
 
 impl State {
-    /// How long a piece that goes there waits; `None`: until something changes.
+    /// Returns the delay of data in this direction, or `None` if it is held until the state changes.
     const fn wait(self, direction: Direction) -> Option<Duration> {
         match (self.network, direction) {
             (Network::Silent, _)
@@ -115,12 +116,12 @@ async fn relay(mut client: TcpStream, target: SocketAddr, mut state: watch::Rece
         reset = until_broken(begun, state) => reset,
     };
     if reset {
-        // Closed with a linger of zero, a connection ends by RST.
+        // A connection that is closed with a linger of zero ends by RST.
         let _ = (client.set_zero_linger(), server.set_zero_linger());
     }
 }
 
-/// Whether it was broken by a reset.
+/// Waits until the connection is broken. Returns `true` if by a reset.
 async fn until_broken(begun: State, mut state: watch::Receiver<State>) -> bool {
     let broken = |now: &State| now.cuts != begun.cuts || now.resets != begun.resets;
     state.wait_for(broken).await.is_ok_and(|now| now.resets != begun.resets)
@@ -149,10 +150,10 @@ mod tests {
 
     use super::*;
 
-    /// What waits longer than this does not arrive.
+    /// Data that does not arrive within this time counts as held.
     const SHORTLY: Duration = Duration::from_millis(100);
 
-    /// The two ends of a connection through a proxy.
+    /// Returns the two ends of a connection through a proxy.
     async fn connected() -> (Proxy, TcpStream, TcpStream) {
         let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = Proxy::to(target.local_addr().unwrap()).await;
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn silence_of_one_direction_leaves_the_other_and_loses_nothing() {
+    async fn silencing_one_direction_leaves_the_other_open_and_loses_no_data() {
         let (proxy, mut near, mut far) = connected().await;
         proxy.set(Network::SilentUp);
         is_held(&mut near, &mut far).await;
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_network_delivers_later() {
+    async fn a_slow_network_delays_delivery() {
         let (proxy, mut near, mut far) = connected().await;
         proxy.set(Network::Slow(SHORTLY));
         let begun = Instant::now();
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cut_and_a_reset_break_what_there_is_though_they_are_mended_at_once() {
+    async fn a_cut_or_reset_breaks_connections_even_if_undone_at_once() {
         let (proxy, mut near, mut far) = connected().await;
         proxy.reset();
         for end in [&mut near, &mut far] {

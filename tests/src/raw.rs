@@ -1,4 +1,4 @@
-//! Requests that no HTTP library would send: bytes over a socket, in HTTP/1.1 and in HTTP/2 without TLS.
+//! Requests that no HTTP library would send, as bytes over a socket: HTTP/1.1, and HTTP/2 without TLS.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,35 +8,36 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// How long an answer may take. Longer than every gateway's own patience.
+/// The longest wait for a response. Longer than the timeout of every gateway.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// The head of an answer.
+/// The head of a response.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Head {
-    /// The status code; 0: the connection or the stream ended without one.
+    /// The status code; 0 if the connection or stream ended without one.
     pub status: u16,
-    /// The header section, as text. Empty with HTTP/2, whose header compression is not decoded here.
+    /// The header section as text. Empty for HTTP/2, because header compression is not decoded here.
     pub headers: String,
-    /// What came of the body with it.
+    /// The bytes of the body that arrived together with the head.
     pub body: Vec<u8>,
 }
 
 impl Head {
-    /// The first header of that lower-case name.
+    /// Returns the first header with that name.
     pub fn header(&self, name: &str) -> Option<&str> {
         let fields = self.headers.lines().filter_map(|line| line.split_once(':'));
         fields.into_iter().find(|(each, _)| each.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
     }
 }
 
-/// Sends bytes and reads the head of the answer. An interim answer (100) is skipped.
+/// Sends bytes and reads the head of the response. Skips an interim response (100).
 ///
 /// # Errors
-/// Nothing listens there, or no answer came in time.
-pub async fn ask(at: SocketAddr, bytes: &[u8]) -> Result<(Head, TcpStream)> {
+/// If nothing listens there, or no response arrives in time.
+pub async fn exchange(at: SocketAddr, bytes: &[u8]) -> Result<(Head, TcpStream)> {
     let mut stream = TcpStream::connect(at).await?;
-    // A gateway that refuses early may close before it has read everything.
+    // A gateway that refuses early may close the connection before it has read everything, so a failed write is no
+    // error.
     let sent = stream.write_all(bytes).await;
     let head = timeout(PATIENCE, head(&mut stream)).await.with_context(|| format!("no answer from {at}"))?;
     match (head, sent) {
@@ -66,10 +67,10 @@ async fn head(stream: &mut TcpStream) -> Result<Head> {
     }
 }
 
-/// Sends bytes over a connection that was upgraded, and waits until as many came back.
+/// Sends bytes over an upgraded connection and waits for the same number of bytes back.
 ///
 /// # Errors
-/// The connection ended before, or nothing came in time.
+/// If the connection ends first, or nothing arrives in time.
 pub async fn echoed(stream: &mut TcpStream, bytes: &[u8]) -> Result<Vec<u8>> {
     stream.write_all(bytes).await?;
     let mut back = vec![0; bytes.len()];
@@ -77,16 +78,16 @@ pub async fn echoed(stream: &mut TcpStream, bytes: &[u8]) -> Result<Vec<u8>> {
     Ok(back)
 }
 
-/// A request in HTTP/2: fields with the pseudo-headers first, a body, trailers. Nothing is compressed.
+/// An HTTP/2 request: header section with pseudo-headers first, body, trailers. Headers are not compressed.
 #[derive(Clone, Debug, Default)]
 pub struct Http2 {
-    /// The header section, `:method` and the others in it.
+    /// The header section, including pseudo-headers such as `:method`.
     pub headers: Vec<(String, String)>,
-    /// Absent: the headers end the request; unless `open`.
+    /// The body. Without one, the headers end the request unless `open` is set.
     pub body: Option<Vec<u8>>,
     /// The trailer section.
     pub trailers: Vec<(String, String)>,
-    /// The request is not ended: the stream is a tunnel (RFC 8441).
+    /// `true` if the request is left open: the stream is a tunnel (RFC 8441).
     pub open: bool,
 }
 
@@ -98,11 +99,12 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 impl Http2 {
-    /// Sends the request over a connection of its own, with prior knowledge (RFC 9113 §3.3); the status of the answer.
+    /// Sends the request over its own connection with prior knowledge (RFC 9113 §3.3). Only the status of the response
+    /// is read.
     ///
     /// # Errors
-    /// Nothing listens there, or no answer came in time.
-    pub async fn ask(&self, at: SocketAddr) -> Result<Head> {
+    /// If nothing listens there, or no response arrives in time.
+    pub async fn send(&self, at: SocketAddr) -> Result<Head> {
         let mut stream = TcpStream::connect(at).await?;
         let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         bytes.extend(frame(SETTINGS, 0, 0, &[]));
@@ -135,7 +137,7 @@ async fn status(stream: &mut TcpStream) -> Result<u16> {
         match header[3] {
             HEADERS => return status_of(&payload),
             RST_STREAM | GOAWAY => return Ok(0),
-            // Acknowledged, or some servers wait.
+            // Some servers wait for the acknowledgement of their settings.
             SETTINGS if header[4] == 0 => stream.write_all(&frame(SETTINGS, 1, 0, &[])).await?,
             _ => {}
         }
@@ -150,7 +152,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Literal fields that are not to be indexed (RFC 7541 §6.2.2).
+/// Encodes fields as literals without indexing (RFC 7541 §6.2.2).
 fn block(fields: &[(String, String)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
@@ -164,7 +166,7 @@ fn block(fields: &[(String, String)]) -> Vec<u8> {
     block
 }
 
-/// The status at the beginning of a header block: from the static table, or spelt out with or without Huffman's code.
+/// Decodes the status at the start of a header block: indexed, or a literal with or without Huffman coding.
 fn status_of(block: &[u8]) -> Result<u16> {
     let updates = block.iter().take_while(|byte| *byte & 0xe0 == 0x20).count();
     match &block[updates..] {
@@ -175,7 +177,7 @@ fn status_of(block: &[u8]) -> Result<u16> {
             let mut rest = bits.as_str();
             let mut number = 0;
             for _ in 0..3 {
-                // 0 to 2 have five bits, 3 to 9 have six (RFC 7541, appendix B).
+                // In the Huffman code, the digits 0 to 2 have five bits, and 3 to 9 have six (RFC 7541, appendix B).
                 let (digit, length) = match u16::from_str_radix(&rest[..5], 2)? {
                     small @ 0..=2 => (small, 5),
                     _ => (u16::from_str_radix(&rest[..6], 2)? - 0x19 + 3, 6),
@@ -194,13 +196,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_is_read_in_each_of_its_three_codings() {
+    fn a_status_is_decoded_from_each_of_its_three_encodings() {
         assert_eq!(status_of(&[0x88]).unwrap(), 200);
         assert_eq!(status_of(&[0x20, 0x8c, 1]).unwrap(), 400);
         assert_eq!(status_of(b"\x08\x03403").unwrap(), 403);
-        // RFC 7541, C.6.1: 302 is 6402.
+        // The example of RFC 7541, C.6.1: 302 is 6402.
         assert_eq!(status_of(&[0x48, 0x82, 0x64, 0x02]).unwrap(), 302);
-        // Go names the last entry of that name.
+        // Go refers to the last entry of the static table with that name.
         assert_eq!(status_of(&[0x4e, 0x82, 0x64, 0x02]).unwrap(), 302);
         assert!(status_of(&[]).is_err());
     }

@@ -1,5 +1,5 @@
-//! An upstream that records requests as they arrive, byte for byte: request line, headers and trailers in their own
-//! spelling and order. It agrees to every protocol upgrade, as a careless upstream would, and echoes what comes after.
+//! An upstream that records requests byte for byte: request line, headers and trailers, in the spelling and order that
+//! arrived. It accepts every protocol upgrade, as a careless upstream would, and then echoes all bytes.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -9,16 +9,16 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// What accepts the key that RFC 6455 §1.3 has as its example, [`SAMPLE_KEY`]; HAProxy looks at it.
+/// The `sec-websocket-accept` for [`SAMPLE_KEY`], from the example of RFC 6455 §1.3. HAProxy checks it.
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
-/// The only `sec-websocket-key` that a WebSocket can be opened with here.
+/// The only `sec-websocket-key` with which a WebSocket can be opened here.
 pub const SAMPLE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
-/// With a header for browsers that a gateway may have to replace.
+/// The response. It has a CORS header that a gateway may have to replace.
 const ANSWER: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\naccess-control-allow-origin: https://upstream.example\r\n\r\n";
 
-/// The fields of a header section or trailer section, in order, names in the spelling that arrived.
+/// Fields of a header or trailer section, in the order and spelling that arrived.
 pub type Fields = Vec<(String, String)>;
 
 /// A request as it arrived.
@@ -37,19 +37,19 @@ pub struct Recorded {
 /// A running upstream; ends when dropped.
 #[derive(Debug)]
 pub struct Recorder {
-    /// Where it listens.
+    /// The address on which it listens.
     pub at: SocketAddr,
     recorded: Arc<Mutex<Vec<Recorded>>>,
     task: JoinHandle<()>,
 }
 
 impl Recorded {
-    /// The values of every header of that name, in any case of letters.
+    /// Returns the values of every header with that name. The name is compared without regard to case.
     pub fn header<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.headers.iter().filter(move |(each, _)| each.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// The request target: the second word of the request line.
+    /// Returns the request target: the second word of the request line.
     pub fn target(&self) -> &str {
         self.line.split(' ').nth(1).unwrap_or_default()
     }
@@ -69,14 +69,14 @@ impl Recorder {
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let record = Arc::clone(&record);
-                // A connection that breaks is the gateway's business.
+                // Broken connections are left to the gateway under test.
                 tokio::spawn(async move { serve(stream, &record).await.ok() });
             }
         });
         Self { at, recorded, task }
     }
 
-    /// What has arrived since the last call.
+    /// Takes the requests that have arrived since the last call.
     pub fn take(&self) -> Vec<Recorded> {
         std::mem::take(&mut self.recorded.lock().unwrap())
     }
@@ -138,7 +138,7 @@ async fn echo(mut stream: BufReader<TcpStream>) -> Result<()> {
     }
 }
 
-/// A line without its end. Bytes that are no text show as `U+FFFD`.
+/// Reads a line without its end. Invalid UTF-8 becomes `U+FFFD`.
 async fn line(stream: &mut BufReader<TcpStream>) -> Result<String> {
     let mut line = Vec::new();
     if stream.read_until(b'\n', &mut line).await? == 0 {

@@ -1,4 +1,4 @@
-//! The service that a gateway protects: answers every request with the headers that reached it, as a JSON object.
+//! The service behind a gateway. It answers every request with the headers that arrived, as a JSON object.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 /// A running upstream; ends when dropped.
 #[derive(Debug)]
 pub struct Upstream {
-    /// Where it listens.
+    /// The address on which it listens.
     pub at: SocketAddr,
     requests: Arc<AtomicUsize>,
     task: JoinHandle<()>,
@@ -45,7 +45,7 @@ impl Upstream {
         Self { at, requests, task }
     }
 
-    /// How many requests have reached it.
+    /// Returns how many requests have arrived.
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
     }

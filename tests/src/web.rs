@@ -1,4 +1,4 @@
-//! Plain HTTP/1.1 requests, with nothing added or hidden: headers go out exactly as given, twice if given twice.
+//! Plain HTTP/1.1 requests: headers are sent exactly as given, including duplicates, with nothing added but `host`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,34 +11,34 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-/// An answer.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The status code.
     pub status: u16,
-    /// Headers, lower-case names; of duplicates the last.
+    /// The headers, with lower-case names. Of duplicates, the last.
     pub headers: BTreeMap<String, String>,
     /// The body, as text.
     pub body: String,
 }
 
-/// Asks for `path` with these headers.
+/// Sends a GET request for `path` with these headers.
 ///
 /// # Panics
-/// When there is no answer.
+/// If there is no response.
 pub async fn get(at: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer {
     request(Method::GET, at, path, headers).await
 }
 
-/// The same with another method.
+/// Sends a request with another method.
 ///
 /// # Panics
-/// When there is no answer.
+/// If there is no response.
 pub async fn request(method: Method, at: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer {
     Connection::open(at).await.unwrap().request(method, path, headers).await.unwrap()
 }
 
-/// A connection that is kept for many requests.
+/// A connection that serves many requests.
 #[derive(Debug)]
 pub struct Connection {
     sender: SendRequest<Empty<Bytes>>,
@@ -49,26 +49,26 @@ impl Connection {
     /// Opens one.
     ///
     /// # Errors
-    /// Nobody listens there.
+    /// If nothing listens there.
     pub async fn open(at: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(at).await?;
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         Ok(Self { sender, driver: tokio::spawn(connection) })
     }
 
-    /// Sends a request, and reads the answer to its end.
+    /// Sends a request and reads the response to its end.
     ///
     /// # Errors
-    /// There is no answer.
+    /// If there is no response.
     pub async fn request(&mut self, method: Method, path: &str, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
         self.request_raw(method, path, &headers).await
     }
 
-    /// The same with values that need not be text.
+    /// Like [`Connection::request`], with header values that need not be UTF-8.
     ///
     /// # Errors
-    /// There is no answer.
+    /// If there is no response.
     pub async fn request_raw(
         &mut self,
         method: Method,

@@ -1,10 +1,11 @@
-//! Pages of other origins: the Fetch standard's preflight, the request after it, and refusals that a page can read.
+//! Web pages of other origins: the CORS preflight of the Fetch standard, the request after it, and refusals that the
+//! page can read.
 
 use keyward_proto::admin::Key;
 use keyward_tests::client::Admin;
 use keyward_tests::gateway::{Gateway, Kind, ValidatorAt};
 use keyward_tests::keyward::Serve;
-use keyward_tests::raw::{Head, ask};
+use keyward_tests::raw::{Head, exchange};
 use keyward_tests::recorder::Recorder;
 use keyward_tests::report;
 
@@ -12,10 +13,11 @@ const ORIGIN: &str = "https://shop.example";
 
 async fn send(at: std::net::SocketAddr, line: &str, headers: &[&str]) -> Head {
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
-    ask(at, format!("{line} HTTP/1.1\r\nHost: keyward.test\r\n{headers}\r\n").as_bytes()).await.unwrap().0
+    exchange(at, format!("{line} HTTP/1.1\r\nHost: keyward.test\r\n{headers}\r\n").as_bytes()).await.unwrap().0
 }
 
-/// Returns `true` if a page of [`ORIGIN`] may read the answer: one header, with every origin or with this one.
+/// Returns `true` if a page of [`ORIGIN`] may read the response: it has exactly one `access-control-allow-origin`, for
+/// all origins or for this one.
 fn readable(head: &Head) -> bool {
     let allowed: Vec<_> = head
         .headers
@@ -25,13 +27,13 @@ fn readable(head: &Head) -> bool {
     matches!(allowed.as_slice(), [_]) && matches!(head.header("access-control-allow-origin"), Some("*" | ORIGIN))
 }
 
-/// Returns `true` if a header of that name has that word in it.
-fn says(head: &Head, name: &str, word: &str) -> bool {
+/// Returns `true` if the header's list of values contains that word.
+fn lists(head: &Head, name: &str, word: &str) -> bool {
     head.header(name).is_some_and(|value| value.split(',').any(|each| each.trim().eq_ignore_ascii_case(word)))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pages_of_other_origins_use_client_keys_where_a_route_takes_them_and_nowhere_else() {
+async fn pages_of_other_origins_can_use_client_keys_only_on_routes_that_allow_them() {
     let serve = Serve::start();
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     admin.create_project("6666").await.unwrap();
@@ -48,21 +50,22 @@ async fn pages_of_other_origins_use_client_keys_where_a_route_takes_them_and_now
             let head = send(at, &format!("OPTIONS {path}"), &preflight).await;
             assert!(matches!(head.status, 200 | 204), "{kind:?} {path}: {head:?}");
             assert!(readable(&head), "{kind:?} {path}: {head:?}");
-            assert!(says(&head, "access-control-allow-methods", "POST"), "{kind:?}: {head:?}");
+            assert!(lists(&head, "access-control-allow-methods", "POST"), "{kind:?}: {head:?}");
             for name in ["x-api-key", "authorization", "content-type"] {
-                assert!(says(&head, "access-control-allow-headers", name), "{kind:?}: {head:?}");
+                assert!(lists(&head, "access-control-allow-headers", name), "{kind:?}: {head:?}");
             }
         }
-        assert!(upstream.take().is_empty(), "{kind:?} answers preflights by itself");
+        assert!(upstream.take().is_empty(), "{kind:?} must answer preflights without the upstream");
         let head = send(at, "POST /app/items", &[&origin, &key, "Content-Length: 0"]).await;
         assert!(head.status == 200 && readable(&head), "{kind:?}: {head:?}");
         let seen = upstream.take();
         assert_eq!(seen[0].header("x-keyward-key").collect::<Vec<_>>(), ["web"], "{kind:?}");
         for refused in [vec![origin.as_str()], vec![&origin, "X-Api-Key: hunter2"]] {
             let head = send(at, "POST /app/items", &[&refused[..], &["Content-Length: 0"]].concat()).await;
-            assert!(head.status == 401 && readable(&head), "a page reads why, {kind:?}: {head:?}");
+            assert!(head.status == 401 && readable(&head), "the page can read the refusal, {kind:?}: {head:?}");
         }
-        // No preflight: without an origin, without a method asked for, or no OPTIONS.
+        // These are not preflights: one has no origin, one has no requested method, and two have another method than
+        // OPTIONS.
         for (line, headers) in [
             ("OPTIONS /app", &preflight[1..]),
             ("OPTIONS /app", &preflight[..1]),
@@ -71,7 +74,7 @@ async fn pages_of_other_origins_use_client_keys_where_a_route_takes_them_and_now
         ] {
             assert_eq!(send(at, line, headers).await.status, 401, "{kind:?} {line} {headers:?}");
         }
-        // Routes for server keys.
+        // Routes for server keys only.
         for path in ["/", "/only-6666", "/application", "/x/app"] {
             let head = send(at, &format!("OPTIONS {path}"), &preflight).await;
             assert!(head.status == 401 && !readable(&head), "{kind:?} {path}: {head:?}");
@@ -81,7 +84,7 @@ async fn pages_of_other_origins_use_client_keys_where_a_route_takes_them_and_now
                 "{kind:?}"
             );
         }
-        // Other spellings do not make a preflight of it, or the route another one.
+        // Another spelling of the path does not turn the request into a preflight, or change its route.
         for path in ["/app/..;/only-6666", "/app;/../only-6666", "/app/%2e%2e/only-6666", "/only-6666;/app"] {
             let head = send(at, &format!("OPTIONS {path}"), &preflight).await;
             assert!(matches!(head.status, 400 | 401), "{kind:?} {path}: {head:?}");
@@ -92,7 +95,7 @@ async fn pages_of_other_origins_use_client_keys_where_a_route_takes_them_and_now
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_reads_that_keys_cannot_be_validated_now() {
+async fn a_page_of_another_origin_can_read_a_503() {
     let mut serve = Serve::start();
     let validator = ValidatorAt::in_serve(&serve);
     let mut gateways = Vec::new();

@@ -1,20 +1,21 @@
-//! Requests that try to get past a gateway: each is sent without a token, with another project's and with a good one.
+//! Requests that try site bypass a gateway. Each is sent without a token, with a token of another project, and with a
+//! valid one.
 
 use keyward_tests::client::Admin;
 use keyward_tests::gateway::{Gateway, Kind, ValidatorAt};
 use keyward_tests::keyward::Serve;
-use keyward_tests::raw::ask;
+use keyward_tests::raw::exchange;
 use keyward_tests::recorder::Recorder;
 use keyward_tests::report;
 
 use super::judge::{Caller, judge};
 use super::rows::{Message, Row, rows};
 
-/// The tokens of one run of the table.
+/// The tokens for the table.
 pub(super) struct Tokens {
-    /// Of `projects/6666/keys/server_prod`.
+    /// Token of `projects/6666/keys/server_prod`.
     pub(super) good: String,
-    /// Of `projects/7777/keys/foreign`.
+    /// Token of `projects/7777/keys/foreign`.
     pub(super) foreign: String,
 }
 
@@ -28,25 +29,25 @@ pub(super) async fn tokens(admin: &Admin) -> Tokens {
     }
 }
 
-/// A gateway, and the upstream behind it.
-type To = (Kind, Gateway, Recorder);
+/// A gateway with its upstream.
+type Site = (Kind, Gateway, Recorder);
 
-/// The answer's status, and what is wrong with what reached the upstream.
-async fn send(row: &Row, to: &To, caller: Caller, tokens: &Tokens) -> (u16, Vec<String>) {
-    let (kind, gateway, upstream) = to;
+/// Sends a row's request. Returns the response's status, and the faults in what reached the upstream.
+async fn send(row: &Row, site: &Site, caller: Caller, tokens: &Tokens) -> (u16, Vec<String>) {
+    let (kind, gateway, upstream) = site;
     upstream.take();
     let token = match caller {
-        Caller::Nobody => None,
+        Caller::Anonymous => None,
         Caller::Foreign => Some(tokens.foreign.as_str()),
         Caller::Good => Some(tokens.good.as_str()),
     };
     let head = match row.message(token, tokens) {
-        Message::Http1(bytes) => ask(gateway.at, &bytes).await.unwrap().0,
-        Message::Http2(request) => request.ask(gateway.at).await.unwrap(),
+        Message::Http1(bytes) => exchange(gateway.at, &bytes).await.unwrap().0,
+        Message::Http2(request) => request.send(gateway.at).await.unwrap(),
     };
     let recorded = upstream.take();
     let mut faults: Vec<_> = recorded.iter().flat_map(|request| judge(request, *kind, caller, row, tokens)).collect();
-    // 502 is a gateway's word for an answer of the upstream that it does not accept.
+    // A gateway answers 502 when it does not accept the upstream's response, so the request did get through.
     let through = matches!(head.status, 101 | 200 | 502) && !row.answered_by_gateway.contains(kind);
     if recorded.len() != usize::from(through) {
         faults.push(format!("{} requests reached the upstream, and the answer is {}", recorded.len(), head.status));
@@ -69,13 +70,13 @@ async fn no_hostile_request_gets_past_any_gateway() {
     let (mut wrong, mut cells) = (Vec::new(), 0);
     for row in rows() {
         let mut line = String::new();
-        for (to, wanted) in gateways.iter().zip(row.cells) {
-            let kind = to.0;
+        for (site, wanted) in gateways.iter().zip(row.cells) {
+            let kind = site.0;
             let mut seen = [0; 3];
             let mut marked = false;
-            for (caller, place) in [Caller::Nobody, Caller::Foreign, Caller::Good].into_iter().zip(&mut seen) {
-                let (status, faults) = send(&row, to, caller, &tokens).await;
-                *place = status;
+            for (caller, status_cell) in [Caller::Anonymous, Caller::Foreign, Caller::Good].into_iter().zip(&mut seen) {
+                let (status, faults) = send(&row, site, caller, &tokens).await;
+                *status_cell = status;
                 cells += 1;
                 marked |= !faults.is_empty();
                 wrong.extend(faults.into_iter().map(|fault| format!("{kind:?}, {}, {caller:?}: {fault}", row.name)));

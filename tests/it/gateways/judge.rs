@@ -1,4 +1,4 @@
-//! Judges a request that reached the upstream, as every kind of upstream would read it.
+//! Checks a request that reached the upstream, as each kind of upstream would read it.
 
 use std::collections::BTreeSet;
 
@@ -8,18 +8,18 @@ use keyward_tests::recorder::Recorded;
 use super::hostile::Tokens;
 use super::rows::Row;
 
-/// Who sent a request.
+/// The token of a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Caller {
     /// No token.
-    Nobody,
-    /// A good token of project 7777.
+    Anonymous,
+    /// A valid token of project 7777.
     Foreign,
-    /// A good token of project 6666.
+    /// A valid token of project 6666.
     Good,
 }
 
-/// What is wrong with a request that reached the upstream.
+/// Returns the faults of a request that reached the upstream.
 pub(super) fn judge(request: &Recorded, kind: Kind, caller: Caller, row: &Row, tokens: &Tokens) -> Vec<String> {
     let mut faults = Vec::new();
     let readings = readings(request.target());
@@ -27,7 +27,7 @@ pub(super) fn judge(request: &Recorded, kind: Kind, caller: Caller, row: &Row, t
     let public = readings.iter().all(|path| below(path, "/public"));
     let protected = readings.iter().find(|path| below(path, "/only-6666"));
     match (caller, protected) {
-        (Caller::Nobody, _) if !public => {
+        (Caller::Anonymous, _) if !public => {
             faults.push(format!("without a token: {} reads as {readings:?}", request.line));
         }
         (Caller::Foreign, Some(path)) => {
@@ -35,15 +35,15 @@ pub(super) fn judge(request: &Recorded, kind: Kind, caller: Caller, row: &Row, t
         }
         _ => {}
     }
-    let told = identity(request, kind);
+    let seen = identity(request, kind);
     let wanted: &[_] = match caller {
         _ if public => &[],
-        Caller::Nobody => &[],
+        Caller::Anonymous => &[],
         Caller::Foreign => &[("x-keyward-key", "foreign"), ("x-keyward-project", "7777")],
         Caller::Good => &[("x-keyward-key", "server_prod"), ("x-keyward-project", "6666")],
     };
-    if told != wanted {
-        faults.push(format!("the upstream was told {told:?} instead of {wanted:?}"));
+    if seen != wanted {
+        faults.push(format!("the upstream got the identity {seen:?} instead of {wanted:?}"));
     }
     if !public && leaks(request, tokens) {
         faults.push("a token reached the upstream".to_owned());
@@ -57,11 +57,12 @@ pub(super) fn judge(request: &Recorded, kind: Kind, caller: Caller, row: &Row, t
     faults
 }
 
-/// Every path that some upstream reads in a target.
+/// Returns every path that some kind of upstream reads from a request target.
 fn readings(target: &str) -> BTreeSet<String> {
     let target = target.split_once("://").map_or(target, |(_, rest)| &rest[rest.find('/').unwrap_or(rest.len())..]);
     let path = target.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
-    // Plain, servlet container (parameters away before decoding or after), one that decodes twice.
+    // The kinds: plain; a servlet container, which removes path parameters before or after decoding; and one that
+    // decodes twice.
     let mut all = BTreeSet::from([path.clone()]);
     let (once, cut) = (decoded(&path), without_parameters(&path));
     for read in [once.clone(), cut.clone(), decoded(&cut), without_parameters(&once), decoded(&once)] {
@@ -79,7 +80,7 @@ fn without_parameters(path: &str) -> String {
     segments.collect::<Vec<_>>().join("/")
 }
 
-/// Percent-decoded; overlong UTF-8 and a half escape as lenient decoders read them.
+/// Percent-decodes a path. Overlong UTF-8 and incomplete escapes are read as lenient decoders read them.
 fn decoded(path: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = path.as_bytes();
@@ -103,7 +104,7 @@ fn decoded(path: &str) -> String {
     String::from_utf8_lossy(&bytes).to_ascii_lowercase()
 }
 
-/// Empty and dot segments resolved.
+/// Resolves empty segments and dot segments.
 fn resolved(path: &str) -> String {
     let mut segments: Vec<&str> = Vec::new();
     for segment in path.split('/') {
@@ -118,13 +119,14 @@ fn resolved(path: &str) -> String {
     format!("/{}", segments.join("/"))
 }
 
-/// A header's name as CGI, PHP and WSGI know it: what is neither letter nor digit is all one.
+/// Returns a header's name as CGI, PHP and WSGI read it: every character but letters and digits is the same.
 fn folded(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect()
 }
 
-/// Everything that some upstream would take for an identity, sorted; trailers included, which some merge. nginx cannot
-/// strip by prefix: it takes away the names that Keyward uses.
+/// Returns every header and trailer that some upstream would take for the caller's identity, sorted. Some upstreams
+/// merge trailers into headers. nginx cannot remove headers by prefix, so for nginx only the names that Keyward uses
+/// count.
 fn identity(request: &Recorded, kind: Kind) -> Vec<(&str, &str)> {
     let all = request.headers.iter().chain(&request.trailers);
     let used = ["x_keyward_project", "x_keyward_key", "x_keyward_status"];
@@ -134,7 +136,7 @@ fn identity(request: &Recorded, kind: Kind) -> Vec<(&str, &str)> {
     });
     let mut ours: Vec<_> = ours.map(|(name, value)| (name.as_str(), value.as_str())).collect();
     ours.sort_by_key(|(name, _)| name.to_ascii_lowercase());
-    // nginx and Caddy write them in other cases of letters.
+    // nginx and Caddy write these names in another case.
     let canonical = ["x-keyward-key", "x-keyward-project"];
     let known = |name: &str| canonical.into_iter().find(|each| each.eq_ignore_ascii_case(name));
     ours.into_iter().map(|(name, value)| (known(name).unwrap_or(name), value)).collect()
@@ -151,7 +153,8 @@ fn leaks(request: &Recorded, tokens: &Tokens) -> bool {
     values.chain([&request.line]).any(|text| secrets.iter().any(|secret| text.contains(*secret)))
 }
 
-/// Nothing but WebSocket is spoken behind an upgrade, and `connection` names nothing that a next hop would take away.
+/// Returns faults in hop-by-hop headers: any upgrade but WebSocket, and any `connection` option that makes the next hop
+/// remove a header.
 fn hop_by_hop(request: &Recorded, row: &Row) -> Vec<String> {
     let mut faults = Vec::new();
     let harmless = ["keep-alive", "close", "upgrade", "te", ""];
@@ -173,7 +176,7 @@ fn hop_by_hop(request: &Recorded, row: &Row) -> Vec<String> {
 }
 
 #[test]
-fn an_upstream_is_judged_as_every_kind_of_upstream() {
+fn a_request_is_read_as_every_kind_of_upstream_reads_it() {
     for protected in [
         "/only-6666",
         "/ONLY-6666/x?y",

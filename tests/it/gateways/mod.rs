@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use hyper::Method;
 use keyward_proto::admin::Key;
 use keyward_proto::validate::Verdict;
-use keyward_tests::client::{Admin, Asker};
+use keyward_tests::client::{Admin, ValidatorClient};
 use keyward_tests::gateway::{Gateway, Kind, ValidatorAt};
 use keyward_tests::keyward::{Serve, Validator};
 use keyward_tests::report;
@@ -23,7 +23,7 @@ use keyward_tests::web::{Answer, Connection, get};
 use rustix::process::Signal;
 use serde_json::Value;
 
-/// Tokens of every kind.
+/// The tokens for the table.
 struct Tokens {
     good: String,
     other: String,
@@ -33,23 +33,23 @@ struct Tokens {
     expired: String,
 }
 
-/// What a cell expects.
+/// The expected outcome of one request at one gateway.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Cell {
-    /// Let through, and told as this project and key.
+    /// Passed to the upstream with this project and key.
     Through(&'static str, &'static str),
-    /// Let through as nobody.
+    /// Passed to the upstream without an identity.
     Public,
     /// Refused with this status.
     Refused(u16),
-    /// Refused by the gateway itself, before it asks anybody: nginx takes no two authorization headers, and no header of
-    /// 8 KiB.
+    /// Refused with this status by the gateway itself, without a call to the validator. For example, nginx refuses two
+    /// authorization headers, and a header of 8 KiB.
     GatewayItself(u16),
 }
 
 use Cell::{GatewayItself, Public, Refused, Through};
 
-/// One row: what it is called, the path, the headers, and what each of [`Kind::ALL`] must do.
+/// One request, with its path, its headers, and the outcome for each of [`Kind::ALL`].
 struct Row {
     name: &'static str,
     path: &'static str,
@@ -63,11 +63,11 @@ fn row(name: &'static str, path: &'static str, headers: &[(&'static str, &str)],
 }
 
 impl Row {
-    /// The same, but for one gateway.
+    /// Sets another outcome for one gateway.
     fn but(mut self, kind: Kind, cell: Cell) -> Self {
-        for (each, place) in Kind::ALL.iter().zip(&mut self.cells) {
+        for (each, cell_of_kind) in Kind::ALL.iter().zip(&mut self.cells) {
             if *each == kind {
-                *place = cell;
+                *cell_of_kind = cell;
             }
         }
         self
@@ -83,7 +83,7 @@ fn rows(tokens: &Tokens) -> Vec<Row> {
     let me = Through("6666", "server_prod");
     let odd = |path| {
         let row = row("another spelling of a path", path, &[(KEY, foreign)], Refused(403));
-        // Envoy normalizes, the others take one spelling only.
+        // Envoy normalizes the path; the others refuse such paths.
         [Kind::Nginx, Kind::Caddy, Kind::Haproxy].into_iter().fold(row, |row, kind| row.but(kind, GatewayItself(400)))
     };
     vec![
@@ -109,7 +109,7 @@ fn rows(tokens: &Tokens) -> Vec<Row> {
         row("settings in the client's query", "/only-6666?project=7777", &[(KEY, foreign)], Refused(403)),
         row("client key on a server route", "/", &[(KEY, &tokens.client)], Refused(403)),
         row("client key, settings in its query", "/?allow_client_keys=true", &[(KEY, &tokens.client)], Refused(403)),
-        // A path with a parameter has two readings, and no gateway asks about it.
+        // A path with a parameter is ambiguous, so every gateway refuses it itself.
         row(
             "client key, settings in its path",
             "/;allow_client_keys=true",
@@ -143,12 +143,12 @@ fn rows(tokens: &Tokens) -> Vec<Row> {
     ]
 }
 
-/// For a test's table.
+/// Makes a string `'static` for the table.
 fn leak(text: String) -> &'static str {
     Box::leak(text.into_boxed_str())
 }
 
-/// What an answer is, judged by what the upstream saw.
+/// Returns the outcome of a request, from the response and the headers that the upstream saw.
 fn judged(answer: &Answer, tokens: &Tokens) -> Cell {
     if answer.status != 200 {
         return Refused(answer.status);
@@ -157,16 +157,16 @@ fn judged(answer: &Answer, tokens: &Tokens) -> Cell {
     assert!(!secrets.iter().any(|secret| answer.body.contains(*secret)), "a token reached the upstream");
     let seen: Value = serde_json::from_str(&answer.body).unwrap_or_else(|_| panic!("not the upstream's: {answer:?}"));
     let names = seen.as_object().unwrap().keys().filter(|name| name.replace('_', "-").starts_with("x-keyward-"));
-    let told: Vec<_> = names.map(|name| (name.as_str(), seen[name].as_str().unwrap())).collect();
-    match told.as_slice() {
+    let identity: Vec<_> = names.map(|name| (name.as_str(), seen[name].as_str().unwrap())).collect();
+    match identity.as_slice() {
         [] => Public,
         [("x-keyward-key", "server_prod"), ("x-keyward-project", "6666")] => Through("6666", "server_prod"),
         [("x-keyward-key", "web"), ("x-keyward-project", "6666")] => Through("6666", "web"),
-        others => panic!("the upstream was told {others:?}"),
+        others => panic!("the upstream got the identity {others:?}"),
     }
 }
 
-async fn tokens(admin: &Admin, asker: &Asker) -> Tokens {
+async fn tokens(admin: &Admin, client: &ValidatorClient) -> Tokens {
     admin.create_project("6666").await.unwrap();
     let foreign = admin.create_project("7777").await.unwrap().default_token;
     let soon = SystemTime::now() + Duration::from_secs(2);
@@ -182,13 +182,13 @@ async fn tokens(admin: &Admin, asker: &Asker) -> Tokens {
         expired,
     };
     admin.deactivate("6666", "dead").await.unwrap();
-    while asker.verdict(&tokens.expired).await != Verdict::Expired {
+    while client.verdict(&tokens.expired).await != Verdict::Expired {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     tokens
 }
 
-/// Every gateway, in front of an upstream of its own.
+/// Every gateway, each with its own upstream.
 struct Gateways(Vec<(Kind, Gateway, Upstream)>);
 
 impl Gateways {
@@ -201,8 +201,8 @@ impl Gateways {
         Self(gateways)
     }
 
-    /// Asks all of them at once; the status of each, and how long it took.
-    async fn ask(&self, path: &str, headers: &[(&str, &str)]) -> Vec<(Kind, u16, Duration)> {
+    /// Sends a request to each gateway in turn. Returns each status, and how long it took.
+    async fn request(&self, path: &str, headers: &[(&str, &str)]) -> Vec<(Kind, u16, Duration)> {
         let mut answers = Vec::new();
         for (kind, gateway, _) in &self.0 {
             let begun = Instant::now();
@@ -216,17 +216,17 @@ impl Gateways {
     }
 }
 
-/// A line of the matrix.
+/// Prints a line of the matrix.
 fn print(name: &str, cells: impl Iterator<Item = String>) {
     report::line(&format!("{name:36} {}", cells.map(|cell| format!("{cell:>16}")).collect::<String>()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_gateway_treats_every_request_as_the_table_says() {
+async fn every_gateway_handles_every_request_as_in_the_table() {
     let mut serve = Serve::start_with(&["--lease", "2s"]);
     let mut validator = serve.spawn_validator("sidecar");
     let admin = Admin::connect(serve.admin, &serve.root()).await;
-    let tokens = tokens(&admin, &Asker::connect(validator.grpc).await).await;
+    let tokens = tokens(&admin, &ValidatorClient::connect(validator.grpc).await).await;
     let gateways = Gateways::start(ValidatorAt::of(&validator)).await;
     print("", Kind::ALL.iter().map(|kind| format!("{kind:?}")));
     let mut wrong = Vec::new();
@@ -244,10 +244,10 @@ async fn every_gateway_treats_every_request_as_the_table_says() {
         print(row.name, line.into_iter());
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    without_an_answer(&gateways, &mut serve, &mut validator, &tokens.good).await;
+    without_a_validator(&gateways, &mut serve, &mut validator, &tokens.good).await;
 }
 
-/// What is wrong with an answer.
+/// Returns the fault of a response, if there is one.
 fn fault(row: &Row, wanted: Cell, answer: &Answer, tokens: &Tokens, reached: usize) -> Option<String> {
     let seen = judged(answer, tokens);
     let through = matches!(wanted, Through(..) | Public);
@@ -268,8 +268,8 @@ fn fault(row: &Row, wanted: Cell, answer: &Answer, tokens: &Tokens, reached: usi
     }
 }
 
-/// The rows in which there is no validator to answer: always 503, and never through.
-async fn without_an_answer(gateways: &Gateways, serve: &mut Serve, validator: &mut Validator, good: &str) {
+/// Checks the cases without an available validator: the status is always 503, and no request reaches the upstream.
+async fn without_a_validator(gateways: &Gateways, serve: &mut Serve, validator: &mut Validator, good: &str) {
     let before = gateways.requests();
     validator.process.signal(Signal::STOP);
     refused_with_503("validator hung", gateways, good).await;
@@ -292,25 +292,25 @@ async fn without_an_answer(gateways: &Gateways, serve: &mut Serve, validator: &m
 }
 
 async fn refused_with_503(name: &str, gateways: &Gateways, good: &str) {
-    let answers = gateways.ask("/", &[(KEY, good)]).await;
+    let answers = gateways.request("/", &[(KEY, good)]).await;
     print(name, answers.iter().map(|(_, status, took)| format!("{status} in {} ms", took.as_millis())));
     for (kind, status, took) in answers {
         assert_eq!(status, 503, "{name}, {kind:?}");
-        // Far more than any of them is configured to wait, far less than a client's patience.
+        // Far more than each gateway's configured timeout, far less than a client's.
         assert!(took < Duration::from_secs(10), "{name}, {kind:?}: {took:?}");
     }
 }
 
-async fn until<F: Future<Output = bool>>(what: &str, mut look: impl FnMut() -> F) {
+async fn until<F: Future<Output = bool>>(what: &str, mut poll: impl FnMut() -> F) {
     let begun = Instant::now();
-    while !look().await {
+    while !poll().await {
         assert!(begun.elapsed() < Duration::from_secs(30), "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_first_request_after_deactivate_returned_is_refused_by_every_gateway() {
+async fn every_gateway_refuses_the_first_request_after_deactivate_returns() {
     const TIMES: usize = 200;
     let serve = Serve::start();
     let admin = Admin::connect(serve.admin, &serve.root()).await;
@@ -321,18 +321,18 @@ async fn the_first_request_after_deactivate_returned_is_refused_by_every_gateway
         let name = format!("k{n}");
         let token = admin.create_key("6666", &name).await.unwrap().token;
         let headers = [(KEY, token.as_str())];
-        for (kind, status, _) in gateways.ask("/", &headers).await {
+        for (kind, status, _) in gateways.request("/", &headers).await {
             assert_eq!(status, 200, "{kind:?}");
         }
         admin.deactivate("6666", &name).await.unwrap();
-        accepted += gateways.ask("/", &headers).await.iter().filter(|(_, status, _)| *status != 401).count();
+        accepted += gateways.request("/", &headers).await.iter().filter(|(_, status, _)| *status != 401).count();
     }
     report::line(&format!("{} gateways, {TIMES} deactivations each: {accepted} accepted after", Kind::ALL.len()));
     assert_eq!(accepted, 0);
     assert!(gateways.requests().iter().all(|requests| *requests == TIMES), "{:?}", gateways.requests());
 }
 
-/// Asks again and again until told to stop; how many were let through, and what else came.
+/// Sends requests in a loop until `stop` is set. Returns how many were accepted, and the other outcomes.
 async fn load(at: SocketAddr, token: String, stop: Arc<AtomicBool>) -> (usize, Vec<String>) {
     let (mut good, mut bad) = (0, Vec::new());
     let mut connection = Connection::open(at).await.unwrap();
@@ -366,8 +366,8 @@ async fn a_rolling_restart_of_two_validators_behind_envoy_fails_no_request() {
         let grpc = validator.grpc;
         validator.process.signal(Signal::TERM);
         until("Envoy takes it out", || async { !gateway.health().of(grpc) }).await;
-        // It is out while it still answers: nobody had to run into a closed connection.
-        assert_eq!(Asker::connect(grpc).await.verdict(&token).await, Verdict::Valid);
+        // Envoy removed the validator while it still answers, so no request meets a closed connection.
+        assert_eq!(ValidatorClient::connect(grpc).await.verdict(&token).await, Verdict::Valid);
         restarted.push(serve.restart_validator(name, validator, &DRAIN));
         until("Envoy takes it in again", || async { gateway.health().of(grpc) }).await;
     }
@@ -380,5 +380,5 @@ async fn a_rolling_restart_of_two_validators_behind_envoy_fails_no_request() {
     }
     report::line(&format!("rolling restart behind Envoy: {good} requests let through, {} failed", bad.len()));
     assert!(bad.is_empty(), "{} of {}: {:?}", bad.len(), good + bad.len(), bad.first());
-    assert!(good > 500, "{good} requests are no load");
+    assert!(good > 500, "{good} requests are too few");
 }

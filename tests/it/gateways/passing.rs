@@ -1,9 +1,9 @@
-//! What must get through every gateway with a good key, whole and unchanged: WebSocket, bodies, methods, queries.
+//! Requests with a valid key pass every gateway complete and unchanged: WebSocket, bodies, methods, queries.
 
 use keyward_tests::client::Admin;
 use keyward_tests::gateway::{Gateway, Kind, ValidatorAt};
 use keyward_tests::keyward::Serve;
-use keyward_tests::raw::{ask, echoed};
+use keyward_tests::raw::{echoed, exchange};
 use keyward_tests::recorder::{Recorded, Recorder};
 use keyward_tests::report;
 
@@ -17,18 +17,18 @@ struct Site {
 }
 
 impl Site {
-    /// Sends one request with the good token: the status, and what the upstream saw.
+    /// Sends one request with a token. Returns the status, and what the upstream saw.
     async fn send(&self, line: &str, headers: &[&str], body: &[u8], token: &str) -> (u16, Vec<Recorded>) {
         let mut bytes = format!("{line} HTTP/1.1\r\nHost: keyward.test\r\nX-Api-Key: {token}\r\n");
         headers.iter().for_each(|header| bytes.extend([*header, "\r\n"]));
         let bytes = [bytes.as_bytes(), b"\r\n", body].concat();
         self.upstream.take();
-        let (head, _) = ask(self.gateway.at, &bytes).await.unwrap();
+        let (head, _) = exchange(self.gateway.at, &bytes).await.unwrap();
         (head.status, self.upstream.take())
     }
 }
 
-/// Every gateway, the nginx with a location for uploads as an operator would have it.
+/// Starts every gateway. The nginx has a larger body limit, as an operator would set for uploads.
 async fn sites(serve: &Serve) -> Vec<Site> {
     let mut sites = Vec::new();
     for kind in Kind::ALL {
@@ -48,7 +48,7 @@ async fn started(arguments: &[&str]) -> (Serve, Tokens) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn websocket_works_with_a_good_key_through_every_gateway_and_not_without() {
+async fn websocket_works_through_every_gateway_only_with_a_valid_key() {
     let (serve, tokens) = started(&[]).await;
     for site in sites(&serve).await {
         let kind = site.kind;
@@ -57,21 +57,21 @@ async fn websocket_works_with_a_good_key_through_every_gateway_and_not_without()
             let headers = WEBSOCKET.join("\r\n");
             format!("GET /only-6666/ws HTTP/1.1\r\nHost: keyward.test\r\n{key}Upgrade: websocket\r\n{headers}\r\n\r\n")
         };
-        let (head, mut stream) = ask(site.gateway.at, handshake(Some(&tokens.good)).as_bytes()).await.unwrap();
+        let (head, mut stream) = exchange(site.gateway.at, handshake(Some(&tokens.good)).as_bytes()).await.unwrap();
         assert_eq!(head.status, 101, "{kind:?}: {head:?}");
         let frames: Vec<u8> = (0..100_000_u32).map(|n| n.to_le_bytes()[0]).collect();
         for part in [&b"\x81\x85mask"[..], &frames] {
             assert_eq!(echoed(&mut stream, part).await.unwrap(), part, "{kind:?}");
         }
         let seen = site.upstream.take();
-        let told = |name| seen[0].header(name).map(str::to_owned).collect::<Vec<_>>();
+        let values = |name| seen[0].header(name).map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(
-            (told("x-keyward-project"), told("x-keyward-key")),
+            (values("x-keyward-project"), values("x-keyward-key")),
             (vec!["6666".to_owned()], vec!["server_prod".to_owned()])
         );
-        assert!(told("x-api-key").is_empty(), "{kind:?}");
+        assert!(values("x-api-key").is_empty(), "{kind:?}");
         for (token, status) in [(None, 401), (Some("hunter2"), 401), (Some(tokens.foreign.as_str()), 403)] {
-            let (head, _) = ask(site.gateway.at, handshake(token).as_bytes()).await.unwrap();
+            let (head, _) = exchange(site.gateway.at, handshake(token).as_bytes()).await.unwrap();
             assert_eq!(head.status, status, "{kind:?}");
         }
         assert!(site.upstream.take().is_empty(), "{kind:?}");
@@ -87,7 +87,7 @@ fn chunked(size: usize) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bodies_and_methods_of_every_kind_get_through_every_gateway_whole() {
+async fn bodies_and_methods_of_every_kind_pass_every_gateway_unchanged() {
     const MIB: usize = 1024 * 1024;
     let (serve, tokens) = started(&[]).await;
     let mut wrong = Vec::new();
@@ -125,7 +125,7 @@ async fn bodies_and_methods_of_every_kind_get_through_every_gateway_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_query_keeps_its_order_and_spelling_but_for_the_token_that_envoy_takes_out() {
+async fn a_query_passes_unchanged_except_for_a_token_that_envoy_removes() {
     let (serve, tokens) = started(&["--query-parameter", "key"]).await;
     let good = &tokens.good;
     let signed = "z=1&a=%2Fb%7e+c&Signature=x%2By%3D&&flag&empty=&a=2&utf8=%E2%9C%93";
@@ -145,18 +145,18 @@ async fn a_query_keeps_its_order_and_spelling_but_for_the_token_that_envoy_takes
             (format!("key={good}"), String::new()),
         ];
         for (query, rest) in queries {
-            // Also in a header, so that it is the same request with every gateway.
+            // The token is also in a header, so that every gateway accepts the request.
             let (status, seen) = site.send(&format!("GET /only-6666?{query}"), &[], b"", good).await;
-            // Only Envoy by gRPC can take it out.
+            // Only Envoy by gRPC can remove the token from the query.
             let rest = if kind == Kind::Envoy { rest } else { format!("?{query}") };
             assert_eq!((status, seen[0].target()), (200, format!("/only-6666{rest}").as_str()), "{kind:?}");
         }
         if kind == Kind::Envoy {
             let bytes = format!("GET /only-6666?key={good}&{signed} HTTP/1.1\r\nHost: keyward.test\r\n\r\n");
-            assert_eq!(ask(site.gateway.at, bytes.as_bytes()).await.unwrap().0.status, 200);
+            assert_eq!(exchange(site.gateway.at, bytes.as_bytes()).await.unwrap().0.status, 200);
             assert_eq!(site.upstream.take()[0].target(), format!("/only-6666?{signed}"), "key in the query alone");
             let bytes = bytes.replace(good, &tokens.foreign);
-            assert_eq!(ask(site.gateway.at, bytes.as_bytes()).await.unwrap().0.status, 403);
+            assert_eq!(exchange(site.gateway.at, bytes.as_bytes()).await.unwrap().0.status, 403);
         }
     }
 }

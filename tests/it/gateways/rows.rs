@@ -5,43 +5,43 @@ use keyward_tests::raw::Http2;
 
 use super::hostile::Tokens;
 
-/// The statuses that a row expects of one gateway: without a token, with another project's, with a good one. 0: the
-/// connection or the stream ends without an answer.
+/// The statuses that a row expects of one gateway: without a token, with a token of another project, with a valid one.
+/// 0: the connection or stream ends without a response.
 pub(super) type Cell = [u16; 3];
 
 /// One hostile request.
 pub(super) struct Row {
-    /// What the report calls it.
+    /// Its name in the report.
     pub(super) name: String,
-    /// What each of [`Kind::ALL`] must answer.
+    /// The expected statuses of each of [`Kind::ALL`].
     pub(super) cells: [Cell; 5],
-    /// An upgrade to WebSocket may reach the upstream.
+    /// `true` if an upgrade to WebSocket may reach the upstream.
     pub(super) websocket: bool,
-    /// These answer 200 without any upstream.
+    /// The gateways that answer 200 themselves, without the upstream.
     pub(super) answered_by_gateway: Vec<Kind>,
     request: Request,
 }
 
 enum Request {
-    /// Request line, and lines of headers; `{token}` among them stands for the caller's token. Then the body.
+    /// Request line, headers and body. `{good}` in a header stands for the valid token.
     Http1 { line: String, headers: Vec<String>, body: String },
-    /// Fields of header section and trailer section, and a body or none.
+    /// A request in HTTP/2.
     Http2(Http2),
 }
 
-/// A row's request as it goes out.
+/// A row's request with its token, ready to send.
 pub(super) enum Message {
     Http1(Vec<u8>),
     Http2(Http2),
 }
 
-/// Refused by the gateway itself, with any token and with none.
+/// Refused by the gateway itself, whatever the token.
 const ODD: Cell = [400; 3];
-/// On a public route: let through without an identity.
+/// A public route: passed without an identity.
 const PUBLIC: Cell = [200; 3];
-/// On a route of project 6666.
+/// A route of project 6666.
 const ONLY_6666: Cell = [401, 403, 200];
-/// On a route for every project.
+/// A route for every project.
 const ANY: Cell = [401, 200, 200];
 
 const ENVOYS: [Kind; 2] = [Kind::Envoy, Kind::EnvoyHttp];
@@ -51,7 +51,7 @@ impl Row {
         Self { name, cells: [cell; 5], websocket: false, answered_by_gateway: Vec::new(), request }
     }
 
-    /// `GET target` with these lines of headers.
+    /// `GET target` with these header lines.
     fn get(target: &str, headers: &[&str], cell: Cell) -> Self {
         Self::line(&format!("GET {target} HTTP/1.1"), headers, cell)
     }
@@ -65,7 +65,7 @@ impl Row {
     }
 
     fn h2(name: &str, request: Http2, cell: Cell) -> Self {
-        // nginx does not speak it here.
+        // The nginx of the tests does not accept HTTP/2.
         Self::new(format!("HTTP/2: {name}"), Request::Http2(request), cell).but(&[Kind::Nginx], ODD)
     }
 
@@ -82,17 +82,17 @@ impl Row {
         self
     }
 
-    /// Other statuses for some gateways.
+    /// Sets other statuses for some gateways.
     fn but(mut self, kinds: &[Kind], cell: Cell) -> Self {
-        for (each, place) in Kind::ALL.iter().zip(&mut self.cells) {
+        for (each, cell_of_kind) in Kind::ALL.iter().zip(&mut self.cells) {
             if kinds.contains(each) {
-                *place = cell;
+                *cell_of_kind = cell;
             }
         }
         self
     }
 
-    /// The request with the caller's token in it; `{good}` in a header is the good one in any case.
+    /// Returns the request with the caller's token. `{good}` in a header is always replaced by the valid token.
     pub(super) fn message(&self, token: Option<&str>, tokens: &Tokens) -> Message {
         match &self.request {
             Request::Http1 { line, headers, body } => {
@@ -115,11 +115,11 @@ impl Row {
     }
 }
 
-/// Headers of a WebSocket's handshake, but for `upgrade`; the key is [`keyward_tests::recorder::SAMPLE_KEY`].
+/// Headers of a WebSocket handshake except `upgrade`. The key is [`keyward_tests::recorder::SAMPLE_KEY`].
 pub(super) const WEBSOCKET: [&str; 3] =
     ["Connection: Upgrade", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="];
 
-/// The whole table.
+/// Returns the whole table.
 pub(super) fn rows() -> Vec<Row> {
     let mut all = upgrades();
     all.extend(connects());
@@ -141,17 +141,18 @@ fn upgrades() -> Vec<Row> {
             ["h2c", "H2C", "websocket, h2c", "h2c, websocket", "TLS/1.0", "foo", "websocket/13", "web.socket"]
         {
             let upgrade_line = format!("Upgrade: {upgrade}");
-            // Envoy takes this one upgrade away before any filter sees it, and answers without (RFC 9110 §7.8).
+            // Envoy removes an upgrade to h2c before any filter sees it, and answers the request without it (RFC 9110
+            // §7.8).
             let envoys = if upgrade.eq_ignore_ascii_case("h2c") { ordinary } else { ODD };
-            let asked = [&upgrade_line, "Connection: Upgrade"];
-            rows.push(Row::get(path, &asked, ODD).but(&ENVOYS, envoys));
+            let headers = [&upgrade_line, "Connection: Upgrade"];
+            rows.push(Row::get(path, &headers, ODD).but(&ENVOYS, envoys));
             let headers = [&upgrade_line, "Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAMAAABk"];
             rows.push(Row::get(path, &headers, ODD).but(&ENVOYS, envoys));
-            // An upgrade that connection does not name is none: Envoy takes it away, the others refuse it.
+            // An upgrade that `connection` does not name is invalid: Envoy removes it, the others refuse the request.
             rows.push(Row::get(path, &[&upgrade_line], ODD).but(&ENVOYS, ordinary));
             rows.push(Row::get(path, &[&upgrade_line, "Connection: keep-alive"], ODD).but(&ENVOYS, ordinary));
         }
-        // nginx reads the first line alone, and writes the upstream one of its own.
+        // nginx reads only the first of several such lines, and writes its own line for the upstream.
         let first = if path == "/public" { [101; 3] } else { [401, 403, 101] };
         let twice = ["Upgrade: websocket", "Upgrade: h2c", WEBSOCKET[0], WEBSOCKET[1], WEBSOCKET[2]];
         rows.push(Row::get(path, &twice, ODD).but(&[Kind::Nginx], first).websocket());
@@ -170,7 +171,7 @@ fn upgrades() -> Vec<Row> {
     rows
 }
 
-/// CONNECT, and HTTP/2's extended one.
+/// CONNECT, and the extended CONNECT of HTTP/2.
 fn connects() -> Vec<Row> {
     let pseudo = |fields: &[(&str, &str)]| {
         let headers = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -186,7 +187,7 @@ fn connects() -> Vec<Row> {
         ])
     };
     let plain = pseudo(&[(":method", "CONNECT"), (":authority", "keyward.test:80")]);
-    // Envoy and Caddy end the stream: they did not say that they speak RFC 8441.
+    // Envoy and Caddy end the stream, because they have not announced support for RFC 8441.
     let ended = |protocol: &str, path: &str| {
         let row = Row::h2(&format!("CONNECT :protocol={protocol} {path}"), extended(protocol, path), ODD);
         row.but(&[Kind::Envoy, Kind::EnvoyHttp, Kind::Caddy], [0; 3])
@@ -198,7 +199,8 @@ fn connects() -> Vec<Row> {
         ended("foo", "/public"),
         ended("h2c", "/only-6666"),
         ended("connect-udp", "/public"),
-        // HAProxy asks the upstream with a key of its own, which the recorder cannot accept: let through, and 502.
+        // HAProxy opens the WebSocket with its own key, which the recorder cannot accept. The request passes and ends
+        // with 502.
         ended("websocket", "/only-6666").but(&[Kind::Haproxy], [401, 403, 502]).websocket(),
     ]
 }
@@ -249,7 +251,7 @@ fn paths() -> Vec<Row> {
         "http://keyward.test/only-6666;a=b",
     ];
     let mut rows: Vec<_> = odd.into_iter().map(|path| Row::get(path, &[], ODD)).collect();
-    // Envoy resolves these before it chooses a route, and hands on what it resolved them to; the others refuse.
+    // Envoy normalizes these before it chooses a route, and passes the normalized path on. The others refuse them.
     for path in [
         "/public/..;/only-6666",
         "/public/..;a=b/only-6666",
@@ -267,24 +269,25 @@ fn paths() -> Vec<Row> {
     ] {
         rows.push(Row::get(path, &[], ODD).but(&ENVOYS, ONLY_6666));
     }
-    // One spelling after all: what is no separator may stand encoded, and queries are the upstream's.
+    // These are equivalent to the protected path and may pass. Characters that are no separators may be encoded, and
+    // the query belongs to the upstream.
     for path in ["/only%2D6666", "/ONLY-6666", "/only-6666?a=;b%3b..//%2e", "/%6fnly-6666/x"] {
         rows.push(Row::get(path, &[], ONLY_6666));
     }
     rows.push(Row::get("/public/;/../only-6666", &[], ODD).but(&ENVOYS, PUBLIC));
-    // A whole URL as target is for proxies; Caddy sees two slashes in it.
+    // A whole URL as the target is meant for proxies. Caddy reads two slashes in it.
     rows.push(Row::get("http://keyward.test/only-6666", &[], ONLY_6666).but(&[Kind::Caddy], ODD));
-    // Go answers this by itself.
+    // Go's HTTP server answers this itself.
     let mut options = Row::line("OPTIONS * HTTP/1.1", &[], ODD).but(&ENVOYS, [404; 3]).but(&[Kind::Caddy], [200; 3]);
     options.answered_by_gateway.push(Kind::Caddy);
     rows.push(options);
     rows
 }
 
-/// Headers that `connection` names, for a next hop to take away.
+/// Headers that `connection` names, so that the next hop removes them.
 fn nominations() -> Vec<Row> {
     let mut rows = Vec::new();
-    // Envoy takes away what is named there and then the header itself: the client's own loss.
+    // Envoy removes the named headers and then `connection`, which can only cost the client its own headers.
     let by_envoy = |nominated: &str| match nominated {
         "host" => ODD,
         "x-api-key" => [401; 3],
@@ -305,7 +308,7 @@ fn nominations() -> Vec<Row> {
         let header = format!("Connection: {nominated}");
         rows.push(Row::get("/only-6666", &[&header], ODD).but(&ENVOYS, by_envoy(nominated)));
     }
-    // nginx reads the first line alone, and writes the upstream one of its own.
+    // nginx reads only the first of several such lines, and writes its own line for the upstream.
     let twice = ["Connection: close", "Connection: x-keyward-project"];
     rows.push(Row::get("/only-6666", &twice, ODD).but(&[Kind::Envoy, Kind::EnvoyHttp, Kind::Nginx], ONLY_6666));
     for harmless in ["keep-alive", "close", "Keep-Alive, TE", "te", "close, te"] {
@@ -315,7 +318,8 @@ fn nominations() -> Vec<Row> {
     rows
 }
 
-/// Other spellings of what only Keyward may say: each separator that a name may have (RFC 9110 §5.6.2).
+/// Other spellings of the headers that only Keyward may set, with each separator that a name may contain (RFC 9110
+/// §5.6.2).
 fn names() -> Vec<Row> {
     let mut rows = Vec::new();
     for separator in "!#$%&'*+-.^_`|~".chars() {
@@ -325,7 +329,7 @@ fn names() -> Vec<Row> {
             rows.push(Row::get(path, &headers.each_ref().map(String::as_str), cell));
         }
     }
-    // A space before the colon, and a value that goes on in the next line (RFC 9112 §5), which most write as one.
+    // A space before the colon, and a value continued on the next line (RFC 9112 §5), which most gateways join.
     rows.push(Row::get("/public", &["X-Keyward-Project : 6666"], ODD));
     let folded = Row::get("/public", &["X-Noise: a\r\n X-Keyward-Project: 6666"], PUBLIC);
     rows.push(folded.but(&[Kind::Nginx], ODD));
@@ -343,7 +347,7 @@ fn names() -> Vec<Row> {
     rows
 }
 
-/// Other spellings of the header of a key: neither a credential nor let through.
+/// Other spellings of the key's header: they neither authenticate nor reach the upstream.
 fn credentials() -> Vec<Row> {
     let mut rows = Vec::new();
     for name in [
@@ -361,7 +365,7 @@ fn credentials() -> Vec<Row> {
         rows.push(Row::get("/only-6666", &[&header], ONLY_6666));
         rows.push(Row::get("/public", &[&header], PUBLIC));
     }
-    // Names that only look like the other header.
+    // Names that resemble `authorization`.
     for name in ["authorization_", "authorization.", "_authorization", "proxy_authorization"] {
         let header = format!("{name}: Bearer {{good}}");
         rows.push(Row::get("/only-6666", &[&header], ONLY_6666));
@@ -369,7 +373,7 @@ fn credentials() -> Vec<Row> {
     rows
 }
 
-/// What only Keyward may say, after the body.
+/// Trailers with names that only Keyward may set.
 fn trailers() -> Vec<Row> {
     let mut rows = Vec::new();
     for (path, cell) in [("/public", PUBLIC), ("/only-6666", ONLY_6666)] {
@@ -400,14 +404,15 @@ fn trailers() -> Vec<Row> {
     rows
 }
 
-/// Trailers behind a body whose length is said twice, and behind the handshake of a WebSocket.
+/// Trailers after a body with two lengths, and after the handshake of a WebSocket.
 fn trailers_in_disguise() -> Vec<Row> {
     let body = "4\r\nbody\r\n0\r\nX-Keyward-Project: 6666\r\n\r\n";
     let both = ["Transfer-Encoding: chunked", "Content-Length: 4"];
     let handshake = ["Transfer-Encoding: chunked", "Upgrade: websocket", WEBSOCKET[0], WEBSOCKET[1], WEBSOCKET[2]];
     let public = "POST /public HTTP/1.1";
     let twice_sized = Row::line(public, &both, ODD).but(&[Kind::Caddy, Kind::Haproxy], PUBLIC);
-    // HAProxy takes an upgrade away that has a body. The others hand the handshake on, and the body as bytes of the tunnel.
+    // HAProxy removes the upgrade from a request with a body. The others pass the handshake, and the body as bytes of
+    // the tunnel.
     let chunked_handshake = Row::line(public, &handshake, [101; 3]).but(&[Kind::Haproxy], PUBLIC).websocket();
     vec![
         twice_sized.body("POST /public, chunked and content-length, trailer", body),
@@ -415,7 +420,7 @@ fn trailers_in_disguise() -> Vec<Row> {
     ]
 }
 
-/// The same kinds in HTTP/2, for gateways that speak it.
+/// Some of these requests in HTTP/2, for the gateways that accept it.
 fn in_http2() -> Vec<Row> {
     let get = |path: &str, fields: &[(&str, &str)]| {
         let pseudo = [(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", "keyward.test")];
@@ -430,7 +435,7 @@ fn in_http2() -> Vec<Row> {
         rows.push(Row::h2(&format!("GET /public, {name}"), get("/public", &[(name, "6666")]), PUBLIC));
         rows.push(Row::h2(&format!("GET /only-6666, {name}"), get("/only-6666", &[(name, "6666")]), ONLY_6666));
     }
-    // These three have no place in HTTP/2 (RFC 9113 §8.2.2): Envoy and HAProxy end the stream.
+    // These three fields are forbidden in HTTP/2 (RFC 9113 §8.2.2). Envoy and HAProxy end the stream.
     for field in [("connection", "x-keyward-project"), ("upgrade", "h2c"), ("connection", "upgrade")] {
         let row = Row::h2(&format!("GET /only-6666, {} {}", field.0, field.1), get("/only-6666", &[field]), ODD);
         rows.push(row.but(&[Kind::Envoy, Kind::EnvoyHttp, Kind::Haproxy], [0; 3]));

@@ -1,7 +1,7 @@
-//! Programs of the Debian release at hand, unpacked and not installed: no root, and the machine stays as it is.
+//! Programs from Debian packages, unpacked but not installed: no root is needed, and the machine stays unchanged.
 //!
-//! apt works on a state of its own under the parts' directory. It knows what the machine has installed, and a part
-//! gets only those libraries besides that are not.
+//! apt uses its own state under the parts' directory. It sees which packages the machine has installed, so a part
+//! contains only the libraries that are missing there.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -27,15 +27,15 @@ pub const NGINX: Package = Package { name: "nginx", packages: &["nginx"], progra
 /// HAProxy.
 pub const HAPROXY: Package = Package { name: "haproxy", packages: &["haproxy"], programs: "usr/sbin" };
 
-/// Debian packages that make one part.
+/// The Debian packages that make up one part.
 #[derive(Debug)]
 pub struct Package {
     /// The part's name.
     pub name: &'static str,
-    /// The packages to unpack, besides the libraries that they need. The first one's version is the part's. For one
-    /// that only stands for the release's version, as `postgresql` does for `postgresql-15`, that version is taken.
+    /// The packages to unpack, besides the libraries that they need. The part has the version of the first package. If
+    /// that is a meta-package, such as `postgresql` for `postgresql-15`, the version of the real package counts.
     pub packages: &'static [&'static str],
-    /// The directory of the programs, `*` being whatever one directory lies there.
+    /// The directory of the programs. `*` stands for the only directory at its level.
     pub programs: &'static str,
 }
 
@@ -44,15 +44,15 @@ pub struct Package {
 pub struct Programs {
     root: PathBuf,
     directory: PathBuf,
-    /// What the programs find their libraries with.
+    /// The `LD_LIBRARY_PATH` of the programs.
     library_path: std::ffi::OsString,
 }
 
 impl Package {
-    /// The part's programs, fetched into `parts` unless they are there.
+    /// Returns the part's programs. Fetches them into `parts` unless they are there.
     ///
     /// # Errors
-    /// When apt does not have or cannot download the packages, or when they cannot be unpacked.
+    /// If apt does not have or cannot download the packages, or if they cannot be unpacked.
     pub fn fetch(&self, parts: &Path) -> Result<Programs> {
         let key = format!("{}-{}", self.name, release()?);
         let part = once(parts, &key, |partial| self.unpacked(parts, partial));
@@ -81,25 +81,26 @@ impl Package {
     }
 }
 
-/// `15.4-1` of `1%3a15.4-1_amd64.deb`: without the epoch, whose colon would end a directory in a library path.
+/// Returns the version in a package's file name, such as `15.4-1` for `1%3a15.4-1_amd64.deb`. The epoch is dropped,
+/// because its colon would split a library path.
 fn upstream_version(file: &str) -> String {
     let version = file.split('_').next().unwrap_or_default();
     version.rsplit("%3a").next().unwrap_or_default().to_owned()
 }
 
-/// The machine's release, `debian12`: a part of one release is of no use to another.
+/// Returns the machine's release, such as `debian12`. Parts are kept per release.
 fn release() -> Result<String> {
     let text = fs::read_to_string("/etc/os-release").context("this is no Debian: it has no /etc/os-release")?;
     let field = |name| text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim_matches('"');
     Ok(format!("{}{}", field("ID="), field("VERSION_ID=")))
 }
 
-/// apt with a state of its own.
+/// apt with its own state.
 struct Apt {
     configuration: PathBuf,
-    /// What the fetch of the lists had to say: it may explain what goes wrong later.
+    /// Output of `apt-get update`. It may explain why a later step fails.
     complaints: String,
-    /// apt's own locks make a second one fail, this one makes it wait.
+    /// Without this lock, a second apt would fail on apt's own locks instead of waiting.
     _lock: File,
 }
 
@@ -116,10 +117,10 @@ impl Apt {
     }
 
     fn update(&mut self) -> Result<()> {
-        // Failing here is not final: the lists of an earlier update may do.
+        // A failure here is not final: the package lists of an earlier update may suffice.
         let output = self.command("apt-get").arg("update").output().context("cannot run apt-get")?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        self.complaints = format!("apt-get update ended with {} and said '{}'", output.status, said.trim());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        self.complaints = format!("apt-get update ended with {}: '{}'", output.status, stderr.trim());
         Ok(())
     }
 
@@ -129,7 +130,7 @@ impl Apt {
         command
     }
 
-    /// Downloads packages and what else they need; returns the real name of the first.
+    /// Downloads packages and the libraries that they need. Returns the real name of the first.
     fn download(&self, packages: &[&str], archives: &Path) -> Result<String> {
         let packages = packages.iter().map(|package| self.real_name(package)).collect::<Result<Vec<_>>>()?;
         let needed = self.needed(&packages)?;
@@ -137,7 +138,8 @@ impl Apt {
         packages.into_iter().next().context("a part needs a package")
     }
 
-    /// `postgresql-15` for `postgresql`, which is empty and depends on it; otherwise the name as it is.
+    /// Returns the package that a meta-package depends on, such as `postgresql-15` for `postgresql`. Returns other
+    /// names unchanged.
     fn real_name(&self, package: &str) -> Result<String> {
         let depends = run(self.command("apt-cache").args(["depends", "--important", package]))?;
         let versioned = depends.lines().filter_map(|line| line.trim().strip_prefix("Depends: ")).find(|dependency| {
@@ -147,7 +149,7 @@ impl Apt {
         Ok(versioned.unwrap_or(package).to_owned())
     }
 
-    /// The packages themselves, and the libraries that an installation would add to this machine.
+    /// Returns the packages, and the libraries that their installation would add to this machine.
     fn needed(&self, packages: &[String]) -> Result<Vec<String>> {
         let mut simulate = self.command("apt-get");
         simulate.args(["install", "--simulate", "--reinstall", "--no-install-recommends"]).args(packages);
@@ -160,14 +162,14 @@ impl Apt {
 
 fn is_library(package: &str) -> bool {
     let other = package.ends_with("-dev") || package.ends_with("-perl");
-    // The C library must be the one of the machine's own program loader.
+    // The C library must match the machine's program loader.
     package.starts_with("lib") && package != "libc6" && !other
 }
 
-/// apt's configuration, read after the machine's own.
+/// Returns apt's configuration, which apt reads after the machine's own.
 fn configured(directory: &Path) -> String {
     let directory = directory.display();
-    // The cleared lists are commands that the machine runs after an update, on its own state.
+    // The cleared lists are commands that the machine runs after each update, on the machine's own state.
     format!(
         r#"#clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
@@ -190,7 +192,7 @@ impl Programs {
         Ok(Self { root, directory, library_path })
     }
 
-    /// The directory that the packages are unpacked in: what would be `/usr` is `usr` in it.
+    /// The directory that the packages are unpacked in. Its `usr` holds what would be installed in `/usr`.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
@@ -202,8 +204,8 @@ impl Programs {
         &self.directory
     }
 
-    /// One of the programs, ready to run: it finds its libraries. An absolute path is any program of the machine that
-    /// runs one of these.
+    /// Returns a command for one of the programs, with the path of its libraries. `program` may also be an absolute
+    /// path of another program that runs one of these.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.directory.join(program));
@@ -211,17 +213,17 @@ impl Programs {
         command
     }
 
-    /// The same programs in another place, which must not exist yet.
+    /// Copies the programs to another directory, which must not exist yet.
     ///
     /// # Errors
-    /// When they cannot be copied.
+    /// If they cannot be copied.
     pub fn copied(&self, to: &Path) -> Result<Self> {
         run(Command::new("cp").arg("--recursive").arg(&self.root).arg(to))?;
         Self::of(to.to_owned(), &self.directory.strip_prefix(&self.root)?.to_string_lossy())
     }
 }
 
-/// Follows `path` down from `root`; `*` is the one directory there.
+/// Resolves `path` below `root`. `*` stands for the only directory at its level.
 fn found(root: &Path, path: &str) -> Result<PathBuf> {
     path.split('/').try_fold(root.to_owned(), |directory, name| {
         if name != "*" {
@@ -232,7 +234,7 @@ fn found(root: &Path, path: &str) -> Result<PathBuf> {
     })
 }
 
-/// Where the unpacked libraries lie. The machine's own are found after these, as ever.
+/// Returns the directories of the unpacked libraries. The loader searches the machine's own directories after these.
 fn library_directories(root: &Path) -> Vec<PathBuf> {
     let subdirectories = |directory: PathBuf| fs::read_dir(directory).into_iter().flatten().flatten();
     let entries = [root.join("usr/lib"), root.join("lib")].into_iter().flat_map(subdirectories);
@@ -248,7 +250,7 @@ mod tests {
     #[test]
     fn a_package_that_apt_does_not_have_is_an_error_that_says_so() {
         let parts = tempfile::tempdir().unwrap();
-        // No update: apt knows only what is installed here, and no registry is asked for a name that nobody has.
+        // Without an update, apt knows only what is installed here, so no registry is asked for the made-up name.
         let apt = Apt::open(parts.path()).unwrap();
         let error = format!("{:#}", apt.download(&["keyward-no-such-package"], parts.path()).unwrap_err());
         assert!(error.contains("No packages found"), "{error}");

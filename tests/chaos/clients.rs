@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use keyward_proto::validate::stream_validate_tokens_response::Outcome;
 use keyward_proto::validate::{StreamValidateTokensRequest, StreamValidateTokensResponse, ValidateTokenRequest};
-use keyward_tests::client::Asker;
+use keyward_tests::client::ValidatorClient;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::MissedTickBehavior;
 use tonic::Streaming;
@@ -47,26 +47,31 @@ fn every(period: Duration) -> tokio::time::Interval {
 
 /// Asks about many keys at once, again and again.
 pub(crate) async fn by_batch(run: Arc<Run>, validator: usize) {
-    let asker = Asker::connect(run.site.validators[validator].at).await;
+    let client = ValidatorClient::connect(run.site.validators[validator].at).await;
     let mut dice = Dice::of(run.seed, 100 + validator as u64);
     let (permits, mut ticks) = (Arc::new(Semaphore::new(BATCHES_AT_ONCE)), every(BATCH_EVERY));
     while !run.is_over() {
         ticks.tick().await;
         let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else { continue };
         let subjects = run.crowd.some(&mut dice, BATCH);
-        let (run, asker) = (Arc::clone(&run), asker.clone());
+        let (run, client) = (Arc::clone(&run), client.clone());
         tokio::spawn(async move {
-            ask_batch(&run, validator, &asker, &subjects).await;
+            ask_batch(&run, validator, &client, &subjects).await;
             drop(permit);
         });
     }
 }
 
 /// Asks a validator about these at once. Whether there was an answer.
-pub(crate) async fn ask_batch(run: &Run, validator: usize, asker: &Asker, subjects: &[Arc<Subject>]) -> bool {
+pub(crate) async fn ask_batch(
+    run: &Run,
+    validator: usize,
+    client: &ValidatorClient,
+    subjects: &[Arc<Subject>],
+) -> bool {
     let requests = subjects.iter().map(|subject| request(subject)).collect();
     let asked = run.ask(validator);
-    match tokio::time::timeout(PATIENCE, asker.batch(requests)).await {
+    match tokio::time::timeout(PATIENCE, client.batch(requests)).await {
         Ok(Ok(answers)) if answers.len() == subjects.len() => {
             subjects.iter().zip(&answers).for_each(|(subject, said)| run.hear(validator, &asked, subject, said));
             return true;
@@ -80,26 +85,26 @@ pub(crate) async fn ask_batch(run: &Run, validator: usize, asker: &Asker, subjec
 
 /// Asks about one key at a time, without waiting for the answer before.
 pub(crate) async fn by_call(run: Arc<Run>, validator: usize) {
-    let asker = Asker::connect(run.site.validators[validator].at).await;
+    let client = ValidatorClient::connect(run.site.validators[validator].at).await;
     let mut dice = Dice::of(run.seed, 200 + validator as u64);
     let (permits, mut ticks) = (Arc::new(Semaphore::new(CALLS_AT_ONCE)), every(CALL_EVERY));
     while !run.is_over() {
         ticks.tick().await;
         let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else { continue };
         let subject = run.crowd.changing(&mut dice);
-        let (run, asker) = (Arc::clone(&run), asker.clone());
+        let (run, client) = (Arc::clone(&run), client.clone());
         tokio::spawn(async move {
-            ask(&run, validator, &asker, &subject).await;
+            ask(&run, validator, &client, &subject).await;
             drop(permit);
         });
     }
 }
 
 /// Asks a validator about one key. Whether it was accepted.
-pub(crate) async fn ask(run: &Run, validator: usize, asker: &Asker, subject: &Subject) -> bool {
+pub(crate) async fn ask(run: &Run, validator: usize, client: &ValidatorClient, subject: &Subject) -> bool {
     let request = request(subject);
     let asked = run.ask(validator);
-    match tokio::time::timeout(PATIENCE, asker.ask_as(request)).await {
+    match tokio::time::timeout(PATIENCE, client.validate_request(request)).await {
         Ok(Ok(said)) => {
             run.hear(validator, &asked, subject, &said);
             return said.verdict() == keyward_proto::validate::Verdict::Valid;
@@ -115,11 +120,11 @@ type Pending = Mutex<VecDeque<(u64, Asked, Arc<Subject>)>>;
 
 /// Asks down one stream after another.
 pub(crate) async fn by_stream(run: Arc<Run>, validator: usize) {
-    let asker = Asker::connect(run.site.validators[validator].at).await;
+    let client = ValidatorClient::connect(run.site.validators[validator].at).await;
     let mut dice = Dice::of(run.seed, 300 + validator as u64);
     while !run.is_over() {
         let (requests, asked) = mpsc::channel(STREAMED_AT_ONCE);
-        match tokio::time::timeout(PATIENCE, asker.stream(asked)).await {
+        match tokio::time::timeout(PATIENCE, client.stream(asked)).await {
             Ok(Ok(answers)) => {
                 let pending = Pending::default();
                 tokio::select! {
