@@ -1,4 +1,4 @@
-//! Asks validators, in the three ways that there are, and never stops.
+//! Clients that validate tokens at the validators, by batch, by call and by stream, for the whole run.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -11,32 +11,33 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::MissedTickBehavior;
 use tonic::Streaming;
 
-use crate::crowd::Subject;
 use crate::dice::Dice;
-use crate::history::{Asked, Violation};
+use crate::history::{Baseline, Violation};
+use crate::keys::TrackedKey;
 use crate::run::{Run, reason};
 
-/// Most of the load: so many in a batch, and how often one is sent to each validator.
+/// Most of the load is batches: the size of a batch, and the interval at which one is sent to each validator.
 const BATCH: usize = 80;
 const BATCH_EVERY: Duration = Duration::from_millis(20);
-/// Batches to one validator that may be on their way. Those to a stopped one wait until it goes on.
+/// Batches in flight to one validator. Those to a suspended validator wait until it resumes.
 const BATCHES_AT_ONCE: usize = 8;
 
-/// Seldom enough that of the longest stop every second has some that were asked in it.
+/// Interval and limit of single calls. The limit is high enough that even in the longest suspension each second has
+/// some calls.
 const CALL_EVERY: Duration = Duration::from_millis(50);
 const CALLS_AT_ONCE: usize = 500;
 
 const STREAMED_EVERY: Duration = Duration::from_millis(10);
 const STREAMED_AT_ONCE: usize = 200;
 
-/// How long an answer is waited for: longer than any stop.
+/// The longest wait for a response: longer than any suspension.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-/// After a stream has broken.
+/// The pause after a stream has broken.
 const PAUSE: Duration = Duration::from_millis(50);
 
-fn request(subject: &Subject) -> ValidateTokenRequest {
-    ValidateTokenRequest { token: subject.token.clone(), ..Default::default() }
+fn request(key: &TrackedKey) -> ValidateTokenRequest {
+    ValidateTokenRequest { token: key.token.clone(), ..Default::default() }
 }
 
 fn every(period: Duration) -> tokio::time::Interval {
@@ -45,7 +46,7 @@ fn every(period: Duration) -> tokio::time::Interval {
     ticks
 }
 
-/// Asks about many keys at once, again and again.
+/// Validates batches of keys in a loop.
 pub(crate) async fn by_batch(run: Arc<Run>, validator: usize) {
     let client = ValidatorClient::connect(run.site.validators[validator].at).await;
     let mut dice = Dice::of(run.seed, 100 + validator as u64);
@@ -53,37 +54,37 @@ pub(crate) async fn by_batch(run: Arc<Run>, validator: usize) {
     while !run.is_over() {
         ticks.tick().await;
         let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else { continue };
-        let subjects = run.crowd.some(&mut dice, BATCH);
+        let keys = run.keys.some(&mut dice, BATCH);
         let (run, client) = (Arc::clone(&run), client.clone());
         tokio::spawn(async move {
-            ask_batch(&run, validator, &client, &subjects).await;
+            validate_batch(&run, validator, &client, &keys).await;
             drop(permit);
         });
     }
 }
 
-/// Asks a validator about these at once. Whether there was an answer.
-pub(crate) async fn ask_batch(
+/// Validates a batch of keys. Returns `true` if there was a response.
+pub(crate) async fn validate_batch(
     run: &Run,
     validator: usize,
     client: &ValidatorClient,
-    subjects: &[Arc<Subject>],
+    keys: &[Arc<TrackedKey>],
 ) -> bool {
-    let requests = subjects.iter().map(|subject| request(subject)).collect();
-    let asked = run.ask(validator);
+    let requests = keys.iter().map(|key| request(key)).collect();
+    let baseline = run.baseline(validator);
     match tokio::time::timeout(PATIENCE, client.batch(requests)).await {
-        Ok(Ok(answers)) if answers.len() == subjects.len() => {
-            subjects.iter().zip(&answers).for_each(|(subject, said)| run.hear(validator, &asked, subject, said));
+        Ok(Ok(answers)) if answers.len() == keys.len() => {
+            keys.iter().zip(&answers).for_each(|(key, response)| run.record(validator, &baseline, key, response));
             return true;
         }
-        Ok(Ok(answers)) => run.tally.violation(Violation::Nonsense, || format!("{} answers", answers.len())),
+        Ok(Ok(answers)) => run.tally.violation(Violation::InvalidAnswer, || format!("{} answers", answers.len())),
         Ok(Err(status)) => run.no_verdict(validator, reason(&status).as_deref()),
         Err(_) => run.no_verdict(validator, None),
     }
     false
 }
 
-/// Asks about one key at a time, without waiting for the answer before.
+/// Validates single keys at a fixed rate, without waiting for earlier responses.
 pub(crate) async fn by_call(run: Arc<Run>, validator: usize) {
     let client = ValidatorClient::connect(run.site.validators[validator].at).await;
     let mut dice = Dice::of(run.seed, 200 + validator as u64);
@@ -91,23 +92,23 @@ pub(crate) async fn by_call(run: Arc<Run>, validator: usize) {
     while !run.is_over() {
         ticks.tick().await;
         let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else { continue };
-        let subject = run.crowd.changing(&mut dice);
+        let key = run.keys.changing(&mut dice);
         let (run, client) = (Arc::clone(&run), client.clone());
         tokio::spawn(async move {
-            ask(&run, validator, &client, &subject).await;
+            validate(&run, validator, &client, &key).await;
             drop(permit);
         });
     }
 }
 
-/// Asks a validator about one key. Whether it was accepted.
-pub(crate) async fn ask(run: &Run, validator: usize, client: &ValidatorClient, subject: &Subject) -> bool {
-    let request = request(subject);
-    let asked = run.ask(validator);
+/// Validates one key. Returns `true` if it was accepted.
+pub(crate) async fn validate(run: &Run, validator: usize, client: &ValidatorClient, key: &TrackedKey) -> bool {
+    let request = request(key);
+    let baseline = run.baseline(validator);
     match tokio::time::timeout(PATIENCE, client.validate_request(request)).await {
-        Ok(Ok(said)) => {
-            run.hear(validator, &asked, subject, &said);
-            return said.verdict() == keyward_proto::validate::Verdict::Valid;
+        Ok(Ok(response)) => {
+            run.record(validator, &baseline, key, &response);
+            return response.verdict() == keyward_proto::validate::Verdict::Valid;
         }
         Ok(Err(status)) => run.no_verdict(validator, reason(&status).as_deref()),
         Err(_) => run.no_verdict(validator, None),
@@ -115,21 +116,21 @@ pub(crate) async fn ask(run: &Run, validator: usize, client: &ValidatorClient, s
     false
 }
 
-/// What was asked down a stream and is not answered yet, in order.
-type Pending = Mutex<VecDeque<(u64, Asked, Arc<Subject>)>>;
+/// The requests of a stream that are not answered yet, in order.
+type Pending = Mutex<VecDeque<(u64, Baseline, Arc<TrackedKey>)>>;
 
-/// Asks down one stream after another.
+/// Validates keys by stream, and opens a new stream when one breaks.
 pub(crate) async fn by_stream(run: Arc<Run>, validator: usize) {
     let client = ValidatorClient::connect(run.site.validators[validator].at).await;
     let mut dice = Dice::of(run.seed, 300 + validator as u64);
     while !run.is_over() {
-        let (requests, asked) = mpsc::channel(STREAMED_AT_ONCE);
-        match tokio::time::timeout(PATIENCE, client.stream(asked)).await {
+        let (requests, receiver) = mpsc::channel(STREAMED_AT_ONCE);
+        match tokio::time::timeout(PATIENCE, client.stream(receiver)).await {
             Ok(Ok(answers)) => {
                 let pending = Pending::default();
                 tokio::select! {
                     () = feed(&run, validator, &mut dice, &pending, requests) => {}
-                    () = listen(&run, validator, &pending, answers) => {}
+                    () = receive(&run, validator, &pending, answers) => {}
                 }
             }
             _ => run.no_verdict(validator, None),
@@ -151,22 +152,22 @@ async fn feed(
         if run.is_over() {
             return;
         }
-        let Ok(place) = requests.reserve().await else { return };
-        let subject = run.crowd.changing(dice);
-        let request = Some(request(&subject));
-        // Noted before it is sent: the answer may come at once.
-        pending.lock().unwrap().push_back((id, run.ask(validator), subject));
-        place.send(StreamValidateTokensRequest { id, request });
+        let Ok(permit) = requests.reserve().await else { return };
+        let key = run.keys.changing(dice);
+        let request = Some(request(&key));
+        // Recorded before it is sent, because the answer may come at once.
+        pending.lock().unwrap().push_back((id, run.baseline(validator), key));
+        permit.send(StreamValidateTokensRequest { id, request });
     }
 }
 
-async fn listen(run: &Run, validator: usize, pending: &Pending, mut answers: Streaming<StreamValidateTokensResponse>) {
+async fn receive(run: &Run, validator: usize, pending: &Pending, mut answers: Streaming<StreamValidateTokensResponse>) {
     while let Ok(Some(answer)) = answers.message().await {
-        let Some((id, asked, subject)) = pending.lock().unwrap().pop_front() else { break };
+        let Some((id, baseline, key)) = pending.lock().unwrap().pop_front() else { break };
         match answer.outcome {
-            Some(Outcome::Response(said)) if answer.id == id => run.hear(validator, &asked, &subject, &said),
+            Some(Outcome::Response(response)) if answer.id == id => run.record(validator, &baseline, &key, &response),
             Some(Outcome::Error(error)) if answer.id == id => run.no_verdict(validator, Some(&error.reason)),
-            _ => run.tally.violation(Violation::Nonsense, || format!("an answer out of order: {answer:?}")),
+            _ => run.tally.violation(Violation::InvalidAnswer, || format!("an answer out of order: {answer:?}")),
         }
     }
     run.no_verdict(validator, None);

@@ -1,4 +1,4 @@
-//! Carries the schedule out, and remembers who could not be held to anything when.
+//! Injects the scheduled faults, and records when each admin was affected by one.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,25 +13,25 @@ use crate::schedule::{ADMINS, Event, Fault, KINDS, Lane, Target};
 /// How long a disturbance is remembered: longer than any call takes.
 const MEMORY: Duration = Duration::from_secs(120);
 
-/// How soon a supervisor looks again.
+/// The interval at which ended processes are restarted.
 const SUPERVISION: Duration = Duration::from_millis(300);
 
-/// How often each kind of fault has been done.
+/// How often each kind of fault was injected.
 #[derive(Debug, Default)]
-pub(crate) struct Done([AtomicUsize; KINDS.len()]);
+pub(crate) struct FaultCounts([AtomicUsize; KINDS.len()]);
 
-impl Done {
+impl FaultCounts {
     fn count(&self, fault: Fault) {
         self.0[fault.kind()].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Name and number of each kind.
+    /// Returns the name and the count of each kind.
     pub(crate) fn by_kind(&self) -> Vec<(&'static str, usize)> {
         KINDS.into_iter().zip(self.0.iter().map(|count| count.load(Ordering::Relaxed))).collect()
     }
 }
 
-/// When an admin was stopped, dead or without its database.
+/// The times at which each admin was suspended, dead or without its database.
 #[derive(Debug, Default)]
 pub(crate) struct Disturbances([Mutex<Vec<Disturbance>>; ADMINS]);
 
@@ -43,7 +43,7 @@ struct Disturbance {
 }
 
 impl Disturbances {
-    /// To be called before the fault. What it returns ends it.
+    /// Records the begin of a disturbance, before the fault is injected. Returns the id that ends it.
     fn begin(&self, admin: usize) -> usize {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let (id, now) = (NEXT.fetch_add(1, Ordering::Relaxed), Instant::now());
@@ -60,14 +60,15 @@ impl Disturbances {
         }
     }
 
-    /// Whether an admin was disturbed at any time from `begun` to `ended`.
-    pub(crate) fn touch(&self, admin: usize, begun: Instant, ended: Instant) -> bool {
+    /// Returns `true` if the admin was disturbed at any time from `begun` to `ended`.
+    pub(crate) fn overlaps(&self, admin: usize, begun: Instant, ended: Instant) -> bool {
         let all = self.0[admin].lock().unwrap();
         all.iter().any(|one| one.begun <= ended && one.ended.is_none_or(|end| end >= begun))
     }
 }
 
-/// Starts what has ended by itself, as a supervisor would: an admin that finds no database when it starts does end.
+/// Restarts processes that ended without a fault, as a supervisor would. For example, an admin that starts without a
+/// database ends.
 pub(crate) async fn supervise(run: Arc<Run>) {
     loop {
         for admin in run.site.admins.iter().filter(|admin| admin.has_ended()) {
@@ -85,27 +86,27 @@ pub(crate) async fn supervise(run: Arc<Run>) {
     }
 }
 
-/// Does to one target what the schedule says.
-pub(crate) async fn befall(run: Arc<Run>, lane: Lane) {
+/// Injects the faults of one target.
+pub(crate) async fn inject_lane(run: Arc<Run>, lane: Lane) {
     for Event { at, fault, lasts } in lane.events {
         tokio::time::sleep_until((run.begun + at).into()).await;
         let disturbed: Vec<_> = lane.target.disturbs().into_iter().map(|a| (a, run.disturbances.begin(a))).collect();
-        do_to(&run, lane.target, fault, lasts).await;
-        run.done.count(fault);
+        inject(&run, lane.target, fault, lasts).await;
+        run.fault_counts.count(fault);
         for (admin, id) in disturbed {
-            // Beside the next fault, which is another disturbance.
-            tokio::spawn(until_well(Arc::clone(&run), admin, id));
+            // In its own task, because the next fault is another disturbance.
+            tokio::spawn(end_when_ready(Arc::clone(&run), admin, id));
         }
     }
 }
 
-/// A disturbance has ended when the admin itself says that it can grant leases again.
-async fn until_well(run: Arc<Run>, admin: usize, id: usize) {
+/// Ends a disturbance when the admin reports that it can grant leases again.
+async fn end_when_ready(run: Arc<Run>, admin: usize, id: usize) {
     run.site.admins[admin].ready().await;
     run.disturbances.end(admin, id);
 }
 
-async fn do_to(run: &Run, target: Target, fault: Fault, lasts: Duration) {
+async fn inject(run: &Run, target: Target, fault: Fault, lasts: Duration) {
     match target {
         Target::Validator(v) => {
             let program = &run.site.validators[v];
@@ -115,7 +116,7 @@ async fn do_to(run: &Run, target: Target, fault: Fault, lasts: Duration) {
                 tokio::time::sleep(lasts).await;
                 program.start();
             } else {
-                stop_and_go(|signal| program.signal(signal), lasts).await;
+                suspend(|signal| program.signal(signal), lasts).await;
             }
         }
         Target::Admin(a) => {
@@ -125,40 +126,40 @@ async fn do_to(run: &Run, target: Target, fault: Fault, lasts: Duration) {
                 tokio::time::sleep(lasts).await;
                 program.start();
             } else {
-                stop_and_go(|signal| program.signal(signal), lasts).await;
+                suspend(|signal| program.signal(signal), lasts).await;
             }
         }
-        Target::Way(v, a) => disturb(&run.site.ways[v][a], fault, lasts).await,
-        Target::DatabaseWay(a) => disturb(&run.site.database_ways[a], fault, lasts).await,
+        Target::Link(v, a) => disturb(&run.site.links[v][a], fault, lasts).await,
+        Target::DatabaseLink(a) => disturb(&run.site.database_links[a], fault, lasts).await,
         Target::Database => database(run, fault, lasts).await,
     }
 }
 
-async fn stop_and_go(signal: impl Fn(Signal), lasts: Duration) {
+async fn suspend(signal: impl Fn(Signal), lasts: Duration) {
     signal(Signal::STOP);
     tokio::time::sleep(lasts).await;
     signal(Signal::CONT);
 }
 
-async fn disturb(way: &Proxy, fault: Fault, lasts: Duration) {
+async fn disturb(link: &Proxy, fault: Fault, lasts: Duration) {
     match fault {
-        Fault::Cut => way.set(Network::Cut),
-        Fault::Silence => way.set(Network::Silent),
-        Fault::HalfOpenUp => way.set(Network::SilentUp),
-        Fault::HalfOpenDown => way.set(Network::SilentDown),
-        Fault::Delay(by) => way.set(Network::Slow(by)),
-        _ => way.reset(),
+        Fault::Cut => link.set(Network::Cut),
+        Fault::Silence => link.set(Network::Silent),
+        Fault::HalfOpenUp => link.set(Network::SilentUp),
+        Fault::HalfOpenDown => link.set(Network::SilentDown),
+        Fault::Delay(by) => link.set(Network::Slow(by)),
+        _ => link.reset(),
     }
     tokio::time::sleep(lasts).await;
     if matches!(fault, Fault::HalfOpenUp | Fault::HalfOpenDown) {
-        way.reset();
+        link.reset();
     }
-    way.set(Network::Whole);
+    link.set(Network::Whole);
 }
 
 async fn database(run: &Run, fault: Fault, lasts: Duration) {
     let cluster = Arc::clone(&run.site.cluster);
-    let stopped_and_started = move || {
+    let restart = move || {
         let postgres = &mut cluster.lock().unwrap().postgres;
         if fault == Fault::Crash {
             postgres.crash().unwrap();
@@ -168,7 +169,7 @@ async fn database(run: &Run, fault: Fault, lasts: Duration) {
         std::thread::sleep(lasts);
         postgres.restart().unwrap();
     };
-    tokio::task::spawn_blocking(stopped_and_started).await.unwrap();
+    tokio::task::spawn_blocking(restart).await.unwrap();
 }
 
 #[cfg(test)]
@@ -176,19 +177,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_beside_a_disturbance_is_told_from_one_before_or_after_it() {
+    fn a_call_overlaps_only_the_disturbances_of_its_admin_during_the_call() {
         let disturbances = Disturbances::default();
         let before = Instant::now();
         std::thread::sleep(Duration::from_millis(1));
         let id = disturbances.begin(1);
-        let amid = Instant::now();
-        assert!(disturbances.touch(1, before, amid));
-        assert!(!disturbances.touch(1, before, before));
-        assert!(!disturbances.touch(0, before, amid));
+        let during = Instant::now();
+        assert!(disturbances.overlaps(1, before, during));
+        assert!(!disturbances.overlaps(1, before, before));
+        assert!(!disturbances.overlaps(0, before, during));
         disturbances.end(1, id);
         std::thread::sleep(Duration::from_millis(1));
         let after = Instant::now();
-        assert!(disturbances.touch(1, amid, after));
-        assert!(!disturbances.touch(1, after, after));
+        assert!(disturbances.overlaps(1, during, after));
+        assert!(!disturbances.overlaps(1, after, after));
     }
 }

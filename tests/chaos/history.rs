@@ -1,15 +1,15 @@
-//! The checker: what clients saw, on their own clock, against what was promised.
+//! The checker: compares what clients observed, on their own clock, with the guarantee.
 //!
-//! It is one-sided. What may be explained by any order of overlapping calls is no violation, nor is silence: a call that
-//! failed may have taken effect at any time, or never.
+//! It has no false alarms. An observation that some order of overlapping calls explains is no violation, and neither is
+//! a missing response: a call that failed may have taken effect at any time, or never.
 
 use std::time::{Duration, Instant};
 
 use keyward_proto::validate::Verdict;
 
-/// What was done to a key.
+/// A kind of change of a key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Deed {
+pub(crate) enum Kind {
     Create,
     Deactivate,
     Activate,
@@ -18,17 +18,17 @@ pub(crate) enum Deed {
 /// A call that changes a key.
 #[derive(Clone, Copy, Debug)]
 struct Change {
-    deed: Deed,
+    kind: Kind,
     invoked: Instant,
-    /// It has taken effect before this; `None`: that is not known.
+    /// The change has taken effect before this time. `None` if the outcome is unknown.
     ended: Option<Instant>,
-    /// Its place in the log, as far as it is known.
+    /// Its revision, if it is known.
     revision: Option<i64>,
-    /// From here on it was said to be enforced.
+    /// When the caller learned that it is enforced.
     enforced: Option<Instant>,
 }
 
-/// What a validator said of a key's token.
+/// A validator's response for a key's token.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answer {
     pub(crate) verdict: Verdict,
@@ -37,70 +37,70 @@ pub(crate) struct Answer {
     pub(crate) returned: Instant,
 }
 
-/// What must not happen.
+/// A violation of the guarantee.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Violation {
-    /// A token was accepted in a call that began after its key's end was said to be enforced; or at a revision at which
-    /// the key is dead.
+    /// A token was accepted in a call that began after its key's deactivation was enforced, or at a revision at which
+    /// the key is deactivated.
     StaleAccept,
-    /// A token was refused whose key was active throughout the call.
+    /// A token was refused although its key was active during the whole call.
     FalseReject,
-    /// A validator answered from an older revision than it had before.
+    /// A validator answered from an older revision than before.
     TimeTravel,
-    /// A deactivation took longer than was promised.
+    /// A deactivation took longer than guaranteed.
     Overrun,
-    /// An answer about another key, or an error that no fault explains.
-    Nonsense,
+    /// A response about another key, or an error that no fault explains.
+    InvalidAnswer,
 }
 
-/// All calls that changed one key, few as they are.
+/// All changes of one key.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct History(Vec<Change>);
 
 impl Change {
-    const fn widens(&self) -> bool {
-        matches!(self.deed, Deed::Create | Deed::Activate)
+    const fn is_grant(&self) -> bool {
+        matches!(self.kind, Kind::Create | Kind::Activate)
     }
 
-    /// Whether an answer must have come after it.
-    fn is_behind(&self, answer: &Answer) -> bool {
+    /// Returns `true` if the answer must reflect this change.
+    fn must_precede(&self, answer: &Answer) -> bool {
         self.enforced.is_some_and(|at| at < answer.invoked)
             || self.revision.is_some_and(|revision| revision <= answer.revision)
     }
 
-    /// Whether it may have taken effect after another one and before the answer.
+    /// Returns `true` if this change may have taken effect after `other` and before the answer.
     fn may_lie_between(&self, other: &Self, answer: &Answer) -> bool {
         self.invoked < answer.returned && self.ended.is_none_or(|ended| ended > other.invoked)
     }
 }
 
 impl History {
-    /// Notes that a call begins; to be done before it is sent.
-    pub(crate) fn begin(&mut self, deed: Deed, now: Instant) -> usize {
-        self.0.push(Change { deed, invoked: now, ended: None, revision: None, enforced: None });
+    /// Records that a call begins, before it is sent.
+    pub(crate) fn begin(&mut self, kind: Kind, now: Instant) -> usize {
+        self.0.push(Change { kind, invoked: now, ended: None, revision: None, enforced: None });
         self.0.len() - 1
     }
 
-    /// Notes that its outcome has come: it is committed at `revision`.
+    /// Records that the call is committed at `revision`.
     pub(crate) fn committed(&mut self, call: usize, revision: i64, now: Instant) {
         if let Some(change) = self.0.get_mut(call) {
             (change.ended, change.revision) = (Some(now), Some(revision));
         }
     }
 
-    /// Notes that it was said to be enforced, by whichever call.
+    /// Records that the call is enforced, as this call or a later one reported.
     pub(crate) fn enforced(&mut self, call: usize, now: Instant) {
         if let Some(change) = self.0.get_mut(call) {
             change.enforced.get_or_insert(now);
         }
     }
 
-    /// Whether an answer can be right.
+    /// Returns an error if no order of the changes explains the answer.
     pub(crate) fn judge(&self, answer: &Answer) -> Result<(), Violation> {
         let accepted = answer.verdict == Verdict::Valid;
-        let agrees = |change: &&Change| change.widens() == accepted;
+        let agrees = |change: &&Change| change.is_grant() == accepted;
         let explained = |by: &Change| self.0.iter().filter(agrees).any(|c| c.may_lie_between(by, answer));
-        let contradicted = |change: &&Change| change.is_behind(answer) && !explained(change);
+        let contradicted = |change: &&Change| change.must_precede(answer) && !explained(change);
         match self.0.iter().filter(|change| !agrees(change)).any(|change| contradicted(&change)) {
             false => Ok(()),
             true if accepted => Err(Violation::StaleAccept),
@@ -108,32 +108,32 @@ impl History {
         }
     }
 
-    /// Whether the question was asked within `time` after an end of the key was said to be enforced: where one that is not
-    /// would show.
-    pub(crate) fn is_soon_after_an_end(&self, answer: &Answer, time: Duration) -> bool {
+    /// Returns `true` if the request was sent within `time` after a deactivation of the key was enforced. A
+    /// deactivation that was reported too early would show there.
+    pub(crate) fn is_soon_after_a_deactivation(&self, answer: &Answer, time: Duration) -> bool {
         let since = |end: Instant| answer.invoked.checked_duration_since(end);
         let soon = |change: &Change| change.enforced.and_then(since).is_some_and(|since| since <= time);
-        self.0.iter().any(|change| change.deed == Deed::Deactivate && soon(change))
+        self.0.iter().any(|change| change.kind == Kind::Deactivate && soon(change))
     }
 
-    /// Whether an answer fell between the begin of a deactivation and its return: where a lack of care would show.
-    pub(crate) fn is_amid_a_deactivation(&self, answer: &Answer) -> bool {
-        let amid = |change: &Change| {
+    /// Returns `true` if the whole validation took place during a deactivation. A missing fence would show there.
+    pub(crate) fn is_during_a_deactivation(&self, answer: &Answer) -> bool {
+        let during = |change: &Change| {
             change.invoked < answer.invoked && change.enforced.is_none_or(|enforced| enforced > answer.returned)
         };
-        self.0.iter().any(|change| change.deed == Deed::Deactivate && amid(change))
+        self.0.iter().any(|change| change.kind == Kind::Deactivate && during(change))
     }
 }
 
-/// How far a validator's process had come when a question was sent.
+/// What was known of a validator's process when a request was sent.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct Baseline {
     pub(crate) invoked: Instant,
     life: u64,
     floor: i64,
 }
 
-/// How far one process of a validator has come, as its clients know.
+/// The newest revision that clients have seen from one process of a validator.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Progress {
     life: u64,
@@ -141,21 +141,21 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// To be asked before a question is sent.
-    pub(crate) const fn ask(&self, now: Instant) -> Asked {
-        Asked { invoked: now, life: self.life, floor: self.newest }
+    /// Returns the baseline for a request, which must be sent after this call.
+    pub(crate) const fn baseline(&self, now: Instant) -> Baseline {
+        Baseline { invoked: now, life: self.life, floor: self.newest }
     }
 
-    /// Takes an answer. One that two lives may have given says nothing.
-    pub(crate) fn hear(&mut self, asked: &Asked, revision: i64) -> Result<(), Violation> {
-        if asked.life != self.life {
+    /// Records an answer. If the validator was restarted in between, the answer is not checked.
+    pub(crate) fn observe(&mut self, baseline: &Baseline, revision: i64) -> Result<(), Violation> {
+        if baseline.life != self.life {
             return Ok(());
         }
         self.newest = self.newest.max(revision);
-        if revision < asked.floor { Err(Violation::TimeTravel) } else { Ok(()) }
+        if revision < baseline.floor { Err(Violation::TimeTravel) } else { Ok(()) }
     }
 
-    /// The process is dead, and the next one not yet begun.
+    /// Records that the process is dead, before the next one starts.
     pub(crate) const fn next_life(&mut self) {
         *self = Self { life: self.life + 1, newest: 0 };
     }
@@ -165,27 +165,28 @@ impl Progress {
 mod tests {
     use super::*;
 
-    /// A history whose clock is counted in milliseconds.
-    struct Told {
+    /// A history whose times are milliseconds.
+    struct Scenario {
         zero: Instant,
         history: History,
     }
 
-    impl Told {
-        /// A key that was created at revision 10, which was enforced by 100.
+    impl Scenario {
+        /// Returns the history of a key that was created at revision 10, which was enforced at 100 ms.
         fn new() -> Self {
-            let mut told = Self { zero: Instant::now(), history: History::default() };
-            told.tell(Deed::Create, 0, Some((100, 10)), Some(100));
-            told
+            let mut scenario = Self { zero: Instant::now(), history: History::default() };
+            scenario.change(Kind::Create, 0, Some((100, 10)), Some(100));
+            scenario
         }
 
         fn at(&self, millis: u64) -> Instant {
             self.zero + Duration::from_millis(millis)
         }
 
-        /// A call that began at `invoked`, was committed by a moment at a revision, and enforced by another one.
-        fn tell(&mut self, deed: Deed, invoked: u64, committed: Option<(u64, i64)>, enforced: Option<u64>) {
-            let call = self.history.begin(deed, self.at(invoked));
+        /// Adds a call that began at `invoked`, with the time and revision of its commit and the time of its
+        /// enforcement, if any.
+        fn change(&mut self, kind: Kind, invoked: u64, committed: Option<(u64, i64)>, enforced: Option<u64>) {
+            let call = self.history.begin(kind, self.at(invoked));
             if let Some((at, revision)) = committed {
                 self.history.committed(call, revision, self.at(at));
             }
@@ -207,113 +208,117 @@ mod tests {
     const FALSE: Result<(), Violation> = Err(Violation::FalseReject);
 
     #[test]
-    fn a_clean_history_passes() {
-        let mut told = Told::new();
-        // Before the creation is enforced a validator need not know of it.
-        assert_eq!(told.judge(Verdict::Unknown, 9, 50, 120), Ok(()));
-        assert_eq!(told.judge(Verdict::Valid, 10, 50, 60), Ok(()));
-        told.tell(Deed::Deactivate, 200, Some((300, 11)), Some(300));
-        // While it runs, either.
-        assert_eq!(told.judge(Verdict::Valid, 10, 250, 260), Ok(()));
-        assert_eq!(told.judge(Verdict::Deactivated, 11, 250, 260), Ok(()));
-        assert_eq!(told.judge(Verdict::Deactivated, 11, 150, 201), Ok(()));
-        // Asked before the return, answered long after it.
-        assert_eq!(told.judge(Verdict::Valid, 10, 299, 9_000), Ok(()));
-        assert_eq!(told.judge(Verdict::Deactivated, 11, 301, 302), Ok(()));
-        told.tell(Deed::Activate, 400, Some((450, 12)), Some(500));
-        assert_eq!(told.judge(Verdict::Valid, 12, 401, 402), Ok(()));
-        assert_eq!(told.judge(Verdict::Deactivated, 11, 401, 402), Ok(()));
-        // Committed, and not yet everywhere.
-        assert_eq!(told.judge(Verdict::Deactivated, 11, 460, 470), Ok(()));
-        assert_eq!(told.judge(Verdict::Valid, 12, 600, 601), Ok(()));
+    fn a_correct_history_passes() {
+        let mut scenario = Scenario::new();
+        // Before its creation is enforced, a validator may not know the key.
+        assert_eq!(scenario.judge(Verdict::Unknown, 9, 50, 120), Ok(()));
+        assert_eq!(scenario.judge(Verdict::Valid, 10, 50, 60), Ok(()));
+        scenario.change(Kind::Deactivate, 200, Some((300, 11)), Some(300));
+        // During the deactivation, both verdicts are allowed.
+        assert_eq!(scenario.judge(Verdict::Valid, 10, 250, 260), Ok(()));
+        assert_eq!(scenario.judge(Verdict::Deactivated, 11, 250, 260), Ok(()));
+        assert_eq!(scenario.judge(Verdict::Deactivated, 11, 150, 201), Ok(()));
+        // Sent before the deactivation returned, answered long after it.
+        assert_eq!(scenario.judge(Verdict::Valid, 10, 299, 9_000), Ok(()));
+        assert_eq!(scenario.judge(Verdict::Deactivated, 11, 301, 302), Ok(()));
+        scenario.change(Kind::Activate, 400, Some((450, 12)), Some(500));
+        assert_eq!(scenario.judge(Verdict::Valid, 12, 401, 402), Ok(()));
+        assert_eq!(scenario.judge(Verdict::Deactivated, 11, 401, 402), Ok(()));
+        // The activation is committed, and not yet enforced.
+        assert_eq!(scenario.judge(Verdict::Deactivated, 11, 460, 470), Ok(()));
+        assert_eq!(scenario.judge(Verdict::Valid, 12, 600, 601), Ok(()));
     }
 
     #[test]
-    fn a_token_that_is_accepted_after_the_return_is_found() {
-        let mut told = Told::new();
-        told.tell(Deed::Deactivate, 200, Some((300, 11)), Some(300));
-        assert_eq!(told.judge(Verdict::Valid, 10, 301, 302), STALE);
-        // An activation that was begun only after the answer does not explain it, one before the answer does.
-        told.tell(Deed::Activate, 400, None, None);
-        assert_eq!(told.judge(Verdict::Valid, 10, 301, 399), STALE);
-        assert_eq!(told.judge(Verdict::Valid, 10, 301, 401), Ok(()));
+    fn an_accept_after_an_enforced_deactivation_is_a_violation() {
+        let mut scenario = Scenario::new();
+        scenario.change(Kind::Deactivate, 200, Some((300, 11)), Some(300));
+        assert_eq!(scenario.judge(Verdict::Valid, 10, 301, 302), STALE);
+        // An activation explains the answer only if it began before the answer.
+        scenario.change(Kind::Activate, 400, None, None);
+        assert_eq!(scenario.judge(Verdict::Valid, 10, 301, 399), STALE);
+        assert_eq!(scenario.judge(Verdict::Valid, 10, 301, 401), Ok(()));
     }
 
     #[test]
-    fn an_activation_of_before_explains_nothing() {
-        let mut told = Told::new();
-        told.tell(Deed::Deactivate, 200, Some((300, 11)), Some(300));
-        told.tell(Deed::Activate, 400, Some((450, 12)), Some(450));
-        told.tell(Deed::Deactivate, 500, Some((600, 13)), Some(600));
-        assert_eq!(told.judge(Verdict::Valid, 12, 550, 551), Ok(()));
-        assert_eq!(told.judge(Verdict::Valid, 12, 601, 602), STALE);
+    fn an_activation_before_the_deactivation_does_not_explain_an_accept() {
+        let mut scenario = Scenario::new();
+        scenario.change(Kind::Deactivate, 200, Some((300, 11)), Some(300));
+        scenario.change(Kind::Activate, 400, Some((450, 12)), Some(450));
+        scenario.change(Kind::Deactivate, 500, Some((600, 13)), Some(600));
+        assert_eq!(scenario.judge(Verdict::Valid, 12, 550, 551), Ok(()));
+        assert_eq!(scenario.judge(Verdict::Valid, 12, 601, 602), STALE);
     }
 
     #[test]
-    fn an_end_that_a_later_call_said_to_be_enforced_counts_from_there() {
-        let mut told = Told::new();
-        told.tell(Deed::Deactivate, 200, Some((300, 11)), None);
-        assert_eq!(told.judge(Verdict::Valid, 10, 301, 302), Ok(()), "committed, not yet enforced");
-        told.history.enforced(1, told.at(400));
-        assert_eq!(told.judge(Verdict::Valid, 10, 399, 402), Ok(()));
-        assert_eq!(told.judge(Verdict::Valid, 10, 401, 402), STALE);
+    fn a_deactivation_counts_from_the_call_that_reported_it_enforced() {
+        let mut scenario = Scenario::new();
+        scenario.change(Kind::Deactivate, 200, Some((300, 11)), None);
+        assert_eq!(scenario.judge(Verdict::Valid, 10, 301, 302), Ok(()), "committed, not yet enforced");
+        scenario.history.enforced(1, scenario.at(400));
+        assert_eq!(scenario.judge(Verdict::Valid, 10, 399, 402), Ok(()));
+        assert_eq!(scenario.judge(Verdict::Valid, 10, 401, 402), STALE);
     }
 
     #[test]
-    fn a_token_that_is_accepted_at_a_revision_at_which_it_is_dead_is_found() {
-        let mut told = Told::new();
-        told.tell(Deed::Deactivate, 200, Some((300, 11)), None);
-        assert_eq!(told.judge(Verdict::Valid, 11, 250, 260), STALE);
+    fn an_accept_at_a_revision_with_the_key_deactivated_is_a_violation() {
+        let mut scenario = Scenario::new();
+        scenario.change(Kind::Deactivate, 200, Some((300, 11)), None);
+        assert_eq!(scenario.judge(Verdict::Valid, 11, 250, 260), STALE);
     }
 
     #[test]
-    fn a_key_that_lives_and_is_refused_is_found() {
-        let mut told = Told::new();
-        assert_eq!(told.judge(Verdict::Unknown, 9, 101, 102), FALSE);
-        assert_eq!(told.judge(Verdict::Unknown, 10, 50, 60), FALSE, "from a revision at which it is there");
-        told.tell(Deed::Deactivate, 200, Some((300, 11)), Some(300));
-        assert_eq!(told.judge(Verdict::Deactivated, 10, 150, 199), FALSE);
-        told.tell(Deed::Activate, 400, Some((450, 12)), Some(450));
-        assert_eq!(told.judge(Verdict::Deactivated, 11, 451, 452), FALSE);
-        assert_eq!(told.judge(Verdict::Malformed, 12, 451, 452), FALSE);
+    fn a_refusal_of_an_active_key_is_a_violation() {
+        let mut scenario = Scenario::new();
+        assert_eq!(scenario.judge(Verdict::Unknown, 9, 101, 102), FALSE);
+        assert_eq!(scenario.judge(Verdict::Unknown, 10, 50, 60), FALSE, "at a revision at which the key exists");
+        scenario.change(Kind::Deactivate, 200, Some((300, 11)), Some(300));
+        assert_eq!(scenario.judge(Verdict::Deactivated, 10, 150, 199), FALSE);
+        scenario.change(Kind::Activate, 400, Some((450, 12)), Some(450));
+        assert_eq!(scenario.judge(Verdict::Deactivated, 11, 451, 452), FALSE);
+        assert_eq!(scenario.judge(Verdict::Malformed, 12, 451, 452), FALSE);
     }
 
     #[test]
-    fn a_deactivation_of_unknown_outcome_may_come_at_any_time_and_accuses_nobody() {
-        let mut told = Told::new();
-        told.tell(Deed::Deactivate, 200, None, None);
-        assert_eq!(told.judge(Verdict::Valid, 10, 5_000, 5_001), Ok(()));
-        assert_eq!(told.judge(Verdict::Deactivated, 11, 5_000, 5_001), Ok(()));
-        told.tell(Deed::Activate, 6_000, Some((6_100, 12)), Some(6_100));
-        assert_eq!(told.judge(Verdict::Deactivated, 13, 7_000, 7_001), Ok(()));
+    fn a_deactivation_of_unknown_outcome_may_take_effect_at_any_time() {
+        let mut scenario = Scenario::new();
+        scenario.change(Kind::Deactivate, 200, None, None);
+        assert_eq!(scenario.judge(Verdict::Valid, 10, 5_000, 5_001), Ok(()));
+        assert_eq!(scenario.judge(Verdict::Deactivated, 11, 5_000, 5_001), Ok(()));
+        scenario.change(Kind::Activate, 6_000, Some((6_100, 12)), Some(6_100));
+        assert_eq!(scenario.judge(Verdict::Deactivated, 13, 7_000, 7_001), Ok(()));
     }
 
     #[test]
-    fn what_falls_into_a_deactivation_is_told_from_the_rest() {
-        let mut told = Told::new();
-        told.tell(Deed::Deactivate, 200, Some((300, 11)), Some(300));
-        let amid = |from, to| told.history.is_amid_a_deactivation(&told.answer(Verdict::Valid, 10, from, to));
-        assert_eq!((amid(150, 250), amid(201, 299), amid(250, 301), amid(301, 302)), (false, true, false, false));
+    fn answers_during_and_soon_after_a_deactivation_are_recognized() {
+        let mut scenario = Scenario::new();
+        scenario.change(Kind::Deactivate, 200, Some((300, 11)), Some(300));
+        let during =
+            |from, to| scenario.history.is_during_a_deactivation(&scenario.answer(Verdict::Valid, 10, from, to));
+        assert_eq!(
+            (during(150, 250), during(201, 299), during(250, 301), during(301, 302)),
+            (false, true, false, false)
+        );
         let soon = |from| {
-            let answer = told.answer(Verdict::Deactivated, 11, from, from + 1);
-            told.history.is_soon_after_an_end(&answer, Duration::from_millis(100))
+            let answer = scenario.answer(Verdict::Deactivated, 11, from, from + 1);
+            scenario.history.is_soon_after_a_deactivation(&answer, Duration::from_millis(100))
         };
         assert_eq!((soon(299), soon(300), soon(400), soon(401)), (false, true, true, false));
     }
 
     #[test]
-    fn a_validator_that_goes_back_is_found_unless_the_calls_overlap_or_it_is_another_life() {
+    fn a_validator_that_goes_back_is_a_violation_unless_calls_overlap_or_it_was_restarted() {
         let (mut progress, now) = (Progress::default(), Instant::now());
-        let (first, beside) = (progress.ask(now), progress.ask(now));
-        assert_eq!(progress.hear(&first, 12), Ok(()));
-        assert_eq!(progress.hear(&beside, 11), Ok(()), "it may have been answered first");
-        let (after, late) = (progress.ask(now), progress.ask(now));
-        assert_eq!(progress.hear(&after, 11), Err(Violation::TimeTravel));
+        let (first, overlapping) = (progress.baseline(now), progress.baseline(now));
+        assert_eq!(progress.observe(&first, 12), Ok(()));
+        assert_eq!(progress.observe(&overlapping, 11), Ok(()), "it may have been answered first");
+        let (after, late) = (progress.baseline(now), progress.baseline(now));
+        assert_eq!(progress.observe(&after, 11), Err(Violation::TimeTravel));
         progress.next_life();
-        assert_eq!(progress.hear(&late, 3), Ok(()), "by whichever life");
-        let anew = progress.ask(now);
-        assert_eq!(progress.hear(&anew, 5), Ok(()));
-        let again = progress.ask(now);
-        assert_eq!(progress.hear(&again, 4), Err(Violation::TimeTravel));
+        assert_eq!(progress.observe(&late, 3), Ok(()), "either process may have answered");
+        let restarted = progress.baseline(now);
+        assert_eq!(progress.observe(&restarted, 5), Ok(()));
+        let again = progress.baseline(now);
+        assert_eq!(progress.observe(&again, 4), Err(Violation::TimeTravel));
     }
 }

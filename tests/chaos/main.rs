@@ -1,22 +1,22 @@
-//! Everything fails at once, by the dice, and the promise holds: real processes over a real PostgreSQL, killed, stopped,
-//! cut off, slowed and restarted, under load, with every answer judged as it comes.
+//! Random faults under load: real processes over a real PostgreSQL are killed, suspended, cut off, slowed down and
+//! restarted at random, and every answer is checked against the guarantee.
 //!
-//! `KEYWARD_CHAOS_SECONDS` makes a run longer, `KEYWARD_CHAOS_SEED` another one. What fails when is the seed's; what the
-//! processes do about it is their own, so that a seed brings a fault back as often as the machine goes along.
+//! `KEYWARD_CHAOS_SECONDS` sets the length of a run, `KEYWARD_CHAOS_SEED` its seed. The seed determines which faults
+//! are injected when. The processes' own timing is not determined, so a seed reproduces a failure only approximately.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod clients;
-mod crowd;
 mod dice;
 mod faults;
 mod history;
+mod keys;
+mod monitor;
 mod operators;
 mod run;
 mod schedule;
 mod site;
 mod tally;
-mod witness;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -26,28 +26,28 @@ use keyward_tests::client::{Admin, ValidatorClient};
 use keyward_tests::report;
 use tokio::task::JoinSet;
 
-use crate::crowd::{Crowd, Subject, name_of};
-use crate::history::{Deed, History};
+use crate::history::{History, Kind};
+use crate::keys::{KeyPool, TrackedKey, name_of};
 use crate::operators::Operator;
 use crate::run::Run;
 use crate::schedule::{Lane, VALIDATORS, schedule};
 use crate::site::{PROJECT, Site};
 
-/// In the test command.
+/// The length of a run in the test command.
 const SECONDS: u64 = 60;
 
-/// The same faults every time, as far as the machine goes along.
+/// The seed of the test command: the same faults every time, as far as the machine's timing allows.
 const SEED: u64 = 0x5EED_C4A0_5001;
 
-/// Keys that nobody touches while things fail: so many alive, and so many dead.
-const STILL: usize = 50;
+/// How many keys stay active during the run, and how many stay deactivated.
+const STABLE_KEYS: usize = 50;
 
 const OPERATORS: u64 = 80;
 
-/// What has to be checked for the run to count.
+/// The lowest rate at which a run counts as a test.
 const VALIDATIONS_PER_SECOND: u64 = 5_000;
 
-/// How long until all is well after the last fault has ended.
+/// The longest time until everything works after the last fault has ended.
 const RECOVERY: Duration = Duration::from_secs(30);
 
 fn number(name: &str) -> Option<u64> {
@@ -57,78 +57,78 @@ fn number(name: &str) -> Option<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_dead_is_refused_and_what_lives_is_not_whatever_fails() {
+async fn deactivated_keys_are_refused_and_active_keys_accepted_under_random_faults() {
     let seconds = number("KEYWARD_CHAOS_SECONDS").unwrap_or(SECONDS);
     let seed = number("KEYWARD_CHAOS_SEED").unwrap_or(SEED);
     let lanes = schedule(seed, Duration::from_secs(seconds));
     announce(seed, seconds, &lanes);
     let site = Site::start().await;
-    let crowd = settle(&site).await;
-    let run = Arc::new(Run::new(seed, site, crowd));
-    let tasks = Box::pin(live_through(&run, lanes, Duration::from_secs(seconds))).await;
+    let keys = prepare_keys(&site).await;
+    let run = Arc::new(Run::new(seed, site, keys));
+    let tasks = Box::pin(run_with_faults(&run, lanes, Duration::from_secs(seconds))).await;
     let recovered = recover(&run).await;
     drop(tasks);
-    conclude(&run, seconds, recovered);
+    report_and_check(&run, seconds, recovered);
 }
 
 fn announce(seed: u64, seconds: u64, lanes: &[Lane]) {
     report::line(&format!(
         "chaos: again by KEYWARD_CHAOS_SEED={seed:#x} KEYWARD_CHAOS_SECONDS={seconds} \
          cargo test --workspace --test chaos -- --nocapture\n\
-         what fails: | at second, what, for so many seconds"
+         faults: | at second, fault, for seconds"
     ));
     for lane in lanes {
         report::line(&lane.to_string());
     }
 }
 
-/// Makes the keys that nobody touches, and waits until every validator knows them.
-async fn settle(site: &Site) -> Crowd {
+/// Creates the keys that stay unchanged during the run, and waits until every validator knows them.
+async fn prepare_keys(site: &Site) -> KeyPool {
     let admin = Admin::connect(site.admins[0].at, &site.root).await;
-    let (mut crowd, mut newest, mut ends) = (Crowd::default(), 0, JoinSet::new());
-    for n in 0..STILL * 2 {
-        let key_id = format!("still{n}");
-        let (subject, revision) = create(&admin, &key_id).await;
+    let (mut keys, mut newest, mut ends) = (KeyPool::default(), 0, JoinSet::new());
+    for n in 0..STABLE_KEYS * 2 {
+        let key_id = format!("stable{n}");
+        let (key, revision) = create(&admin, &key_id).await;
         newest = revision;
-        if n < STILL {
-            crowd.living.push(subject);
+        if n < STABLE_KEYS {
+            keys.active.push(key);
             continue;
         }
-        crowd.dead.push(Arc::clone(&subject));
+        keys.deactivated.push(Arc::clone(&key));
         let admin = admin.clone();
-        ends.spawn(async move { deactivate(&admin, &key_id, &subject).await });
+        ends.spawn(async move { deactivate(&admin, &key_id, &key).await });
     }
     ends.join_all().await;
     admin.keys.clone().wait_enforced(WaitEnforcedRequest { revision: newest }).await.unwrap();
     // A key's creation is its first change.
-    crowd.living.iter().for_each(|subject| subject.enforced(0));
-    crowd
+    keys.active.iter().for_each(|key| key.enforced(0));
+    keys
 }
 
-/// Creates a key while all is well; with the revision of that.
-async fn create(admin: &Admin, key_id: &str) -> (Arc<Subject>, i64) {
+/// Creates a key while there are no faults. Returns it with its revision.
+async fn create(admin: &Admin, key_id: &str) -> (Arc<TrackedKey>, i64) {
     let mut history = History::default();
-    let call = history.begin(Deed::Create, Instant::now());
+    let call = history.begin(Kind::Create, Instant::now());
     let made = admin.create_key(PROJECT, key_id).await.unwrap();
     let revision = made.receipt.unwrap().revision;
     history.committed(call, revision, Instant::now());
-    let subject = Subject { name: name_of(key_id), token: made.token, history: Mutex::new(history) };
-    (Arc::new(subject), revision)
+    let key = TrackedKey { name: name_of(key_id), token: made.token, history: Mutex::new(history) };
+    (Arc::new(key), revision)
 }
 
-async fn deactivate(admin: &Admin, key_id: &str, subject: &Subject) {
-    let call = subject.begin(Deed::Deactivate);
+async fn deactivate(admin: &Admin, key_id: &str, key: &TrackedKey) {
+    let call = key.begin(Kind::Deactivate);
     let receipt = admin.deactivate(PROJECT, key_id).await.unwrap().receipt.unwrap();
-    subject.committed(call, receipt.revision);
-    subject.enforced(call);
+    key.committed(call, receipt.revision);
+    key.enforced(call);
 }
 
-/// Everything at once, until the last fault has ended or something has happened that must not. Returns what is still to be
-/// kept up.
-async fn live_through(run: &Arc<Run>, lanes: Vec<Lane>, length: Duration) -> JoinSet<()> {
+/// Runs clients, operators and faults until the last fault has ended or a violation was found. Returns the tasks that
+/// must go on.
+async fn run_with_faults(run: &Arc<Run>, lanes: Vec<Lane>, length: Duration) -> JoinSet<()> {
     let (mut tasks, mut faults) = (JoinSet::new(), JoinSet::new());
-    tasks.spawn(witness::watch_commits(Arc::clone(run)));
-    tasks.spawn(witness::watch_noise(Arc::clone(run)));
+    tasks.spawn(monitor::watch_commits(Arc::clone(run)));
+    tasks.spawn(monitor::watch_noise(Arc::clone(run)));
     tasks.spawn(faults::supervise(Arc::clone(run)));
     for validator in 0..VALIDATORS {
         tasks.spawn(clients::by_batch(Arc::clone(run), validator));
@@ -136,10 +136,10 @@ async fn live_through(run: &Arc<Run>, lanes: Vec<Lane>, length: Duration) -> Joi
         tasks.spawn(clients::by_stream(Arc::clone(run), validator));
     }
     for number in 0..OPERATORS {
-        tasks.spawn(Operator::hire(Arc::clone(run), number).await.work());
+        tasks.spawn(Operator::connect(Arc::clone(run), number).await.work());
     }
     for lane in lanes {
-        faults.spawn(faults::befall(Arc::clone(run), lane));
+        faults.spawn(faults::inject_lane(Arc::clone(run), lane));
     }
     let ended = async {
         while let Some(lane) = faults.join_next().await {
@@ -155,7 +155,8 @@ async fn live_through(run: &Arc<Run>, lanes: Vec<Lane>, length: Duration) -> Joi
     tasks
 }
 
-/// Nothing fails any more: soon either admin ends a key, and every validator answers about every key. How long that took.
+/// Checks the recovery after the last fault: each admin can create and deactivate a key, and every validator answers
+/// for every key. Returns how long that took, or `None` after a violation.
 async fn recover(run: &Arc<Run>) -> Option<Duration> {
     let begun = Instant::now();
     if !run.tally.violations().is_empty() {
@@ -165,15 +166,15 @@ async fn recover(run: &Arc<Run>) -> Option<Duration> {
     for (n, admin) in run.site.admins.iter().enumerate() {
         let admin = Admin::connect(admin.at, &run.site.root).await;
         let key_id = format!("after{n}");
-        let (subject, _) = create(&admin, &key_id).await;
-        run.crowd.add(Arc::clone(&subject));
-        deactivate(&admin, &key_id, &subject).await;
+        let (key, _) = create(&admin, &key_id).await;
+        run.keys.add(Arc::clone(&key));
+        deactivate(&admin, &key_id, &key).await;
     }
     for validator in 0..VALIDATORS {
         let client = ValidatorClient::connect(run.site.validators[validator].at).await;
-        for some in run.crowd.all().chunks(100) {
-            while !clients::ask_batch(run, validator, &client, some).await {
-                assert!(begun.elapsed() < RECOVERY, "v{validator} does not come back");
+        for some in run.keys.all().chunks(100) {
+            while !clients::validate_batch(run, validator, &client, some).await {
+                assert!(begun.elapsed() < RECOVERY, "v{validator} did not recover");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -181,14 +182,14 @@ async fn recover(run: &Arc<Run>) -> Option<Duration> {
     Some(begun.elapsed())
 }
 
-fn conclude(run: &Run, seconds: u64, recovered: Option<Duration>) {
-    let faults = run.done.by_kind();
-    let told: Vec<_> = faults.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+fn report_and_check(run: &Run, seconds: u64, recovered: Option<Duration>) {
+    let faults = run.fault_counts.by_kind();
+    let counts: Vec<_> = faults.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
     report::line(&format!(
         "chaos, seed {:#x}, {seconds} s, PostgreSQL, 2 admins, 4 validators, D = 2 s:\n\
-         {}\n{}\nall that was asked about asked again after it, all was well within {recovered:?}",
+         {}\n{}\nall keys validated again after the last fault, within {recovered:?}",
         run.seed,
-        told.join(", "),
+        counts.join(", "),
         run.tally.figures(seconds)
     ));
     let violations = run.tally.violations();
@@ -197,7 +198,10 @@ fn conclude(run: &Run, seconds: u64, recovered: Option<Duration>) {
         panic!("{violations:#?}\n{panics:#?}\nlogs: {}", run.site.keep_logs().display());
     }
     let missing = run.tally.missing();
-    assert!(faults.iter().all(|(_, count)| *count > 0) && missing.is_empty(), "not a test: without {missing:?}");
+    assert!(
+        faults.iter().all(|(_, count)| *count > 0) && missing.is_empty(),
+        "the run was no test: it had no {missing:?}"
+    );
     let rate = run.tally.verdicts() as u64 / seconds.max(1);
-    assert!(rate >= VALIDATIONS_PER_SECOND, "not a test: {rate} validations per second");
+    assert!(rate >= VALIDATIONS_PER_SECOND, "the run was no test: {rate} validations per second");
 }

@@ -1,4 +1,5 @@
-//! Makes keys, ends them, and now and then takes that back; at whichever admin, and at the other one when that fails.
+//! Operators: they create and deactivate keys, and sometimes activate them again, at a random admin, and at the other
+//! one when a call fails.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -13,30 +14,30 @@ use keyward_tests::client::{Admin, ValidatorClient, request_id};
 use tonic::{Request, Status};
 use tonic_types::StatusExt;
 
-use crate::clients::ask;
-use crate::crowd::{Subject, name_of};
+use crate::clients::validate;
 use crate::dice::Dice;
-use crate::history::{Deed, History};
+use crate::history::{History, Kind};
+use crate::keys::{TrackedKey, name_of};
 use crate::run::{Call, Outcome, Run};
 use crate::schedule::{ADMINS, VALIDATORS};
 use crate::site::PROJECT;
 
-/// How long most calls may take by their own deadline: longer than any stop.
+/// The deadline of most calls: longer than any suspension.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A deadline that is too short for a wait-out.
+/// A deadline that is shorter than a wait-out.
 const IMPATIENCE: Duration = Duration::from_millis(800);
 
 /// How long after its deadline a call may still be answered.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How often a change is tried, here and there, before the key is left as it is.
-const TRIES: usize = 6;
+/// How often a change is attempted before the key is left as it is.
+const ATTEMPTS: usize = 6;
 
-/// Between two looks.
-const LOOK: Duration = Duration::from_millis(30);
+/// The polling interval.
+const POLL: Duration = Duration::from_millis(30);
 
-/// Makes and ends keys, one after the other.
+/// Creates and deactivates keys, one after the other.
 pub(crate) struct Operator {
     run: Arc<Run>,
     number: u64,
@@ -45,7 +46,7 @@ pub(crate) struct Operator {
     clients: Vec<ValidatorClient>,
 }
 
-/// A call with a deadline, after which nothing is waited for.
+/// Awaits a call, but not longer than its deadline and the grace period.
 async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, Status>>) -> Option<Result<T, Status>> {
     tokio::time::timeout(limit + GRACE, call).await.ok()
 }
@@ -56,20 +57,20 @@ fn with_deadline<T>(message: T, limit: Duration) -> Request<T> {
     request
 }
 
-/// Whether a receipt says that every validator answers from that change on.
+/// Returns `true` if the receipt states that the change is enforced.
 fn is_enforced(receipt: &Receipt) -> bool {
     matches!(receipt.enforced_by(), EnforcedBy::Acks | EnforcedBy::WaitOut)
 }
 
-/// The revision at which something is committed and not yet enforced.
+/// Returns the revision of a change that is committed but not yet enforced.
 fn committed_at(status: &Status) -> Option<i64> {
     let info = status.get_details_error_info()?;
     (info.reason == "NOT_YET_ENFORCED").then(|| info.metadata.get("revision")?.parse().ok())?
 }
 
 impl Operator {
-    /// Connects to everything.
-    pub(crate) async fn hire(run: Arc<Run>, number: u64) -> Self {
+    /// Connects to every admin and validator.
+    pub(crate) async fn connect(run: Arc<Run>, number: u64) -> Self {
         let (mut admins, mut clients) = (Vec::new(), Vec::new());
         for admin in &run.site.admins {
             admins.push(Admin::connect(admin.at, &run.site.root).await);
@@ -80,28 +81,28 @@ impl Operator {
         Self { dice: Dice::of(run.seed, 1_000 + number), run, number, admins, clients }
     }
 
-    /// Works until the run is over.
+    /// Works until the run ends.
     pub(crate) async fn work(mut self) {
         for round in 0.. {
             if self.run.is_over() {
                 return;
             }
-            self.see_through(&format!("o{}_{round}", self.number)).await;
+            self.manage_key(&format!("o{}_{round}", self.number)).await;
         }
     }
 
-    /// A key from its creation to an end that holds; or to a change of unknown outcome, after which little can be said.
-    async fn see_through(&mut self, key_id: &str) {
-        let Some(subject) = self.create(key_id).await else { return };
-        self.run.crowd.add(Arc::clone(&subject));
+    /// Takes one key from its creation to a final deactivation, or to a change of unknown outcome.
+    async fn manage_key(&mut self, key_id: &str) {
+        let Some(key) = self.create(key_id).await else { return };
+        self.run.keys.add(Arc::clone(&key));
         loop {
-            self.until_valid(&subject).await;
+            self.until_valid(&key).await;
             self.pause(800).await;
-            if !self.deactivate(&subject).await {
+            if !self.deactivate(&key).await {
                 return;
             }
             self.pause(1_500).await;
-            if self.dice.place(4) > 0 || !self.activate(&subject).await {
+            if self.dice.index(4) > 0 || !self.activate(&key).await {
                 return;
             }
         }
@@ -111,17 +112,17 @@ impl Operator {
         tokio::time::sleep(Duration::from_millis(self.dice.between(0, longest))).await;
     }
 
-    /// Creates a key, by the same request at either admin.
-    async fn create(&mut self, key_id: &str) -> Option<Arc<Subject>> {
-        let (mut history, mut admin) = (History::default(), self.dice.place(ADMINS));
-        let call = history.begin(Deed::Create, Instant::now());
+    /// Creates a key with the same request id at each attempt.
+    async fn create(&mut self, key_id: &str) -> Option<Arc<TrackedKey>> {
+        let (mut history, mut admin) = (History::default(), self.dice.index(ADMINS));
+        let call = history.begin(Kind::Create, Instant::now());
         let request = CreateKeyRequest {
             parent: format!("projects/{PROJECT}"),
             key_id: key_id.to_owned(),
             key: None,
             request_id: request_id(),
         };
-        for _ in 0..TRIES {
+        for _ in 0..ATTEMPTS {
             let mut keys = self.admins[admin].keys.clone();
             match within(PATIENCE, keys.create_key(with_deadline(request.clone(), PATIENCE))).await {
                 Some(Ok(made)) => {
@@ -131,7 +132,7 @@ impl Operator {
                     if is_enforced(&receipt) {
                         history.enforced(call, now);
                     }
-                    return Some(Arc::new(Subject { name: name_of(key_id), token, history: Mutex::new(history) }));
+                    return Some(Arc::new(TrackedKey { name: name_of(key_id), token, history: Mutex::new(history) }));
                 }
                 Some(Err(status)) => self.run.failed(admin, "create", &status),
                 None => {}
@@ -142,25 +143,26 @@ impl Operator {
         None
     }
 
-    /// Asks here and there until the key is accepted; not for ever, for validators may be down.
-    async fn until_valid(&mut self, subject: &Subject) {
+    /// Validates the key at random validators until it is accepted. Gives up after a while, because validators may be
+    /// down.
+    async fn until_valid(&mut self, key: &TrackedKey) {
         for _ in 0..100 {
-            let validator = self.dice.place(VALIDATORS);
-            let asked = ask(&self.run, validator, &self.clients[validator], subject);
-            if matches!(tokio::time::timeout(LOOK * 10, asked).await, Ok(true)) {
+            let validator = self.dice.index(VALIDATORS);
+            let validation = validate(&self.run, validator, &self.clients[validator], key);
+            if matches!(tokio::time::timeout(POLL * 10, validation).await, Ok(true)) {
                 return;
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL).await;
         }
     }
 
-    /// Deactivates a key, at either admin until it is enforced. Whether it is.
-    async fn deactivate(&mut self, subject: &Subject) -> bool {
-        let mut admin = self.dice.place(ADMINS);
-        for attempt in 0..TRIES {
-            let call = subject.begin(Deed::Deactivate);
-            let limit = if self.dice.place(5) == 0 { IMPATIENCE } else { PATIENCE };
-            let outcome = self.deactivate_at(admin, subject, call, limit).await;
+    /// Deactivates a key, with attempts at both admins until it is enforced. Returns `true` if it is.
+    async fn deactivate(&mut self, key: &TrackedKey) -> bool {
+        let mut admin = self.dice.index(ADMINS);
+        for attempt in 0..ATTEMPTS {
+            let call = key.begin(Kind::Deactivate);
+            let limit = if self.dice.index(5) == 0 { IMPATIENCE } else { PATIENCE };
+            let outcome = self.deactivate_at(admin, key, call, limit).await;
             match outcome {
                 Outcome::Enforced(_) => {
                     if attempt > 0 {
@@ -168,7 +170,7 @@ impl Operator {
                     }
                     return true;
                 }
-                Outcome::Committed(revision) if self.wait_on(subject, call, revision).await => return true,
+                Outcome::Committed(revision) if self.wait_on(key, call, revision).await => return true,
                 _ if self.run.is_over() => return false,
                 _ => self.pause(200).await,
             }
@@ -177,17 +179,17 @@ impl Operator {
         false
     }
 
-    async fn deactivate_at(&self, admin: usize, subject: &Subject, call: usize, limit: Duration) -> Outcome {
-        let (tally, name, invoked) = (&self.run.tally, subject.name.clone(), Instant::now());
+    async fn deactivate_at(&self, admin: usize, key: &TrackedKey, call: usize, limit: Duration) -> Outcome {
+        let (tally, name, invoked) = (&self.run.tally, key.name.clone(), Instant::now());
         let request = DeactivateKeyRequest { name: name.clone(), etag: String::new() };
         let mut keys = self.admins[admin].keys.clone();
-        let said = within(limit, keys.deactivate_key(with_deadline(request, limit))).await;
+        let response = within(limit, keys.deactivate_key(with_deadline(request, limit))).await;
         let returned = Instant::now();
-        let outcome = match said {
+        let outcome = match response {
             Some(Ok(response)) => {
                 let receipt = response.into_inner().receipt.unwrap();
-                subject.committed(call, receipt.revision);
-                subject.enforced(call);
+                key.committed(call, receipt.revision);
+                key.enforced(call);
                 tally.deactivated.one();
                 if receipt.enforced_by() == EnforcedBy::Acks {
                     tally.by_acks.one();
@@ -199,7 +201,7 @@ impl Operator {
             }
             Some(Err(status)) => match committed_at(&status) {
                 Some(revision) => {
-                    subject.committed(call, revision);
+                    key.committed(call, revision);
                     tally.not_yet.one();
                     Outcome::Committed(revision)
                 }
@@ -213,22 +215,22 @@ impl Operator {
         };
         if limit == PATIENCE {
             let (run, call) = (Arc::clone(&self.run), Call { admin, name, invoked, returned, outcome });
-            tokio::spawn(async move { run.hold_to_its_time(call).await });
+            tokio::spawn(async move { run.check_duration(call).await });
         }
         outcome
     }
 
-    /// Waits on for what is committed, in one of the ways that there are; one of them is to call again. Whether it is
-    /// enforced.
-    async fn wait_on(&mut self, subject: &Subject, call: usize, revision: i64) -> bool {
-        let admin = self.dice.place(ADMINS);
-        let enforced = match self.dice.place(3) {
+    /// Waits until a committed deactivation is enforced, by WaitEnforced, by GetKey, or not at all, so that the caller
+    /// repeats the call. Returns `true` if it is enforced.
+    async fn wait_on(&mut self, key: &TrackedKey, call: usize, revision: i64) -> bool {
+        let admin = self.dice.index(ADMINS);
+        let enforced = match self.dice.index(3) {
             0 => self.wait_enforced(admin, revision).await,
-            1 => self.until_shown_enforced(admin, subject, revision).await,
+            1 => self.until_shown_enforced(admin, key, revision).await,
             _ => false,
         };
         if enforced {
-            subject.enforced(call);
+            key.enforced(call);
             self.run.tally.waited_on.one();
         }
         enforced
@@ -247,36 +249,36 @@ impl Operator {
         }
     }
 
-    /// As a dashboard does it.
-    async fn until_shown_enforced(&self, admin: usize, subject: &Subject, revision: i64) -> bool {
+    /// Polls GetKey, as a dashboard does.
+    async fn until_shown_enforced(&self, admin: usize, key: &TrackedKey, revision: i64) -> bool {
         for _ in 0..100 {
             let mut keys = self.admins[admin].keys.clone();
-            let request = with_deadline(GetKeyRequest { name: subject.name.clone() }, PATIENCE);
+            let request = with_deadline(GetKeyRequest { name: key.name.clone() }, PATIENCE);
             let Some(Ok(response)) = within(PATIENCE, keys.get_key(request)).await else { return false };
-            let key = response.into_inner().key.unwrap();
-            if key.revision != revision || key.state() != State::Deactivated {
+            let shown = response.into_inner().key.unwrap();
+            if shown.revision != revision || shown.state() != State::Deactivated {
                 return false;
             }
-            if key.enforcement() == Enforcement::Enforced {
+            if shown.enforcement() == Enforcement::Enforced {
                 return true;
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL).await;
         }
         false
     }
 
-    /// Activates a key, once. Whether it is known to be active.
-    async fn activate(&mut self, subject: &Subject) -> bool {
-        let admin = self.dice.place(ADMINS);
-        let call = subject.begin(Deed::Activate);
-        let request = ActivateKeyRequest { name: subject.name.clone(), etag: String::new() };
+    /// Activates a key, in one attempt. Returns `true` if it is known to be active.
+    async fn activate(&mut self, key: &TrackedKey) -> bool {
+        let admin = self.dice.index(ADMINS);
+        let call = key.begin(Kind::Activate);
+        let request = ActivateKeyRequest { name: key.name.clone(), etag: String::new() };
         let mut keys = self.admins[admin].keys.clone();
         match within(PATIENCE, keys.activate_key(with_deadline(request, PATIENCE))).await {
             Some(Ok(response)) => {
                 let receipt = response.into_inner().receipt.unwrap();
-                subject.committed(call, receipt.revision);
+                key.committed(call, receipt.revision);
                 if is_enforced(&receipt) {
-                    subject.enforced(call);
+                    key.enforced(call);
                 }
                 self.run.tally.activated.one();
                 true

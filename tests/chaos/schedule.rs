@@ -1,4 +1,4 @@
-//! What fails, when and for how long: all of it said by the seed before anything begins.
+//! The schedule of faults: which target fails, when and for how long. The seed determines it before the run begins.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,44 +10,44 @@ use crate::dice::Dice;
 pub(crate) const VALIDATORS: usize = 4;
 pub(crate) const ADMINS: usize = 2;
 
-/// What a fault befalls.
+/// The target of a fault.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Target {
     Validator(usize),
     Admin(usize),
-    /// A validator's way to an admin.
-    Way(usize, usize),
-    /// An admin's way to the database.
-    DatabaseWay(usize),
+    /// The network between a validator and an admin.
+    Link(usize, usize),
+    /// The network between an admin and the database.
+    DatabaseLink(usize),
     Database,
 }
 
-/// What happens to it.
+/// A fault.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Fault {
-    /// SIGKILL; a new process on the same addresses afterwards.
+    /// SIGKILL, and then a new process on the same addresses.
     Kill,
-    /// SIGSTOP; SIGCONT afterwards.
+    /// SIGSTOP, and then SIGCONT.
     Stop,
-    /// Connections end, and none can be made.
+    /// Connections are broken, and new ones are refused.
     Cut,
-    /// Nothing arrives in either direction; it all does afterwards.
+    /// Nothing is delivered in either direction until the fault ends.
     Silence,
-    /// Nothing arrives at the server; afterwards the connections turn out to be dead.
+    /// Nothing is delivered to the server; at the end, the connections are reset.
     HalfOpenUp,
-    /// Nothing arrives at the client; afterwards the connections turn out to be dead.
+    /// Nothing is delivered to the client; at the end, the connections are reset.
     HalfOpenDown,
-    /// Everything arrives later.
+    /// Everything is delivered with a delay.
     Delay(Duration),
-    /// Connections end by RST.
+    /// Connections are ended by RST.
     Reset,
-    /// PostgreSQL is stopped as an operator does it, and started afterwards.
+    /// PostgreSQL is shut down as an operator does, and started again.
     Restart,
-    /// PostgreSQL stops in the middle of what it does, and is started afterwards.
+    /// PostgreSQL is aborted, and started again.
     Crash,
 }
 
-/// The kinds of faults, as they are counted.
+/// The kinds of faults that are counted.
 pub(crate) const KINDS: [&str; 8] =
     ["kill", "stop", "cut", "silence", "half-open", "delay", "reset", "database restart"];
 
@@ -59,17 +59,17 @@ pub(crate) struct Event {
     pub(crate) lasts: Duration,
 }
 
-/// What befalls one target, one after the other; what befalls several may overlap.
+/// The faults of one target, one after the other. Faults of different targets may overlap.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Lane {
     pub(crate) target: Target,
     pub(crate) events: Vec<Event>,
 }
 
-/// A fault that may be drawn, and for how many milliseconds: from, to below.
+/// A fault that may be drawn, with its shortest and its longest duration in milliseconds.
 type Card = (Fault, u64, u64);
 
-/// As many short stops as long ones.
+/// Short suspensions are as frequent as long ones.
 const VALIDATOR: [Card; 6] = [
     (Fault::Stop, 100, 300),
     (Fault::Stop, 300, 1_000),
@@ -79,7 +79,7 @@ const VALIDATOR: [Card; 6] = [
     (Fault::Kill, 200, 1_500),
 ];
 
-/// Two are so long that the other admin strikes this one off.
+/// In two of these, the admin is away for so long that the other admin strikes it off.
 const ADMIN: [Card; 5] = [
     (Fault::Stop, 100, 1_000),
     (Fault::Stop, 1_000, 3_000),
@@ -88,8 +88,8 @@ const ADMIN: [Card; 5] = [
     (Fault::Kill, 3_000, 6_000),
 ];
 
-/// For delays see [`draw`].
-const WAY: [Card; 6] = [
+/// The length of a delay is drawn in [`draw`].
+const LINK: [Card; 6] = [
     (Fault::Cut, 100, 3_000),
     (Fault::Silence, 100, 3_000),
     (Fault::HalfOpenUp, 100, 3_000),
@@ -100,15 +100,15 @@ const WAY: [Card; 6] = [
 
 const DATABASE: [Card; 2] = [(Fault::Restart, 0, 1_500), (Fault::Crash, 0, 1_500)];
 
-/// In each minute all is well for a while but that one admin is away, and for so long that the other strikes it off: only
-/// then is it acknowledgements alone that a deactivation returns by.
+/// In each minute there is a lull: the only fault is an admin's suspension, which is so long that the other admin
+/// strikes it off. Only then can a deactivation return on acknowledgements alone.
 const LULL: Range<Duration> = Duration::from_secs(43)..Duration::from_secs(52);
-const AWAY: Event = Event { at: Duration::from_secs(44), fault: Fault::Stop, lasts: Duration::from_millis(7_900) };
-const WHO_IS_AWAY: Target = Target::Admin(1);
+const LULL_STOP: Event = Event { at: Duration::from_secs(44), fault: Fault::Stop, lasts: Duration::from_millis(7_900) };
+const LULL_TARGET: Target = Target::Admin(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl Fault {
-    /// Which of [`KINDS`] it is.
+    /// Returns its index in [`KINDS`].
     pub(crate) const fn kind(self) -> usize {
         match self {
             Self::Kill => 0,
@@ -127,35 +127,35 @@ impl Target {
     fn all() -> Vec<Self> {
         let mut all: Vec<_> = (0..VALIDATORS).map(Self::Validator).collect();
         all.extend((0..ADMINS).map(Self::Admin));
-        all.extend((0..VALIDATORS).flat_map(|v| (0..ADMINS).map(move |a| Self::Way(v, a))));
-        all.extend((0..ADMINS).map(Self::DatabaseWay));
+        all.extend((0..VALIDATORS).flat_map(|v| (0..ADMINS).map(move |a| Self::Link(v, a))));
+        all.extend((0..ADMINS).map(Self::DatabaseLink));
         all.push(Self::Database);
         all
     }
 
-    /// What may befall it, and how long it rests before the next, in milliseconds: admins and the database for longer,
-    /// or nobody could be asked to return in time.
+    /// Returns the faults of the target, and the shortest and longest pause between them in milliseconds. The pauses of
+    /// admins and the database are longer, so that enough deactivations are undisturbed.
     const fn deck(self) -> (&'static [Card], u64, u64) {
         match self {
             Self::Validator(_) => (&VALIDATOR, 1_000, 6_000),
             Self::Admin(_) => (&ADMIN, 5_000, 12_000),
-            Self::Way(..) => (&WAY, 1_000, 6_000),
-            Self::DatabaseWay(_) => (&WAY, 6_000, 12_000),
+            Self::Link(..) => (&LINK, 1_000, 6_000),
+            Self::DatabaseLink(_) => (&LINK, 6_000, 12_000),
             Self::Database => (&DATABASE, 12_000, 20_000),
         }
     }
 
-    /// The admins that cannot be held to anything meanwhile.
+    /// Returns the admins whose calls cannot be held to the guaranteed time during the fault.
     pub(crate) fn disturbs(self) -> Vec<usize> {
         match self {
-            Self::Validator(_) | Self::Way(..) => Vec::new(),
-            Self::Admin(admin) | Self::DatabaseWay(admin) => vec![admin],
+            Self::Validator(_) | Self::Link(..) => Vec::new(),
+            Self::Admin(admin) | Self::DatabaseLink(admin) => vec![admin],
             Self::Database => (0..ADMINS).collect(),
         }
     }
 }
 
-/// All that befalls everything within `length`. A longer one begins in the same way.
+/// Returns the faults of every target within `length`. A longer schedule begins with the same faults.
 pub(crate) fn schedule(seed: u64, length: Duration) -> Vec<Lane> {
     let lane = |(n, target)| Lane { target, events: events(target, &mut Dice::of(seed, n), length) };
     (0..).zip(Target::all()).map(lane).collect()
@@ -166,7 +166,7 @@ fn events(target: Target, dice: &mut Dice, length: Duration) -> Vec<Event> {
     let (mut events, mut at, mut left) = (Vec::new(), Duration::ZERO, VecDeque::new());
     loop {
         if left.is_empty() {
-            // Each once before any comes again, so that no run goes without one.
+            // Each fault is drawn once before any is drawn again, so that every run has all of them.
             let mut order = deck.to_vec();
             dice.shuffle(&mut order);
             left.extend(order);
@@ -175,8 +175,8 @@ fn events(target: Target, dice: &mut Dice, length: Duration) -> Vec<Event> {
         let mut begins = at + Duration::from_millis(dice.between(rest, most));
         let (fault, lasts) = draw(card, target, dice);
         if let Some(minute) = lull_between(at, begins + lasts) {
-            if target == WHO_IS_AWAY && minute + AWAY.at + AWAY.lasts <= length {
-                events.push(Event { at: minute + AWAY.at, ..AWAY });
+            if target == LULL_TARGET && minute + LULL_STOP.at + LULL_STOP.lasts <= length {
+                events.push(Event { at: minute + LULL_STOP.at, ..LULL_STOP });
             }
             begins = minute + LULL.end + Duration::from_millis(dice.between(0, 1_000));
         }
@@ -188,17 +188,18 @@ fn events(target: Target, dice: &mut Dice, length: Duration) -> Vec<Event> {
     }
 }
 
-/// The minute whose lull begins between two moments, of which the first is in no lull.
+/// Returns the begin of the minute whose lull starts between two times. `from` must not be in a lull.
 fn lull_between(from: Duration, to: Duration) -> Option<Duration> {
     let minute = Duration::from_secs(from.as_secs() / MINUTE.as_secs() * MINUTE.as_secs());
     let minute = if from > minute + LULL.start { minute + MINUTE } else { minute };
     (minute + LULL.start < to).then_some(minute)
 }
 
-/// A delay of what an admin asks its database adds up over the statements of a transaction.
+/// Draws the length of a delay. Delays to the database are shorter, because they add up over the statements of a
+/// transaction.
 fn draw((fault, from, to): Card, target: Target, dice: &mut Dice) -> (Fault, Duration) {
     let lasts = Duration::from_millis(dice.between(from, to));
-    let longest = if matches!(target, Target::DatabaseWay(_)) { 50 } else { 400 };
+    let longest = if matches!(target, Target::DatabaseLink(_)) { 50 } else { 400 };
     let by = Duration::from_millis(dice.between(5, longest));
     (if matches!(fault, Fault::Delay(_)) { Fault::Delay(by) } else { fault }, lasts)
 }
@@ -208,8 +209,8 @@ impl fmt::Display for Target {
         match self {
             Self::Validator(v) => write!(f, "v{v}"),
             Self::Admin(a) => write!(f, "a{a}"),
-            Self::Way(v, a) => write!(f, "v{v}-a{a}"),
-            Self::DatabaseWay(a) => write!(f, "a{a}-db"),
+            Self::Link(v, a) => write!(f, "v{v}-a{a}"),
+            Self::DatabaseLink(a) => write!(f, "a{a}-db"),
             Self::Database => f.write_str("db"),
         }
     }
@@ -243,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_says_everything_and_a_longer_run_begins_in_the_same_way() {
+    fn a_seed_determines_the_schedule_and_a_longer_schedule_begins_the_same() {
         assert_eq!(schedule(7, MINUTE), schedule(7, MINUTE));
         assert_ne!(schedule(7, MINUTE), schedule(8, MINUTE));
         for (short, long) in schedule(7, MINUTE).iter().zip(schedule(7, MINUTE * 10)) {
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_minute_of_any_seed_has_every_kind_of_fault_and_ends_them_all() {
+    fn one_minute_of_any_seed_has_every_kind_of_fault_and_ends_them_all() {
         for seed in 0..200 {
             let lanes = schedule(seed, MINUTE);
             let events: Vec<_> = lanes.iter().flat_map(|lane| &lane.events).collect();
@@ -265,15 +266,15 @@ mod tests {
     }
 
     #[test]
-    fn in_the_lull_of_each_minute_one_admin_is_away_and_nothing_else_is_wrong() {
+    fn in_the_lull_of_each_minute_the_only_fault_is_one_suspended_admin() {
         for seed in 0..50 {
             for lane in schedule(seed, MINUTE * 3) {
                 for minute in 0..3 {
                     let lull = MINUTE * minute + LULL.start..MINUTE * minute + LULL.end;
                     let touches = |event: &&Event| event.at < lull.end && event.at + event.lasts > lull.start;
                     let found: Vec<_> = lane.events.iter().filter(touches).collect();
-                    let away = Event { at: MINUTE * minute + AWAY.at, ..AWAY };
-                    let expected = if lane.target == WHO_IS_AWAY { vec![&away] } else { Vec::new() };
+                    let away = Event { at: MINUTE * minute + LULL_STOP.at, ..LULL_STOP };
+                    let expected = if lane.target == LULL_TARGET { vec![&away] } else { Vec::new() };
                     assert_eq!(found, expected, "seed {seed}, minute {minute}, {}", lane.target);
                 }
             }

@@ -1,4 +1,4 @@
-//! What is counted, and what must not be zero.
+//! The counters of a run, and those that must not be zero.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -10,10 +10,10 @@ use tokio::sync::Notify;
 use crate::history::Violation;
 use crate::schedule::VALIDATORS;
 
-/// Violations that are told; more of them say nothing new.
-const TOLD: usize = 20;
+/// How many violations are reported.
+const REPORTED: usize = 20;
 
-/// A counter that many tasks count on.
+/// A counter that many tasks share.
 #[derive(Debug, Default)]
 pub(crate) struct Count(AtomicUsize);
 
@@ -27,95 +27,96 @@ impl Count {
     }
 }
 
-/// Everything that a run counts.
+/// All counters of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) valid: Count,
-    /// Of those: asked and answered while a deactivation of that key was running.
-    pub(crate) valid_amid: Count,
+    /// Of those in `valid`: sent and answered during a deactivation of the key.
+    pub(crate) valid_during: Count,
     pub(crate) refused: Count,
-    /// Of those: asked within D' after the return of a deactivation of that key.
+    /// Of those in `refused`: sent within D' after a deactivation of the key returned.
     pub(crate) refused_soon: Count,
-    /// Questions that a validator had no lease to answer.
+    /// Validations that a validator refused for lack of a lease.
     pub(crate) no_lease: Count,
-    /// Questions that no process answered.
+    /// Validations without any response.
     pub(crate) lost: Count,
     pub(crate) deactivated: Count,
     pub(crate) by_acks: Count,
     pub(crate) by_wait_out: Count,
-    /// Deactivations that returned committed, and not yet enforced.
+    /// Deactivations that returned committed, but not yet enforced.
     pub(crate) not_yet: Count,
-    /// Those that a `WaitEnforced` or the key's own state then showed as enforced.
+    /// Of those: later shown as enforced by WaitEnforced or GetKey.
     pub(crate) waited_on: Count,
-    /// Deactivations whose outcome the caller could not know.
+    /// Deactivations whose outcome is unknown to the caller.
     pub(crate) unknown: Count,
-    /// Of those and of the ones not yet enforced: repeated with success, at the other admin.
+    /// Of those and of `not_yet`: repeated successfully at the other admin.
     pub(crate) repeated: Count,
     pub(crate) activated: Count,
-    /// Deactivations that were held to their time.
+    /// Deactivations whose duration was checked.
     pub(crate) judged: Count,
-    /// Of those: failed, and nothing is known to be committed.
+    /// Of those: failed, with no known commit.
     pub(crate) judged_unknown: Count,
-    /// Processes that ended by themselves, and were started again.
+    /// Processes that ended without a fault, and were started again.
     pub(crate) ended: Count,
     longest: Mutex<(Duration, Duration)>,
-    silent: Mutex<BTreeSet<(usize, u64)>>,
+    without_lease: Mutex<BTreeSet<(usize, u64)>>,
     violations: Mutex<Vec<(Violation, String)>>,
     pub(crate) violated: Notify,
 }
 
 impl Tally {
-    /// Notes that a validator had no lease in that second of the run.
-    pub(crate) fn silent_in(&self, validator: usize, second: u64) {
+    /// Records that a validator had no lease in that second of the run.
+    pub(crate) fn no_lease_at(&self, validator: usize, second: u64) {
         self.no_lease.one();
-        self.silent.lock().unwrap().insert((validator, second));
+        self.without_lease.lock().unwrap().insert((validator, second));
     }
 
-    /// Notes how long after its commit a deactivation returned, and how much noise there was meanwhile.
-    pub(crate) fn took(&self, time: Duration, noise: Duration) {
+    /// Records how long after its commit a deactivation returned, and the noise of the machine in that time.
+    pub(crate) fn record_duration(&self, time: Duration, noise: Duration) {
         let mut longest = self.longest.lock().unwrap();
         *longest = (*longest).max((time, noise));
     }
 
-    /// Notes what must not happen, and ends the run.
-    pub(crate) fn violation(&self, what: Violation, told: impl FnOnce() -> String) {
+    /// Records a violation, and ends the run.
+    pub(crate) fn violation(&self, what: Violation, details: impl FnOnce() -> String) {
         let mut violations = self.violations.lock().unwrap();
-        if violations.len() < TOLD {
-            violations.push((what, told()));
+        if violations.len() < REPORTED {
+            violations.push((what, details()));
         }
         self.violated.notify_one();
     }
 
-    /// What must not happen, and has.
+    /// Returns the violations so far.
     pub(crate) fn violations(&self) -> Vec<(Violation, String)> {
         self.violations.lock().unwrap().clone()
     }
 
-    /// Validations that were answered with a verdict.
+    /// Returns the number of validations with a verdict.
     pub(crate) fn verdicts(&self) -> usize {
         self.valid.get() + self.refused.get()
     }
 
-    /// The figures of a run of that many seconds.
+    /// Returns the figures of a run of that many seconds.
     pub(crate) fn figures(&self, seconds: u64) -> String {
         let violations = self.violations();
         let of = |kind| violations.iter().filter(|(what, _)| *what == kind).count();
-        let ((longest, noise), silent) = (*self.longest.lock().unwrap(), self.silent.lock().unwrap().len());
+        let ((longest, noise), without_lease) =
+            (*self.longest.lock().unwrap(), self.without_lease.lock().unwrap().len());
         let n = Count::get;
         format!(
-            "{} validations, {}/s: {} valid ({} amid a deactivation of theirs), {} refused ({} asked within D' after the return); {} without \
-             a lease, in {silent} of \
+            "{} validations, {}/s: {} valid ({} during a deactivation of their key), {} refused ({} sent within D' after the return); {} without \
+             a lease, in {without_lease} of \
              {} validator-seconds, {} lost with their process or connection\n\
-             {} deactivations: {} by acks, {} by wait-out; {} said committed and not yet enforced, {} of them waited on; {} of \
+             {} deactivations: {} by acks, {} by wait-out; {} committed and not yet enforced, {} of them later shown as enforced; {} of \
              unknown outcome; {} repeated with success at the other admin; {} activations\n\
-             {} deactivations at an admin that was well, with its database ({} failed): the longest returned {longest:?} after \
+             {} deactivations at an admin without a fault ({} failed): the longest returned {longest:?} after \
              its commit (noise meanwhile {noise:?})\n\
-             {} stale accepts, {} false rejects, {} steps back, {} overruns, {} answers without sense; processes that ended by \
-             themselves: {}",
+             {} stale accepts, {} false rejects, {} steps back, {} overruns, {} invalid answers; processes that ended without \
+             a fault: {}",
             self.verdicts(),
             self.verdicts() as u64 / seconds.max(1),
             n(&self.valid),
-            n(&self.valid_amid),
+            n(&self.valid_during),
             n(&self.refused),
             n(&self.refused_soon),
             n(&self.no_lease),
@@ -135,25 +136,25 @@ impl Tally {
             of(Violation::FalseReject),
             of(Violation::TimeTravel),
             of(Violation::Overrun),
-            of(Violation::Nonsense),
+            of(Violation::InvalidAnswer),
             n(&self.ended),
         )
     }
 
-    /// What has not happened at all, though without it the run has shown nothing.
+    /// Returns the events that have not occurred, although the run shows nothing without them.
     pub(crate) fn missing(&self) -> Vec<&'static str> {
         let needed = [
-            ("a token accepted amid a deactivation", &self.valid_amid),
+            ("a token accepted during a deactivation", &self.valid_during),
             ("a token refused soon after the return", &self.refused_soon),
             ("a validator without a lease", &self.no_lease),
             ("a deactivation by acks", &self.by_acks),
             ("a deactivation by wait-out", &self.by_wait_out),
             ("a deactivation not yet enforced", &self.not_yet),
-            ("a wait for one of those", &self.waited_on),
+            ("a wait until such a deactivation is enforced", &self.waited_on),
             ("a deactivation of unknown outcome", &self.unknown),
             ("a deactivation repeated at the other admin", &self.repeated),
             ("an activation", &self.activated),
-            ("a deactivation held to its time", &self.judged),
+            ("a deactivation whose duration was checked", &self.judged),
         ];
         needed.into_iter().filter(|(_, count)| count.get() == 0).map(|(what, _)| what).collect()
     }

@@ -1,4 +1,5 @@
-//! Looks on without taking part: when what was committed, and how far this machine's own noise goes.
+//! Observes the run without taking part: when each revision was committed, and how long this process itself was
+//! delayed.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -8,24 +9,24 @@ use sqlx::{Connection, PgConnection};
 
 use crate::run::Run;
 
-/// How often the log's end is looked at.
-const LOOK: Duration = Duration::from_millis(10);
+/// The polling interval.
+const POLL: Duration = Duration::from_millis(10);
 
-/// As many commits as are remembered; a call about an older one is not judged.
+/// How many commits are remembered. The duration of a call about an older one is not checked.
 const COMMITS: usize = 20_000;
 
-/// A sleep that takes so much longer than it should is noise.
+/// A sleep that is late by more than this counts as noise.
 const NOISE: Duration = Duration::from_millis(20);
 
-/// As many pieces of noise as are remembered.
-const PIECES: usize = 2_000;
+/// How many delays are remembered.
+const DELAYS: usize = 2_000;
 
-/// By when each revision was committed, as a connection to the database sees it that no fault befalls.
+/// The time by which each revision was committed, as seen by a database connection that no fault affects.
 #[derive(Debug, Default)]
 pub(crate) struct Commits(Mutex<VecDeque<(i64, Instant)>>);
 
 impl Commits {
-    /// Notes that everything up to `revision` is committed.
+    /// Records that everything up to `revision` is committed.
     pub(crate) fn seen(&self, revision: i64, now: Instant) {
         let mut commits = self.0.lock().unwrap();
         if commits.back().is_some_and(|(newest, _)| *newest >= revision) {
@@ -37,61 +38,61 @@ impl Commits {
         commits.push_back((revision, now));
     }
 
-    /// An instant at which a revision was committed already, soon after it was. `None`: that was not seen.
+    /// Returns a time shortly after the revision was committed, or `None` if the commit was not observed.
     pub(crate) fn committed_by(&self, revision: i64) -> Option<Instant> {
         let commits = self.0.lock().unwrap();
         let at = commits.partition_point(|(seen, _)| *seen < revision);
-        // What came before the first one seen may be much older than that.
+        // Revisions before the first observation may be much older.
         if at == 0 { None } else { commits.get(at).map(|(_, when)| *when) }
     }
 }
 
-/// When this process itself was kept waiting, and for how long.
+/// When this process was delayed, and for how long.
 #[derive(Debug, Default)]
 pub(crate) struct Noise(Mutex<VecDeque<(Instant, Duration)>>);
 
 impl Noise {
     fn note(&self, now: Instant, late: Duration) {
-        let mut pieces = self.0.lock().unwrap();
-        if pieces.len() == PIECES {
-            pieces.pop_front();
+        let mut delays = self.0.lock().unwrap();
+        if delays.len() == DELAYS {
+            delays.pop_front();
         }
-        pieces.push_back((now, late));
+        delays.push_back((now, late));
     }
 
-    /// How much of the time from `begun` to `ended` was lost to it.
+    /// Returns the sum of the delays from `begun` to `ended`.
     pub(crate) fn between(&self, begun: Instant, ended: Instant) -> Duration {
-        let pieces = self.0.lock().unwrap();
-        pieces.iter().filter(|(at, _)| (begun..=ended).contains(at)).map(|(_, late)| *late).sum()
+        let delays = self.0.lock().unwrap();
+        delays.iter().filter(|(at, _)| (begun..=ended).contains(at)).map(|(_, late)| *late).sum()
     }
 }
 
-/// Watches the log's end, for as long as the run lasts.
+/// Observes the newest revision until the run ends.
 pub(crate) async fn watch_commits(run: Arc<Run>) {
     while !run.is_over() {
-        // Refused while the server restarts.
-        let _ = look_on(&run).await;
-        tokio::time::sleep(LOOK).await;
+        // The connection fails while the server restarts.
+        let _ = poll_revision(&run).await;
+        tokio::time::sleep(POLL).await;
     }
 }
 
-async fn look_on(run: &Run) -> Result<(), sqlx::Error> {
+async fn poll_revision(run: &Run) -> Result<(), sqlx::Error> {
     let mut database = PgConnection::connect(&run.site.database_url).await?;
     while !run.is_over() {
         let revision =
             sqlx::query_scalar::<_, i64>("SELECT revision FROM rev_counter").fetch_one(&mut database).await?;
         run.commits.seen(revision, Instant::now());
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL).await;
     }
     Ok(())
 }
 
-/// Measures how late this process wakes up, for as long as the run lasts.
+/// Measures how late this process wakes up, until the run ends.
 pub(crate) async fn watch_noise(run: Arc<Run>) {
     while !run.is_over() {
         let begun = Instant::now();
-        tokio::time::sleep(LOOK).await;
-        let late = begun.elapsed().saturating_sub(LOOK);
+        tokio::time::sleep(POLL).await;
+        let late = begun.elapsed().saturating_sub(POLL);
         if late > NOISE {
             run.noise.note(Instant::now(), late);
         }
@@ -103,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_commit_is_dated_by_the_first_look_that_shows_it() {
+    fn a_commit_has_the_time_of_the_first_poll_that_shows_it() {
         let (commits, zero) = (Commits::default(), Instant::now());
         let at = |millis| zero + Duration::from_millis(millis);
         for (revision, millis) in [(5, 0), (5, 10), (8, 20), (9, 30)] {
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_counts_within_the_call_only() {
+    fn only_noise_during_the_call_counts() {
         let (noise, zero) = (Noise::default(), Instant::now());
         let at = |millis| zero + Duration::from_millis(millis);
         for millis in [10, 20, 30] {
