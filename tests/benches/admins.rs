@@ -1,5 +1,5 @@
-//! What the fence adds to a commit with two admins over one PostgreSQL that makes commits durable, and what the database is
-//! asked: `cargo bench --workspace --bench admins`.
+//! The cost of the fence with two admins over one PostgreSQL with durable commits, and the load on the database: `cargo
+//! bench --workspace --bench admins`.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a benchmark")]
 
@@ -9,11 +9,11 @@ use keyward_client::{Admins, Client};
 use keyward_tests::client::{Admin, on_platform};
 use keyward_tests::cluster::{AdminProcess, Cluster};
 
-/// Validators that are processes of their own.
+/// Validators in separate processes.
 const PROCESSES: usize = 8;
-/// Replicas within this process, each with a session of its own, over loopback.
+/// Embedded replicas within this process, each with its own session over loopback.
 const SESSIONS: usize = 1_000;
-/// How long the database is watched while nothing happens.
+/// How long the database is observed without changes.
 const REST: Duration = Duration::from_secs(10);
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -45,7 +45,7 @@ fn processes_at(cluster: &Cluster, admins: &[AdminProcess; 2]) -> Vec<keyward_te
     (0..PROCESSES).map(|n| cluster.validator(&format!("v{n}"), &admins[0], &[admins[n % 2].at])).collect()
 }
 
-/// Half of them at either admin, all with a lease.
+/// Connects embedded replicas, half of them to each admin, and waits until all have leases.
 async fn sessions_at(admin: &Admin, admins: &[AdminProcess; 2]) -> Vec<Client> {
     let roles = [on_platform(keyward_proto::admin::Role::Validator)];
     let credential = admin.create_member("many", &roles).await.unwrap();
@@ -62,23 +62,23 @@ async fn sessions_at(admin: &Admin, admins: &[AdminProcess; 2]) -> Vec<Client> {
     sessions
 }
 
-/// What the database is asked while nothing changes.
+/// Measures the statements per second while nothing changes.
 async fn at_rest(cluster: &Cluster, validators: usize) {
     let before = statements(cluster);
     tokio::time::sleep(REST).await;
-    let asked = statements(cluster) - before;
-    let per_second = asked as f64 / REST.as_secs_f64();
+    let executed = statements(cluster) - before;
+    let per_second = executed as f64 / REST.as_secs_f64();
     println!("  at rest, {validators} validators: {per_second:.1} statements per second");
 }
 
-/// Statements that the database has run, BEGIN and COMMIT among them.
+/// Returns how many statements the database has executed, including BEGIN and COMMIT.
 fn statements(cluster: &Cluster) -> i64 {
     let sum = cluster.postgres.psql(&cluster.url, "SELECT sum(calls) FROM pg_stat_statements").unwrap();
     sum.trim().parse().unwrap()
 }
 
-/// Deactivates keys at either admin, one after the other, and prints what the whole call took, how much of it came after the
-/// commit, and what the database was asked.
+/// Deactivates keys at both admins in turn, one after the other. Prints the duration of the calls, the part of it after
+/// the commit, and the statements per deactivation.
 async fn measure(cluster: &Cluster, admins: &[Admin], what: &str, validators: usize, times: usize) {
     let key = |n: usize| format!("{}_{n}", what.replace(' ', "_"));
     for n in 0..times {
@@ -93,13 +93,13 @@ async fn measure(cluster: &Cluster, admins: &[Admin], what: &str, validators: us
         fence.push(Duration::try_from(receipt.elapsed.unwrap()).unwrap());
         waited_out += usize::from(receipt.validators_acked as usize != validators);
     }
-    let (asked, took) = (statements(cluster) - before, started.elapsed());
+    let (executed, took) = (statements(cluster) - before, started.elapsed());
     println!("  {what}, {times} deactivations, {waited_out} of them not on all acks:");
     println!("    the call             {}", quantiles(whole));
     println!("    of it, after commit  {}", quantiles(fence));
     println!(
         "    statements per deactivation, heartbeats of {took:.1?} among them: {:.1}",
-        asked as f64 / times as f64
+        executed as f64 / times as f64
     );
 }
 

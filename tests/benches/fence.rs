@@ -1,4 +1,4 @@
-//! What the fence adds to a commit while everybody is well: `cargo bench --workspace --bench fence`.
+//! The cost of the fence without faults: `cargo bench --workspace --bench fence`.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a benchmark")]
 
@@ -30,7 +30,7 @@ async fn main() {
     measure(&format!("PostgreSQL (fsync off), 1 admin, {VALIDATORS} validators"), &admin, "some").await;
 }
 
-/// Deactivates keys one after the other, and prints what the whole call took, and how much of it came after the commit.
+/// Deactivates keys one after the other. Prints the duration of the calls, and the part of it after the commit.
 async fn measure(what: &str, admin: &Admin, prefix: &str) {
     let (mut whole, mut fence) = (Vec::new(), Vec::new());
     for n in 0..TIMES {

@@ -1,4 +1,4 @@
-//! Lists of many keys, and creates by many clients: `cargo bench --workspace --bench keys`.
+//! Lists of many keys, and creates by concurrent clients: `cargo bench --workspace --bench keys`.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a benchmark")]
 
@@ -14,7 +14,7 @@ use keyward_tests::cluster::Cluster;
 use keyward_tests::keyward::Serve;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 
-/// With the 2,000 that are created before and the default key: full pages.
+/// Together with the 2,000 created keys and the default key, these fill whole pages.
 const KEYS: usize = 50_000 - CLIENTS * CREATES - 1;
 const PAGE: i32 = 100;
 const LISTS: usize = 50;
@@ -22,7 +22,7 @@ const LISTS: usize = 50;
 const CLIENTS: usize = 8;
 const CREATES: usize = 250;
 
-/// Keys as CreateKey would have made them, as far as a list can tell.
+/// The columns that ListKeys reads, filled as by CreateKey.
 const COLUMNS: &str = "INSERT INTO api_key (uid, project_id, key_id, state, default_key, description, platform, last4, \
                        creator, create_time, update_time, annotations, create_revision, revision)";
 
@@ -61,7 +61,7 @@ async fn main() {
     list("PostgreSQL", &pg).await;
 }
 
-/// In a project of their own: its keys are exactly these.
+/// Returns the SELECT that generates the rows of these keys.
 fn values(uid: &str, no: &str, from: &str) -> String {
     format!(
         "SELECT {uid}, '6666', 'k' || i, 'active', {no}, 'what it is for', 'server', 'abcd', 'root', 1, 1, '{{}}', \
@@ -69,7 +69,7 @@ fn values(uid: &str, no: &str, from: &str) -> String {
     )
 }
 
-/// How many times a second this disk can make a page durable: what bounds a writer that is alone.
+/// Measures how many pages per second this disk can make durable, which limits a single writer.
 fn syncs(dir: &Path) -> String {
     let mut file = File::create(dir.join("baseline")).unwrap();
     let (begun, mut count) = (Instant::now(), 0);
@@ -106,7 +106,7 @@ async fn create(what: &str, at: SocketAddr, credential: &str, baseline: &str) {
     println!("  {what}: {rate:.0} a second; one takes {}{baseline}", quantiles(&mut times));
 }
 
-/// Times the first page and the last one, in turns.
+/// Measures the first page, the last page and a filter, in turns.
 async fn list(what: &str, admin: &Admin) {
     let request = ListKeysRequest { parent: "projects/6666".to_owned(), page_size: PAGE, ..Default::default() };
     let (mut last, mut count) = (request.clone(), 0);
@@ -136,7 +136,7 @@ async fn list(what: &str, admin: &Admin) {
     println!("    last / first {ratio:.2}");
 }
 
-/// Sorts the times, and says what they are.
+/// Returns the quantiles of the times, which it sorts.
 fn quantiles(times: &mut [Duration]) -> String {
     times.sort_unstable();
     let at = |permille: usize| times[((times.len() - 1) * permille).div_ceil(1_000)];

@@ -1,4 +1,5 @@
-//! How soon a fresh validator serves a million keys, and what that takes: `cargo bench --workspace --bench snapshot`.
+//! The time until a new validator serves a million keys, and the memory that it needs: `cargo bench --workspace --bench
+//! snapshot`.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a benchmark")]
 
@@ -12,7 +13,7 @@ use sqlx::{Connection, Executor, SqliteConnection};
 const KEYS: u32 = 1_000_000;
 const TIMES: usize = 5;
 
-/// Keys as CreateKey would have made them, as far as a validator can tell.
+/// Inserts keys with the columns that a validator reads, filled as by CreateKey.
 const FILL: &str = "
     INSERT INTO api_key (uid, project_id, key_id, state, default_key, description, platform, last4, creator,
         create_time, update_time, annotations, create_revision, revision)
@@ -56,7 +57,7 @@ async fn main() {
     println!("admin while it streamed: at most {} MiB", memory(&serve.process, "VmHWM"));
 }
 
-/// A line of /proc/PID/status, in MiB.
+/// Returns a line of /proc/PID/status, in MiB.
 fn memory(process: &Process, line: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
     let kib = status.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(':')).unwrap();

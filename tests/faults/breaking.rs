@@ -1,4 +1,4 @@
-//! A TCP relay to PostgreSQL that breaks a connection at a chosen piece of what its client sends within transactions.
+//! A TCP relay to PostgreSQL that breaks a connection at a chosen segment of the client's data within a transaction.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,18 +8,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// What becomes of the piece at which a connection breaks.
+/// What happens to the segment at which a connection breaks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Break {
-    /// It does not reach the server.
+    /// It is not sent to the server.
     Before,
-    /// The server gets it, and its answer is lost.
+    /// The server gets it, and its response is lost.
     After,
 }
 
 /// A running relay; ends when dropped.
 pub(crate) struct Relay {
-    /// Where it listens.
+    /// The address on which it listens.
     pub(crate) at: SocketAddr,
     shared: Arc<Shared>,
     task: JoinHandle<()>,
@@ -27,11 +27,11 @@ pub(crate) struct Relay {
 
 #[derive(Default)]
 struct Shared {
-    /// Pieces that clients have sent within transactions.
-    pieces: AtomicU64,
-    /// The piece at which its connection breaks; 0: none.
+    /// Segments that clients have sent within transactions.
+    segments: AtomicU64,
+    /// The segment at which its connection breaks; 0: none.
     breaks_at: AtomicU64,
-    /// 1 if the server gets that piece.
+    /// 1 if the server gets that segment.
     delivers: AtomicU64,
     broken: AtomicU64,
 }
@@ -53,14 +53,14 @@ impl Relay {
         Self { at, shared: kept, task }
     }
 
-    /// Breaks one connection, at the `n`th piece from now on; `n` counts from 1.
+    /// Breaks one connection, at the `n`th segment from now on (counted from 1).
     pub(crate) fn break_at(&self, n: u64, how: Break) {
         self.shared.broken.store(0, Ordering::SeqCst);
         self.shared.delivers.store(u64::from(how == Break::After), Ordering::SeqCst);
-        self.shared.breaks_at.store(self.shared.pieces.load(Ordering::SeqCst) + n, Ordering::SeqCst);
+        self.shared.breaks_at.store(self.shared.segments.load(Ordering::SeqCst) + n, Ordering::SeqCst);
     }
 
-    /// Breaks none any more. Returns `true` if a connection was broken.
+    /// Breaks no further connection. Returns `true` if one was broken.
     pub(crate) fn heal(&self) -> bool {
         self.shared.breaks_at.store(0, Ordering::SeqCst);
         self.shared.broken.load(Ordering::SeqCst) > 0
@@ -81,19 +81,19 @@ async fn relay(mut client: TcpStream, mut server: TcpStream, shared: &Shared) {
         tokio::select! {
             read = client.read(&mut up) => {
                 let Ok(read @ 1..) = read else { break };
-                let piece = &up[..read];
-                in_transaction |= contains(piece, b"BEGIN");
+                let segment = &up[..read];
+                in_transaction |= contains(segment, b"BEGIN");
                 if in_transaction && shared.breaks_now() {
                     if shared.delivers.load(Ordering::SeqCst) == 1 {
-                        // The server has done what it was asked for once it answers.
-                        let _ = server.write_all(piece).await;
+                        // The server has executed the statement when it answers.
+                        let _ = server.write_all(segment).await;
                         let _ = server.read(&mut down).await;
                     }
                     shared.broken.fetch_add(1, Ordering::SeqCst);
                     break;
                 }
-                in_transaction &= !contains(piece, b"COMMIT") && !contains(piece, b"ROLLBACK");
-                if server.write_all(piece).await.is_err() { break }
+                in_transaction &= !contains(segment, b"COMMIT") && !contains(segment, b"ROLLBACK");
+                if server.write_all(segment).await.is_err() { break }
             }
             read = server.read(&mut down) => {
                 let Ok(read @ 1..) = read else { break };
@@ -105,12 +105,12 @@ async fn relay(mut client: TcpStream, mut server: TcpStream, shared: &Shared) {
 }
 
 impl Shared {
-    /// Counts a piece. Returns `true` if it is the one to break at.
+    /// Counts a segment. Returns `true` if its connection must break.
     fn breaks_now(&self) -> bool {
-        self.pieces.fetch_add(1, Ordering::SeqCst) + 1 == self.breaks_at.load(Ordering::SeqCst)
+        self.segments.fetch_add(1, Ordering::SeqCst) + 1 == self.breaks_at.load(Ordering::SeqCst)
     }
 }
 
-fn contains(piece: &[u8], word: &[u8]) -> bool {
-    piece.windows(word.len()).any(|window| window == word)
+fn contains(segment: &[u8], word: &[u8]) -> bool {
+    segment.windows(word.len()).any(|window| window == word)
 }

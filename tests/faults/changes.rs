@@ -5,7 +5,7 @@ use keyward_proto::validate::Verdict;
 use keyward_tests::client::{Admin, on_project, request_id};
 use tonic::Status;
 
-/// The methods that change something. AcceptEpoch has a test of its own: it needs a fork of the history.
+/// The methods that change something. AcceptEpoch has its own test, because it needs a fork of the history.
 pub(crate) const METHODS: [&str; 13] = [
     "CreateProject",
     "CreateKey",
@@ -22,30 +22,30 @@ pub(crate) const METHODS: [&str; 13] = [
     "RevokeCredential",
 ];
 
-/// The project that most calls are about.
+/// The project of most calls.
 pub(crate) const PROJECT: &str = "6666";
 
-/// A call that can be repeated: what it needs is there.
+/// A call that can be repeated. Everything that it needs exists.
 pub(crate) struct Change {
     method: &'static str,
-    /// Makes names new.
+    /// Makes the names unique.
     id: String,
     request_id: String,
-    /// What the preparation has left: a token, or the name of a credential.
+    /// The result of the preparation: a token, or the name of a credential.
     prepared: String,
 }
 
-/// What must be true once the call is acknowledged.
+/// The effect that must be durable once the call is acknowledged.
 #[derive(Debug)]
 pub(crate) struct Effect {
-    /// The resource of the log's entry.
+    /// The resource of the entry in the log.
     pub(crate) resource: String,
-    /// A token and the verdict on it.
+    /// A token with the expected verdict.
     pub(crate) token: Option<(String, Verdict)>,
 }
 
 impl Change {
-    /// Makes what a call of the method needs.
+    /// Creates what a call of the method needs.
     pub(crate) async fn prepare(method: &'static str, admin: &Admin, id: String) -> Result<Self, Status> {
         let mut change = Self { method, request_id: request_id(), prepared: String::new(), id };
         let id = &change.id;
@@ -68,7 +68,7 @@ impl Change {
         Ok(change)
     }
 
-    /// Calls the method. Called again, it is the same request again.
+    /// Calls the method. A second call sends the same request again.
     pub(crate) async fn call(&self, admin: &Admin) -> Result<Effect, Status> {
         let (mut keys, mut members) = (admin.keys.clone(), admin.members.clone());
         let (id, request_id) = (self.id.clone(), self.request_id.clone());
@@ -144,7 +144,7 @@ impl Change {
                 members.revoke_credential(RevokeCredentialRequest { name: self.prepared.clone() }).await?;
                 done(&member)
             }
-            other => panic!("no call of {other}"),
+            other => panic!("no call for {other}"),
         }
     }
 }

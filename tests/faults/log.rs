@@ -1,4 +1,4 @@
-//! Log lines and messages that nothing takes: they are lost and counted, and everything else goes on.
+//! Log lines and messages that cannot be written. They are lost and counted, and everything else continues to work.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,19 +13,19 @@ use keyward_tests::postgres::free_port;
 use keyward_tests::report;
 use keyward_tests::web::get;
 
-/// A stderr that takes nothing.
+/// A stderr that accepts no data.
 #[derive(Clone, Copy, Debug)]
 enum Stderr {
-    /// A disk without room.
+    /// A full disk.
     Full,
-    /// A pipe whose reader has gone.
+    /// A pipe whose reader has closed it.
     Closed,
     /// A pipe whose reader does not read.
     Stalled,
 }
 
 impl Stderr {
-    /// The end to write to, and what must be kept for as long as it is used.
+    /// Returns the end to write to, and the reader that must be kept open.
     fn open(self) -> (Stdio, Option<std::io::PipeReader>) {
         if let Self::Full = self {
             return (File::options().write(true).open("/dev/full").unwrap().into(), None);
@@ -35,7 +35,7 @@ impl Stderr {
     }
 }
 
-/// A server that was started with such a stderr, killed when dropped.
+/// A server process with such a stderr; killed when dropped.
 struct Server(Child);
 
 impl Server {
@@ -43,7 +43,7 @@ impl Server {
         Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().unwrap())
     }
 
-    /// Waits until the readiness probe answers 200.
+    /// Waits until the readiness probe succeeds.
     async fn ready(&mut self, ops: SocketAddr, what: Stderr) {
         let begun = Instant::now();
         loop {
@@ -68,7 +68,7 @@ fn free_address() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().unwrap()))
 }
 
-/// The metric of lost lines of a role.
+/// Returns a role's metric of lost lines.
 async fn lost(ops: SocketAddr, role: &str) -> u64 {
     let text = get(ops, "/metrics", &[]).await.body;
     let name = format!("keyward_{role}_log_lines_lost_total ");
@@ -77,14 +77,14 @@ async fn lost(ops: SocketAddr, role: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn servers_go_on_and_count_when_nothing_takes_their_log() {
-    let feeding = Serve::start();
-    let root = Admin::connect(feeding.admin, &feeding.root()).await;
+async fn servers_continue_and_count_lost_lines_when_their_log_cannot_be_written() {
+    let admin_process = Serve::start();
+    let root = Admin::connect(admin_process.admin, &admin_process.root()).await;
     let token = root.create_project("6666").await.unwrap().default_token;
     for stderr in [Stderr::Full, Stderr::Closed, Stderr::Stalled] {
         let dir = tempfile::tempdir().unwrap();
         serve(stderr, dir.path()).await;
-        validator(stderr, &feeding, &token).await;
+        validator(stderr, &admin_process, &token).await;
     }
 }
 
@@ -124,11 +124,11 @@ async fn serve(stderr: Stderr, dir: &Path) {
     assert!(server.0.try_wait().unwrap().is_none());
 }
 
-async fn validator(stderr: Stderr, feeding: &Serve, token: &str) {
+async fn validator(stderr: Stderr, admin_process: &Serve, token: &str) {
     let [grpc, hook, ops] = [(); 3].map(|()| free_address());
     let mut command = command("keyward-validator");
-    command.args(["--admin", &format!("http://{}", feeding.admin), "--log", "trace"]);
-    command.arg("--credential-file").arg(feeding.credential_file());
+    command.args(["--admin", &format!("http://{}", admin_process.admin), "--log", "trace"]);
+    command.arg("--credential-file").arg(admin_process.credential_file());
     for (flag, at) in [("--listen", grpc), ("--hook-listen", hook), ("--ops-listen", ops)] {
         command.args([flag, &at.to_string()]);
     }
@@ -145,7 +145,7 @@ async fn validator(stderr: Stderr, feeding: &Serve, token: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn commands_print_the_token_though_nothing_takes_their_messages() {
+async fn commands_print_the_token_even_if_their_messages_cannot_be_written() {
     let serve = Serve::start();
     let run = |arguments: &[&str], stderr: Stderr| {
         let (end, _kept) = stderr.open();
@@ -165,7 +165,7 @@ async fn commands_print_the_token_though_nothing_takes_their_messages() {
             assert!(output.status.success() && output.stdout.starts_with(b"kw"), "{arguments:?}: {output:?}");
         }
         assert!(run(&["keys", "deactivate", "server_prod", "--project", &project], stderr).status.success());
-        // What fails says so by its exit code alone.
+        // A failure is reported by the exit code alone.
         assert_eq!(run(&["keys", "get", "none", "--project", &project], stderr).status.code(), Some(3));
     }
 }

@@ -1,4 +1,4 @@
-//! What Keyward does when what it stands on fails: disks, memory, log files, the database.
+//! Keyward's behaviour when disks, log files or the database fail.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
 

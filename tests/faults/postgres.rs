@@ -1,4 +1,4 @@
-//! PostgreSQL that fails, and PostgreSQL that is not fit for Keyward.
+//! PostgreSQL that fails, and PostgreSQL databases that Keyward refuses.
 
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -25,7 +25,8 @@ async fn prepared(admin: &Admin) {
     admin.members.clone().grant_role(support).await.unwrap();
 }
 
-/// Repeats a call until the admin has connections again: those of its pools break one after the other.
+/// Repeats a call until the admin's pools have working connections again, because the broken ones fail one after the
+/// other.
 async fn until_done(change: &Change, admin: &Admin, what: &str) -> String {
     for _ in 0..50 {
         match change.call(admin).await {
@@ -37,12 +38,12 @@ async fn until_done(change: &Change, admin: &Admin, what: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_change_is_durable_once_acknowledged_wherever_in_it_the_connection_to_postgresql_breaks() {
+async fn an_acknowledged_change_is_durable_wherever_the_connection_to_postgresql_breaks() {
     at_every_position(Break::Before).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_change_is_durable_once_acknowledged_whichever_reply_of_postgresql_is_lost() {
+async fn an_acknowledged_change_is_durable_whichever_reply_of_postgresql_is_lost() {
     at_every_position(Break::After).await;
 }
 
@@ -52,15 +53,15 @@ async fn at_every_position(how: Break) {
     let process = cluster.admin_through("a1", &cluster.url_through(relay.at));
     let admin = Admin::connect(process.at, &cluster.root()).await;
     prepared(&admin).await;
-    let mut past_keyward = sqlx::PgConnection::connect(&cluster.url).await.unwrap();
+    let mut direct = sqlx::PgConnection::connect(&cluster.url).await.unwrap();
     let (mut all, mut refused) = (0, 0);
     for method in METHODS {
         let mut positions = 0;
         for n in 1.. {
-            let what = format!("{method}, the connection breaks {how:?} piece {n}");
+            let what = format!("{method}, the connection breaks {how:?} segment {n}");
             let change = Change::prepare(method, &admin, format!("t{all}x{n}")).await.expect(&what);
             let newest = "SELECT revision FROM rev_counter";
-            let before: i64 = sqlx::query_scalar(newest).fetch_one(&mut past_keyward).await.unwrap();
+            let before: i64 = sqlx::query_scalar(newest).fetch_one(&mut direct).await.unwrap();
             relay.break_at(n, how);
             let first = change.call(&admin).await;
             let broken = relay.heal();
@@ -73,7 +74,7 @@ async fn at_every_position(how: Break) {
                 }
             };
             let entry = "SELECT count(*) > 0 FROM change_log WHERE revision > $1 AND resource = $2";
-            let entry = sqlx::query_scalar::<_, bool>(entry).bind(before).bind(&resource).fetch_one(&mut past_keyward);
+            let entry = sqlx::query_scalar::<_, bool>(entry).bind(before).bind(&resource).fetch_one(&mut direct);
             assert!(entry.await.unwrap(), "{what}: {resource} was acknowledged and not committed");
             if !broken {
                 break;
@@ -81,7 +82,7 @@ async fn at_every_position(how: Break) {
             positions += 1;
             all += 1;
         }
-        report::line(&format!("{method:18} broken {how:?} {positions:3} pieces"));
+        report::line(&format!("{method:18} broken {how:?} {positions:3} segments"));
         assert!(positions > 3, "{method} does not write to the database");
     }
     report::line(&format!(
@@ -92,21 +93,22 @@ async fn at_every_position(how: Break) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cancelled_statement_ends_its_change_and_no_other() {
+async fn a_cancelled_statement_fails_only_its_own_change() {
     let cluster = Cluster::start(&[]);
     let process = cluster.admin("a1");
     let admin = Admin::connect(process.at, &cluster.root()).await;
     prepared(&admin).await;
     let url = cluster.url.clone();
     let change = Change::prepare("CreateKey", &admin, "cancelled".to_owned()).await.unwrap();
-    // A transaction of the operator's holds the counter's row; what waits for the row is cancelled.
+    // A transaction of the operator locks the row of the revision counter. The statement that waits for the lock is
+    // cancelled.
     let mut holder = sqlx::PgConnection::connect(&url).await.unwrap();
     sqlx::raw_sql("BEGIN; SELECT * FROM rev_counter FOR UPDATE").execute(&mut holder).await.unwrap();
     let call = {
         let (admin, change) = (admin.clone(), change);
         tokio::spawn(async move { (change.call(&admin).await, change) })
     };
-    // By another connection: within a transaction the view of activity does not change.
+    // On another connection, because within a transaction pg_stat_activity does not change.
     let mut operator = sqlx::PgConnection::connect(&url).await.unwrap();
     let cancel = "SELECT count(pg_cancel_backend(pid)) > 0 FROM pg_stat_activity \
                   WHERE wait_event_type = 'Lock' AND query LIKE '%rev_counter%'";
@@ -121,7 +123,7 @@ async fn a_cancelled_statement_ends_its_change_and_no_other() {
     change.call(&admin).await.unwrap();
 }
 
-/// What `init` and `admin` print when they refuse a database, each error once.
+/// Returns the errors with which `init` and `admin` refuse a database.
 fn refusals(cluster: &Cluster, url: &str) -> Vec<String> {
     let init = |dir: &std::path::Path| -> Output {
         let mut init = command("keyward");
@@ -143,7 +145,7 @@ fn refusals(cluster: &Cluster, url: &str) -> Vec<String> {
 }
 
 #[test]
-fn an_unfit_database_is_refused_at_start_with_the_reason_once() {
+fn an_unsuitable_database_is_refused_at_the_start_with_the_cause_once() {
     let cluster = Cluster::start(&[]);
     let psql = |sql: &str| cluster.postgres.psql(&cluster.url, sql).unwrap();
     psql("CREATE DATABASE latin1 ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'");
@@ -164,7 +166,7 @@ fn an_unfit_database_is_refused_at_start_with_the_reason_once() {
         for error in refusals(&cluster, &url) {
             report::line(&error);
             assert_eq!(error.matches(expected).count(), 1, "{error}");
-            // The driver's own words follow, once.
+            // The driver's message follows, and must appear only once.
             let (_, words) = error.split_once(expected).unwrap();
             let driver = words.trim_start_matches(": ");
             assert!(driver.is_empty() || error.matches(driver).count() == 1, "{error}");
@@ -173,7 +175,7 @@ fn an_unfit_database_is_refused_at_start_with_the_reason_once() {
 }
 
 #[test]
-fn a_database_behind_transaction_pooling_is_refused_and_one_behind_session_pooling_is_taken() {
+fn a_database_behind_transaction_pooling_is_refused_and_one_behind_session_pooling_is_accepted() {
     let cluster = Cluster::start(&[]);
     for (mode, fits) in [("transaction", false), ("session", true)] {
         let pooler = Pooler::start(&cluster.postgres, cluster.database_at().port(), mode);
@@ -211,7 +213,7 @@ impl Pooler {
         std::fs::write(&users, format!("\"{OWNER}\" \"{PASSWORD}\"\n")).unwrap();
         let programs = parts::pgbouncer().copied(&dir.path().join("programs")).unwrap();
         let mut command: Command = programs.command("pgbouncer");
-        // It refuses to run as root.
+        // PgBouncer refuses to run as root.
         postgres.as_its_user(&mut command, dir.path());
         let mut process = Process::start(command.arg(&ini), &dir.path().join("log"));
         process.wait_for("the pooler", |_| std::net::TcpStream::connect(("127.0.0.1", port)).ok());

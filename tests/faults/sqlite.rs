@@ -1,4 +1,4 @@
-//! SQLite on a disk that fails: what was acknowledged is there, and the service recovers by itself.
+//! SQLite on a disk that fails: acknowledged changes are durable, and the service recovers without a restart.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use crate::changes::{Change, Effect, METHODS, PROJECT};
 use crate::durable::Committed;
 
-/// A `serve` on a disk that can fail, with what a test needs to look at it.
+/// A `serve` on a disk that can fail, with clients and a direct connection to its database.
 struct World {
     serve: Serve,
     admin: Admin,
@@ -40,8 +40,8 @@ impl World {
         Self { serve, admin, client, committed }
     }
 
-    /// Checks that what a call has acknowledged is durable: an entry after `before`, seen by another connection, and
-    /// what validators say.
+    /// Checks that an acknowledged call is durable: another connection sees an entry after `before`, and the validator
+    /// gives the expected verdict.
     async fn check(&mut self, effect: &Effect, before: i64, what: &str) {
         let resources = self.committed.resources_after(before).await;
         assert!(resources.contains(&effect.resource), "{what}: acknowledged {effect:?}, committed {resources:?}");
@@ -50,7 +50,7 @@ impl World {
         }
     }
 
-    /// Ends the process by SIGKILL, starts it again, and checks everything that was acknowledged.
+    /// Kills the process, starts it again, and checks every acknowledged change.
     async fn check_after_crash(self, acknowledged: &[(Effect, i64)]) {
         let mut world = Self::of(self.serve.restart(true)).await;
         for (effect, before) in acknowledged {
@@ -61,7 +61,7 @@ impl World {
     }
 }
 
-/// How the disk fails.
+/// A way in which the disk fails.
 struct Fault {
     name: &'static str,
     writes: u64,
@@ -69,12 +69,12 @@ struct Fault {
 }
 
 const FAULTS: [Fault; 2] = [
-    Fault { name: "full from there on", writes: u64::MAX, error: ENOSPC },
+    Fault { name: "full from then on", writes: u64::MAX, error: ENOSPC },
     Fault { name: "one I/O error", writes: 1, error: EIO },
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_change_is_durable_once_acknowledged_wherever_in_it_the_disk_fails() {
+async fn an_acknowledged_change_is_durable_wherever_the_disk_fails() {
     let disk = Disk::under("/data/keyward.db");
     let mut world = World::over(&disk).await;
     let mut acknowledged = Vec::new();
@@ -95,7 +95,7 @@ async fn a_change_is_durable_once_acknowledged_wherever_in_it_the_disk_fails() {
                     Err(status) => {
                         refused += 1;
                         assert_eq!(reason(&status), "STORE_UNAVAILABLE", "{what}: {status:?}");
-                        // With a disk that works, the first try succeeds: nothing has to be restarted.
+                        // Once the disk works, the first retry succeeds: no restart is needed.
                         change.call(&world.admin).await.expect(&what)
                     }
                 };
@@ -115,26 +115,25 @@ async fn a_change_is_durable_once_acknowledged_wherever_in_it_the_disk_fails() {
     world.check_after_crash(&acknowledged).await;
 }
 
-/// AcceptEpoch needs a fork of the history, which is put into the database past Keyward; so the log is not verified after
-/// it.
+/// AcceptEpoch needs a fork of the history, which is inserted into the database directly. The log would not verify
+/// after that, so it is not verified.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_accepted_epoch_is_durable_once_acknowledged_wherever_in_the_call_the_disk_fails() {
+async fn an_acknowledged_accept_epoch_is_durable_wherever_the_disk_fails() {
     let disk = Disk::under("/data/keyward.db");
     let mut world = World::over(&disk).await;
-    let mut past_keyward = SqliteConnectOptions::new().filename(world.serve.data_dir().join("keyward.db"));
-    past_keyward = past_keyward.busy_timeout(Duration::from_secs(5));
-    let mut past_keyward = past_keyward.connect().await.unwrap();
+    let mut direct = SqliteConnectOptions::new().filename(world.serve.data_dir().join("keyward.db"));
+    direct = direct.busy_timeout(Duration::from_secs(5));
+    let mut direct = direct.connect().await.unwrap();
     let fork = "INSERT INTO history_fork (epoch, former, lost, time) SELECT epoch, zeroblob(16), zeroblob(16), 1 FROM rev_counter";
-    sqlx::query(fork).execute(&mut past_keyward).await.unwrap();
-    let epoch: String =
-        sqlx::query_scalar("SELECT hex(epoch) FROM rev_counter").fetch_one(&mut past_keyward).await.unwrap();
+    sqlx::query(fork).execute(&mut direct).await.unwrap();
+    let epoch: String = sqlx::query_scalar("SELECT hex(epoch) FROM rev_counter").fetch_one(&mut direct).await.unwrap();
     let request = AcceptEpochRequest { epoch };
     let accepted = "SELECT count(*) FROM history_fork WHERE accept_time IS NOT NULL";
     for fault in &FAULTS {
         let mut positions = 0;
         for n in 1.. {
             let what = format!("AcceptEpoch, {}, write {n}", fault.name);
-            sqlx::query("UPDATE history_fork SET accept_time = NULL").execute(&mut past_keyward).await.unwrap();
+            sqlx::query("UPDATE history_fork SET accept_time = NULL").execute(&mut direct).await.unwrap();
             let before = world.committed.revision().await;
             disk.fail(n, fault.writes, fault.error);
             let first = world.admin.audit.clone().accept_epoch(request.clone()).await;
@@ -143,7 +142,7 @@ async fn an_accepted_epoch_is_durable_once_acknowledged_wherever_in_the_call_the
                 assert_eq!(reason(&status), "STORE_UNAVAILABLE", "{what}: {status:?}");
                 world.admin.audit.clone().accept_epoch(request.clone()).await.expect(&what);
             }
-            let found: i64 = sqlx::query_scalar(accepted).fetch_one(&mut past_keyward).await.unwrap();
+            let found: i64 = sqlx::query_scalar(accepted).fetch_one(&mut direct).await.unwrap();
             assert_eq!((found, world.committed.resources_after(before).await.len()), (1, 1), "{what}");
             if failed == 0 {
                 break;
@@ -156,7 +155,7 @@ async fn an_accepted_epoch_is_durable_once_acknowledged_wherever_in_the_call_the
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_scheduled_deactivation_that_meets_a_full_disk_happens_once_there_is_room() {
+async fn a_scheduled_deactivation_that_fails_on_a_full_disk_happens_when_there_is_room() {
     let disk = Disk::under("/data/keyward.db");
     let mut world = World::over(&disk).await;
     let old = world.admin.create_key(PROJECT, "old").await.unwrap().token;
@@ -182,7 +181,7 @@ async fn a_scheduled_deactivation_that_meets_a_full_disk_happens_once_there_is_r
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), deactivated).await.expect("the schedule is carried out");
+    tokio::time::timeout(Duration::from_secs(20), deactivated).await.expect("the schedule is executed");
     let effect = Effect { resource: format!("projects/{PROJECT}/keys/old"), token: Some((old, Verdict::Deactivated)) };
     world.check(&effect, before, "the schedule").await;
     world.check_after_crash(&[(effect, before)]).await;

@@ -251,13 +251,13 @@ async fn deactivate_among_moves(
     let control = admins[0].create_project("6666").await.unwrap().default_token;
     let (mut validators, mut clients, mut networks) = (Vec::new(), Vec::new(), Vec::new());
     for n in 0..4 {
-        let ways = [Proxy::to(processes[0].at).await, Proxy::to(processes[1].at).await];
+        let links = [Proxy::to(processes[0].at).await, Proxy::to(processes[1].at).await];
         // Half of the validators begin at each admin.
-        ways[(n + 1) % 2].set(Network::Cut);
-        let validator = cluster.validator(&format!("v{n}"), &processes[0], &[ways[0].at, ways[1].at]);
+        links[(n + 1) % 2].set(Network::Cut);
+        let validator = cluster.validator(&format!("v{n}"), &processes[0], &[links[0].at, links[1].at]);
         clients.push(ValidatorClient::connect(validator.grpc).await);
         validators.push(validator);
-        networks.push(ways);
+        networks.push(links);
     }
     let mut tokens = Vec::new();
     for n in 0..KEYS {
@@ -275,16 +275,16 @@ async fn deactivate_among_moves(
         async move {
             let mut moves = 0;
             while moves < at_least || !done.load(Ordering::Relaxed) {
-                for (n, ways) in networks.iter().enumerate() {
+                for (n, links) in networks.iter().enumerate() {
                     let side = (moves / networks.len() + n) % 2;
-                    ways[1 - side].set(Network::Whole);
-                    ways[side].set(Network::Cut);
+                    links[1 - side].set(Network::Whole);
+                    links[side].set(Network::Cut);
                     tokio::time::sleep(Duration::from_millis(60)).await;
                 }
                 moves += networks.len();
                 tokio::time::sleep(pause).await;
             }
-            networks.iter().flatten().for_each(|way| way.set(Network::Whole));
+            networks.iter().flatten().for_each(|link| link.set(Network::Whole));
             networks
         }
     });
@@ -352,11 +352,11 @@ async fn an_admin_cut_off_from_the_database_cannot_extend_leases() {
         let admin = admin_of(&cluster, &well).await;
         let control = admin.create_project("6666").await.unwrap().default_token;
         // One validator knows only the cut-off admin. The other knows both, and uses that one first.
-        let way = Proxy::to(well.at).await;
-        way.set(Network::Cut);
+        let link = Proxy::to(well.at).await;
+        link.set(Network::Cut);
         let bound = cluster.validator("bound", &well, &[cut_off.at]);
-        let free = cluster.validator("free", &well, &[cut_off.at, way.at]);
-        way.set(Network::Whole);
+        let free = cluster.validator("free", &well, &[cut_off.at, link.at]);
+        link.set(Network::Whole);
         let (bound_client, free_client) =
             (ValidatorClient::connect(bound.grpc).await, ValidatorClient::connect(free.grpc).await);
         let tokens =
@@ -445,10 +445,10 @@ async fn a_graceful_shutdown_of_an_admin_delays_no_deactivation_and_fails_no_val
     let admin = admin_of(&cluster, &stays).await;
     let control = admin.create_project("6666").await.unwrap().default_token;
     admin.create_key("6666", "a").await.unwrap();
-    let way = Proxy::to(stays.at).await;
-    way.set(Network::Cut);
-    let edge = cluster.validator("edge", &stays, &[leaves.at, way.at]);
-    way.set(Network::Whole);
+    let link = Proxy::to(stays.at).await;
+    link.set(Network::Cut);
+    let edge = cluster.validator("edge", &stays, &[leaves.at, link.at]);
+    link.set(Network::Whole);
     let client = ValidatorClient::connect(edge.grpc).await;
     until_valid(&client, &control).await;
     let load = Load::on(&client, &control);

@@ -12,7 +12,7 @@ use keyward_tests::keyward::{Serve, command, last_event, write_secret};
 use keyward_tests::process::{Process, output_of};
 use keyward_token::{Keyring, Token, TokenFormat, TokenKind};
 
-/// The uid of Debian's unprivileged user `nobody`.
+/// The uid of Debian's unprivileged user.
 const NOBODY: u32 = 65534;
 /// A uid without a user name.
 const ANOTHER: u32 = 12_345;

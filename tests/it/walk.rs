@@ -271,5 +271,5 @@ async fn every_method_is_allowed_denied_or_hidden_for_every_role_as_in_the_acces
             }
         }
     }
-    report::line(&format!("{} methods × 7 roles × 2 projects: {calls} calls, each as the table says", TABLE.len()));
+    report::line(&format!("{} methods × 7 roles × 2 projects: {calls} calls, each as in the table", TABLE.len()));
 }

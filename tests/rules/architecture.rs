@@ -1,12 +1,12 @@
-//! Who may depend on whom (DESIGN.md §10): an edge more is a decision, and changes this table.
+//! The allowed dependencies between crates. A new dependency is a design decision, and needs a change of this table.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
 use keyward_tests::keyward::workspace;
 
-/// Each crate, with the crates of ours that it may name.
-const MAY_NAME: &[(&str, &[&str])] = &[
+/// Each crate, with the Keyward crates that it may depend on.
+const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("keyward-token", &[]),
     ("keyward-proto", &[]),
     ("keyward-domain", &["keyward-token"]),
@@ -39,12 +39,12 @@ fn metadata() -> Metadata {
 }
 
 #[test]
-fn crates_name_only_what_they_may() {
+fn crates_depend_only_on_the_crates_in_the_table() {
     let metadata = metadata();
     let allowed: BTreeMap<_, BTreeSet<_>> =
-        MAY_NAME.iter().map(|(name, may)| (*name, may.iter().copied().collect())).collect();
+        MAY_DEPEND_ON.iter().map(|(name, may)| (*name, may.iter().copied().collect())).collect();
     for package in metadata.workspace_packages() {
-        // The tests may name everything; nobody may name the tests.
+        // The tests may depend on every crate, and no crate may depend on them.
         if package.name.as_str() == "keyward-tests" {
             continue;
         }
@@ -56,17 +56,21 @@ fn crates_name_only_what_they_may() {
 }
 
 #[test]
-fn only_the_store_names_sea_orm_and_only_servers_name_tonic() {
+fn only_the_store_depends_on_sea_orm_and_pure_crates_do_not_depend_on_tonic() {
     for package in metadata().workspace_packages() {
         let names = |prefix: &str| package.dependencies.iter().any(|d| d.name.starts_with(prefix));
         assert_eq!(names("sea-orm"), package.name.as_str() == "keyward-store", "{}", package.name);
         let pure = ["keyward-token", "keyward-domain", "keyward-store", "keyward-replica"];
-        assert!(!(pure.contains(&package.name.as_str()) && names("tonic")), "{} must not know tonic", package.name);
+        assert!(
+            !(pure.contains(&package.name.as_str()) && names("tonic")),
+            "{} must not depend on tonic",
+            package.name
+        );
     }
 }
 
 #[test]
-fn a_validator_has_no_database_in_its_tree() {
+fn the_validator_has_no_database_in_its_dependency_tree() {
     let metadata = metadata();
     let nodes: BTreeMap<_, _> = metadata.resolve.iter().flat_map(|r| &r.nodes).map(|node| (&node.id, node)).collect();
     let name = |id: &PackageId| metadata.packages.iter().find(|p| p.id == *id).map_or("", |p| p.name.as_str());

@@ -1,4 +1,4 @@
-//! The repository's own rules, as tests, so that one command is the only gate.
+//! The repository's own rules, as tests.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
 

@@ -1,11 +1,11 @@
-//! What may not stand in a file of this repository.
+//! Rules for the text of all files.
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use keyward_tests::keyward::workspace;
 
-/// Every text file that git knows, with its content.
+/// Returns every text file that git tracks or would track, with its content.
 fn files() -> Vec<(PathBuf, String)> {
     let all = ["ls-files", "--cached", "--others", "--exclude-standard"];
     let listed = Command::new("git").args(all).current_dir(workspace()).output().unwrap();
@@ -17,7 +17,7 @@ fn files() -> Vec<(PathBuf, String)> {
     files
 }
 
-/// Every line that a rule finds fault with.
+/// Returns every line that violates a rule.
 fn faults(rule: impl Fn(&str) -> bool) -> Vec<String> {
     let mut found = Vec::new();
     for (path, text) in files() {
@@ -29,15 +29,15 @@ fn faults(rule: impl Fn(&str) -> bool) -> Vec<String> {
 }
 
 #[test]
-fn nothing_is_left_open_and_no_test_is_switched_off() {
-    // Spelt in pieces, so that this file passes its own rule.
+fn no_open_task_markers_and_no_disabled_tests() {
+    // Split, so that this file passes its own rule.
     let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("#[ig", "nore"), concat!("should_", "panic")];
     let found = faults(|line| words.iter().any(|word| line.contains(word)));
     assert!(found.is_empty(), "{found:#?}");
 }
 
 #[test]
-fn no_file_holds_what_looks_like_a_live_token() {
+fn no_file_contains_a_text_that_looks_like_a_live_token() {
     let looks_live = |line: &str| {
         ["kw_", "kwc_", "kwm_"].iter().any(|prefix| {
             line.match_indices(prefix).any(|(at, _)| {
@@ -51,16 +51,16 @@ fn no_file_holds_what_looks_like_a_live_token() {
 }
 
 #[test]
-fn lines_end_without_spaces() {
+fn no_line_ends_with_spaces() {
     let found: Vec<_> =
         faults(|line| line.ends_with([' ', '\t'])).into_iter().filter(|f| !f.contains("LICENSE:")).collect();
     assert!(found.is_empty(), "{found:#?}");
 }
 
-/// `println!` and its kin panic when nothing takes what they print: a full disk or a closed pipe would end the process.
-/// `telemetry::note` and `output::line` do not.
+/// `println!` and similar macros panic on a full disk or a closed pipe, and would end the process. `telemetry::note`
+/// and `output::line` do not panic.
 #[test]
-fn nothing_that_ships_prints_by_a_macro_that_panics() {
+fn no_shipped_code_prints_with_a_macro_that_can_panic() {
     let mut found = Vec::new();
     let sources = files().into_iter().filter(|(path, _)| {
         let path = path.strip_prefix(workspace()).unwrap().to_string_lossy().into_owned();

@@ -1,4 +1,4 @@
-//! What other tools check.
+//! Checks by other tools.
 
 use std::process::Command;
 
@@ -8,11 +8,11 @@ use keyward_tests::parts;
 /// Runs a command in the workspace's root.
 ///
 /// # Panics
-/// When it finds fault; with what it says.
+/// If it fails. The message contains its output.
 fn passes(command: &mut Command) {
     let output = command.current_dir(workspace()).output().unwrap();
-    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{command:?}:\n{}{}", said(&output.stdout), said(&output.stderr));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{command:?}:\n{}{}", text(&output.stdout), text(&output.stderr));
 }
 
 fn cargo() -> Command {
@@ -30,13 +30,13 @@ fn clippy_finds_nothing() {
 }
 
 #[test]
-fn the_protos_are_clean() {
+fn buf_lint_accepts_the_protos() {
     passes(Command::new(parts::buf()).arg("lint"));
 }
 
-/// A clock that tests can stop is in the tree of the tests; what people run must not have it.
+/// A clock that tests can pause is a feature of the tests' dependency tree. Shipped programs must not have it.
 #[test]
-fn nothing_that_is_shipped_has_a_clock_that_can_be_stopped() {
+fn no_shipped_program_has_tokios_pausable_clock() {
     let features_of_tokio = |arguments: &[&str]| {
         let mut tree = cargo();
         tree.args(["tree", "--locked", "--prefix=none", "--format={p} {f}"]).args(arguments);
@@ -53,6 +53,6 @@ fn nothing_that_is_shipped_has_a_clock_that_can_be_stopped() {
         let found = features_of_tokio(&["--edges=no-dev", "--package", shipped]);
         assert!(!found.iter().any(can_be_stopped), "{shipped}: {found:#?}");
     }
-    // Where it is, this would be seen.
+    // The check is effective: in the tests' tree, it finds the feature.
     assert!(features_of_tokio(&["--package=keyward-tests"]).iter().any(can_be_stopped));
 }

@@ -1,4 +1,4 @@
-//! Many seeds, each in a process of its own, one process a core.
+//! The whole simulation: many seeds, each in its own process, with one process per core.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -9,19 +9,19 @@ use serde_json::{Value, json};
 
 use crate::hunt;
 use crate::simulation::{LENGTH, Outcome};
-use crate::workers::{Variant, run_seed, share};
+use crate::workers::{Variant, distribute, run_seed};
 use crate::world::VALIDATORS;
 
-/// How many seeds unless `KEYWARD_SIM_SEEDS` says otherwise.
+/// The number of seeds, unless `KEYWARD_SIM_SEEDS` sets another.
 const SEEDS: u64 = 300;
 
-/// What breaks the guarantee.
+/// The kinds of breaches of the guarantee.
 const BREACHES: [&str; 4] = ["stale accept", "false reject", "time travel", "overrun"];
 
-/// What a run must have seen, or it was no test.
+/// Counts that must not be zero for the run to count as a test.
 const SEEN: [&str; 8] = ["checked", "exact", "within", "stale_lease", "denied", "wait_outs", "early_exits", "timed"];
 
-/// What befell somebody at least once.
+/// Kinds of faults that must each occur at least once.
 const FAULTS: [&str; 15] = [
     "clock rate",
     "crash",
@@ -65,22 +65,22 @@ pub(crate) fn to_json(outcome: &Outcome) -> Value {
     })
 }
 
-/// Everything: seeds twice each, then mutants.
+/// Runs all seeds twice each, and then the mutants.
 pub(crate) fn run() {
     let begun = BootClock.now();
-    let asked = std::env::var("KEYWARD_SIM_SEEDS").ok().and_then(|text| text.parse().ok());
-    let seeds = asked.unwrap_or(SEEDS);
+    let requested = std::env::var("KEYWARD_SIM_SEEDS").ok().and_then(|text| text.parse().ok());
+    let seeds = requested.unwrap_or(SEEDS);
     let total = run_seeds(seeds);
-    total.tell(BootClock.now().since(begun).as_secs());
+    total.report(BootClock.now().since(begun).as_secs());
     let missed = hunt::run();
     report::line(&format!("simulation: {} s in all", BootClock.now().since(begun).as_secs()));
-    total.judge(asked.is_none());
+    total.check(requested.is_none());
     assert!(missed.is_empty(), "mutants that no seed has caught: {missed:?}");
 }
 
 fn run_seeds(seeds: u64) -> Total {
     let total = Mutex::new(Total { seeds, ..Total::default() });
-    share(seeds, |worker, seed| {
+    distribute(seeds, |worker, seed| {
         let (first, second) =
             (run_seed(worker, seed, &Variant::default()), run_seed(worker, seed, &Variant::default()));
         total.lock().unwrap().add(seed, &first, &second);
@@ -88,7 +88,7 @@ fn run_seeds(seeds: u64) -> Total {
     total.into_inner().unwrap()
 }
 
-/// What all seeds have shown.
+/// The sums over all seeds.
 #[derive(Debug, Default)]
 struct Total {
     seeds: u64,
@@ -96,7 +96,7 @@ struct Total {
     faults: BTreeMap<String, u64>,
     breaches: BTreeMap<String, u64>,
     slowest: f64,
-    /// Seeds whose two runs differ.
+    /// Seeds whose two runs had different traces.
     differ: Vec<u64>,
     examples: Vec<String>,
 }
@@ -122,7 +122,7 @@ impl Total {
         self.counts.get(name).copied().unwrap_or_default()
     }
 
-    fn tell(&self, wall: u64) {
+    fn report(&self, wall: u64) {
         let count = |name| self.count(name);
         let all = |counts: &BTreeMap<String, u64>| {
             counts.iter().map(|(kind, count)| format!("{kind} {count}")).collect::<Vec<_>>().join(", ")
@@ -136,7 +136,7 @@ impl Total {
         ));
         report::line(&format!("simulation: {} faults: {}", self.faults.values().sum::<u64>(), all(&self.faults)));
         report::line(&format!(
-            "simulation: {} validations checked, {} of them by revision; {} denied, {} without an answer",
+            "simulation: {} validations checked, {} of them by revision; {} denied, {} unavailable",
             count("checked"),
             count("exact"),
             count("denied"),
@@ -148,7 +148,7 @@ impl Total {
             count("stale_lease")
         ));
         report::line(&format!(
-            "simulation: {} Deactivates: {} wait-outs, {} early exits; {} held to D', the slowest {:.3} s by its admin's clock",
+            "simulation: {} Deactivates: {} wait-outs, {} early exits; {} checked against D', the slowest {:.3} s by its admin's clock",
             count("deactivations"),
             count("wait_outs"),
             count("early_exits"),
@@ -159,8 +159,8 @@ impl Total {
         report::line(&format!("simulation: breaches: {}", all(&self.breaches)));
     }
 
-    /// Fails unless everything held, and was put to the test. `whole`: the figures are those of a whole run.
-    fn judge(&self, whole: bool) {
+    /// Fails if there was a breach, or if the run was no test. `whole`: also requires the figures of a whole run.
+    fn check(&self, whole: bool) {
         assert!(self.examples.is_empty(), "breaches: {:#?}", self.examples);
         assert!(self.differ.is_empty(), "two runs of a seed differ: {:?}", self.differ);
         for what in SEEN {

@@ -1,4 +1,4 @@
-//! Holds a history against what Keyward guarantees.
+//! Compares a history with the guarantee.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,76 +10,76 @@ use crate::faults::Faults;
 use crate::history::{Answer, Change, Done, History, Key, Kind, UNKNOWN_REVISION};
 use crate::world::LEASE;
 
-/// What a Deactivate may take besides the wait for leases: a scheduling quantum, as the guarantee says, and the way there and
-/// back through the simulated network and to the database.
+/// Tolerance of a Deactivate beyond the wait for leases: a scheduling quantum, as the guarantee allows, and the latency
+/// of the simulated network and of the database.
 const SLACK: Duration = Duration::from_millis(50 + 50);
 
-/// What was found.
+/// The result of the check.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
-    /// Breaches by kind, and what they were.
+    /// Breaches: kind and details.
     pub(crate) breaches: Vec<(&'static str, String)>,
-    /// Answers held against the guarantee.
+    /// Answers that were checked.
     pub(crate) checked: u64,
-    /// Of those the ones whose key's state at their revision is known.
+    /// Of those: the key's state at the answer's revision is known.
     pub(crate) exact: u64,
-    /// VALIDs while a Deactivate was under way.
+    /// VALID answers during a Deactivate.
     pub(crate) within: u64,
-    /// Of those the ones asked for when some validator had already told the revision of the Deactivate: a lease from before
-    /// it was in use, and the Deactivate waited.
+    /// Of those: sent when another answer already had the revision of the Deactivate. A lease from before the commit
+    /// was in use, and the Deactivate waited for it.
     pub(crate) stale_lease: u64,
-    /// Denials that the token's key deserved.
+    /// Denials that the key's state allows.
     pub(crate) denied: u64,
     pub(crate) deactivations: u64,
     pub(crate) wait_outs: u64,
     pub(crate) early_exits: u64,
-    /// Deactivates that had to be in time.
+    /// Deactivates whose duration was checked.
     pub(crate) timed: u64,
     pub(crate) slowest: f64,
 }
 
-/// When revisions had been told by somebody, and so were committed.
-struct Known(BTreeMap<i64, Duration>);
+/// For each revision, the earliest time at which an answer had it, which proves that it was committed.
+struct CommitTimes(BTreeMap<i64, Duration>);
 
-impl Known {
+impl CommitTimes {
     fn from(history: &History) -> Self {
-        let mut known: BTreeMap<i64, Duration> = BTreeMap::new();
+        let mut commit_times: BTreeMap<i64, Duration> = BTreeMap::new();
         for answer in &history.answers {
-            let at = known.entry(answer.revision).or_insert(answer.told);
-            *at = answer.told.min(*at);
+            let at = commit_times.entry(answer.revision).or_insert(answer.received);
+            *at = answer.received.min(*at);
         }
-        // Who tells a revision tells all before it.
+        // A revision proves that all earlier ones are committed.
         let mut earliest = Duration::MAX;
-        for at in known.values_mut().rev() {
+        for at in commit_times.values_mut().rev() {
             earliest = earliest.min(*at);
             *at = earliest;
         }
-        Self(known)
+        Self(commit_times)
     }
 
-    fn since(&self, revision: i64) -> Duration {
+    fn committed_by(&self, revision: i64) -> Duration {
         self.0.range(revision..).next().map_or(Duration::MAX, |(_, at)| *at)
     }
 }
 
-/// D'.
+/// The wait-out time D'.
 fn wait_out() -> Duration {
     Policy { lease: LEASE, ..Policy::default() }.wait_out()
 }
 
 pub(crate) fn check(history: &History, faults: &Faults) -> Report {
     let mut report = Report::default();
-    let known = Known::from(history);
+    let commit_times = CommitTimes::from(history);
     for answer in &history.answers {
-        report.look_at(answer, &history.keys[answer.key], &known);
+        report.check_answer(answer, &history.keys[answer.key], &commit_times);
     }
-    report.look_for_time_travel(&history.answers);
-    report.look_at_tries(history, faults);
+    report.check_order(&history.answers);
+    report.check_durations(history, faults);
     report
 }
 
 impl Report {
-    /// How many breaches of that kind.
+    /// Returns the number of breaches of that kind.
     pub(crate) fn count(&self, kind: &str) -> u64 {
         self.breaches.iter().filter(|(found, _)| *found == kind).count() as u64
     }
@@ -88,46 +88,46 @@ impl Report {
         self.breaches.push((kind, what));
     }
 
-    fn look_at(&mut self, answer: &Answer, key: &Key, known: &Known) {
+    fn check_answer(&mut self, answer: &Answer, key: &Key, commit_times: &CommitTimes) {
         self.checked += 1;
         match answer.verdict {
-            Verdict::Valid => self.look_at_acceptance(answer, key, known),
-            _ => self.look_at_denial(answer, key),
+            Verdict::Valid => self.check_acceptance(answer, key, commit_times),
+            _ => self.check_denial(answer, key),
         }
-        self.look_at_revision(answer, key);
+        self.check_state_at_revision(answer, key);
     }
 
-    /// G1: not valid after a Deactivate has returned, unless an Activate was begun since.
-    fn look_at_acceptance(&mut self, answer: &Answer, key: &Key, known: &Known) {
+    /// G1: no VALID after a Deactivate has returned, unless an Activate has begun since.
+    fn check_acceptance(&mut self, answer: &Answer, key: &Key, commit_times: &CommitTimes) {
         for (index, change) in key.changes.iter().enumerate().filter(|(_, change)| change.kind == Kind::Deactivate) {
             let next = key.changes.get(index + 1);
             let ended = change.done.map_or(Duration::MAX, |done| done.at);
-            if ended < answer.asked && next.is_none_or(|next| next.begun > answer.told) {
+            if ended < answer.sent && next.is_none_or(|next| next.begun > answer.received) {
                 self.breach("stale accept", format!("{answer:?} of {}, after {change:?}", key.name));
             }
-            if change.begun <= answer.asked && answer.told <= ended {
+            if change.begun <= answer.sent && answer.received <= ended {
                 self.within += 1;
-                if change.done.is_some_and(|done| known.since(done.revision) < answer.asked) {
+                if change.done.is_some_and(|done| commit_times.committed_by(done.revision) < answer.sent) {
                     self.stale_lease += 1;
                 }
             }
         }
     }
 
-    /// G3: not denied after a Create or an Activate is enforced, unless a Deactivate was begun since.
-    fn look_at_denial(&mut self, answer: &Answer, key: &Key) {
+    /// G3: no denial after a Create or an Activate is enforced, unless a Deactivate has begun since.
+    fn check_denial(&mut self, answer: &Answer, key: &Key) {
         self.denied += 1;
         for (index, change) in key.changes.iter().enumerate().filter(|(_, change)| change.kind != Kind::Deactivate) {
             let next = key.changes.get(index + 1);
             let Some(done) = change.done.filter(|done| done.enforced) else { continue };
-            if done.at < answer.asked && next.is_none_or(|next| next.begun > answer.told) {
+            if done.at < answer.sent && next.is_none_or(|next| next.begun > answer.received) {
                 self.breach("false reject", format!("{answer:?} of {}, after {change:?}", key.name));
             }
         }
     }
 
-    /// An answer says what the key was at the revision that it names.
-    fn look_at_revision(&mut self, answer: &Answer, key: &Key) {
+    /// An answer must match the key's state at the answer's revision.
+    fn check_state_at_revision(&mut self, answer: &Answer, key: &Key) {
         let Some(expected) = expected(&key.changes, answer.revision) else { return };
         self.exact += 1;
         if expected == answer.verdict {
@@ -137,32 +137,32 @@ impl Report {
         self.breach(kind, format!("{answer:?} of {}, which was {expected:?} at that revision", key.name));
     }
 
-    /// G4: what a validator has once told it does not fall back behind.
-    fn look_for_time_travel(&mut self, answers: &[Answer]) {
+    /// G4: a validator never answers from an older revision than it has answered from before.
+    fn check_order(&mut self, answers: &[Answer]) {
         let mut by_life: BTreeMap<_, Vec<&Answer>> = BTreeMap::new();
         for answer in answers {
             by_life.entry((answer.validator, answer.life)).or_default().push(answer);
         }
         for answers in by_life.into_values() {
-            let mut asked: Vec<_> = answers.clone();
-            asked.sort_by_key(|answer| answer.asked);
-            let mut told = answers;
-            told.sort_by_key(|answer| answer.told);
-            let (mut told, mut newest) = (told.into_iter().peekable(), 0);
-            for answer in asked {
-                while let Some(before) = told.next_if(|before| before.told < answer.asked) {
+            let mut by_sent: Vec<_> = answers.clone();
+            by_sent.sort_by_key(|answer| answer.sent);
+            let mut by_received = answers;
+            by_received.sort_by_key(|answer| answer.received);
+            let (mut by_received, mut newest) = (by_received.into_iter().peekable(), 0);
+            for answer in by_sent {
+                while let Some(before) = by_received.next_if(|before| before.received < answer.sent) {
                     newest = newest.max(before.revision);
                 }
                 if answer.revision < newest {
-                    self.breach("time travel", format!("{answer:?}, after {newest} had been told"));
+                    self.breach("time travel", format!("{answer:?}, after {newest} had been received"));
                 }
             }
         }
     }
 
-    /// G2: a Deactivate returns in time if its admin and the database are there.
-    fn look_at_tries(&mut self, history: &History, faults: &Faults) {
-        for attempt in &history.tries {
+    /// G2: a Deactivate returns in time while its admin and the database have no faults.
+    fn check_durations(&mut self, history: &History, faults: &Faults) {
+        for attempt in &history.attempts {
             match attempt.waited_out {
                 Some(true) => self.wait_outs += 1,
                 Some(false) => self.early_exits += 1,
@@ -171,19 +171,19 @@ impl Report {
             self.deactivations += u64::from(attempt.waited_out.is_some());
             let limit = (wait_out() + SLACK).as_secs_f64();
             let long_enough = attempt.patience.as_secs_f64() > 2.0 * limit;
-            if !long_enough || !faults.was_whole(attempt.admin, attempt.begun, attempt.ended) {
+            if !long_enough || !faults.was_healthy(attempt.admin, attempt.begun, attempt.ended) {
                 continue;
             }
             self.timed += 1;
-            self.slowest = self.slowest.max(attempt.felt);
-            if attempt.felt > limit || attempt.waited_out.is_none() {
+            self.slowest = self.slowest.max(attempt.elapsed);
+            if attempt.elapsed > limit || attempt.waited_out.is_none() {
                 self.breach("overrun", format!("{attempt:?}"));
             }
         }
     }
 }
 
-/// What a key is at a revision; `None`: nobody knows, because a change may have been made that nobody has confirmed.
+/// Returns the verdict on a key at a revision, or `None` if it is unknown, because the outcome of a change is.
 fn expected(changes: &[Change], revision: i64) -> Option<Verdict> {
     let mut verdict = Verdict::Unknown;
     for change in changes {

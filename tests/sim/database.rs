@@ -1,4 +1,4 @@
-//! The database of a simulation: SQLite in memory, which works while everything else stands still.
+//! The database of a simulation: SQLite in memory. While it works, simulated time stands still.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
@@ -10,18 +10,18 @@ use tokio::sync::Notify;
 
 use crate::time;
 
-/// Something for the database to do, and whom to tell that it is done.
+/// A piece of work, and the channel on which its completion is reported.
 type Job = (BoxFuture<'static, ()>, mpsc::SyncSender<()>);
 
-/// A thread with a runtime of its own. Whoever has it work waits for it: on the simulated clock no time passes, and nothing
-/// else happens, so that what happens next never depends on how quick the real database was.
+/// A thread with its own runtime. The caller blocks until its work is done. On the simulated clock this takes no time,
+/// and nothing else runs meanwhile, so the simulation never depends on the real database's speed.
 #[derive(Clone, Debug)]
 pub(crate) struct Database(mpsc::Sender<Job>);
 
 impl Database {
     pub(crate) fn start() -> Self {
         let (sender, jobs) = mpsc::channel::<Job>();
-        std::thread::spawn(move || work_on(&jobs));
+        std::thread::spawn(move || serve(&jobs));
         Self(sender)
     }
 
@@ -31,20 +31,20 @@ impl Database {
         wait.recv().unwrap();
     }
 
-    /// Has it do something now.
-    pub(crate) fn answer<T: Send + 'static>(&self, question: impl Future<Output = T> + Send + 'static) -> T {
+    /// Runs a future on the database's thread and returns its result.
+    pub(crate) fn execute<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
         let (put, take) = mpsc::channel();
-        self.run(Box::pin(async move { put.send(question.await).unwrap() }));
+        self.run(Box::pin(async move { put.send(work.await).unwrap() }));
         take.recv().unwrap()
     }
 }
 
-fn work_on(jobs: &mpsc::Receiver<Job>) {
-    // Its clock stands still, or waiting for SQLite's own thread would look like time gone by: tokio moves a paused clock on
-    // when there is nothing to do, but not while a blocking task runs.
+fn serve(jobs: &mpsc::Receiver<Job>) {
+    // The runtime's clock must stand still, or waiting for SQLite's own thread would look like passing time. tokio
+    // advances a paused clock when all tasks are idle, but not while a blocking task runs.
     let (idle, metrics) = (Arc::new(Notify::new()), Arc::new(OnceLock::<RuntimeMetrics>::new()));
-    let (waker, looks) = (Arc::clone(&idle), Arc::clone(&metrics));
-    let is_idle = move || looks.get().is_some_and(|metrics| metrics.num_alive_tasks() == 0);
+    let (waker, observed) = (Arc::clone(&idle), Arc::clone(&metrics));
+    let is_idle = move || observed.get().is_some_and(|metrics| metrics.num_alive_tasks() == 0);
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_time().start_paused(true).on_thread_park(move || {
         if is_idle() {
@@ -58,76 +58,77 @@ fn work_on(jobs: &mpsc::Receiver<Job>) {
     for (work, done) in jobs {
         runtime.block_on(async {
             work.await;
-            // A connection that is being put back would have the next question wait for it by a timer, which takes longer
-            // than all the rest.
+            // Waits until connections are back in the pool. Otherwise the next query would wait for one by a timer,
+            // which takes longer than everything else.
             while metrics.num_alive_tasks() > 0 {
                 idle.notified().await;
             }
         });
-        // Who has crashed meanwhile does not ask.
+        // The receiver is gone if its process has crashed.
         let _ = done.send(());
     }
     drop(end);
 }
 
-/// What may befall an admin's way to the database.
+/// The faults of an admin's connection to the database.
 #[derive(Debug, Default)]
-struct Trouble {
-    /// Nothing gets through until then.
+struct LinkFaults {
+    /// Until then, no request gets through.
     stalled_until: Duration,
-    /// Whatever is asked until then is refused.
+    /// Until then, every request is refused.
     refused_until: Duration,
-    /// No answer comes back until then; what it answers is done.
+    /// Until then, no response comes back, but requests are executed.
     mute_until: Duration,
-    /// No answer to a question outside a transaction comes back until then: heartbeats do not queue behind such.
+    /// Until then, no response to a request outside a transaction comes back. Heartbeats do not queue behind such
+    /// requests.
     reads_late_until: Duration,
-    /// The answer to the next commit is lost.
+    /// The response to the next commit is lost.
     lose_commit: bool,
-    /// How many answers were lost.
+    /// The number of lost responses.
     lost: u64,
 }
 
-/// An admin's way to the database.
+/// An admin's connection to the database.
 #[derive(Clone, Debug)]
-pub(crate) struct Way {
+pub(crate) struct DatabaseLink {
     database: Database,
-    trouble: Arc<Mutex<Trouble>>,
+    faults: Arc<Mutex<LinkFaults>>,
 }
 
-impl Way {
+impl DatabaseLink {
     pub(crate) fn to(database: &Database) -> Self {
-        Self { database: database.clone(), trouble: Arc::default() }
+        Self { database: database.clone(), faults: Arc::default() }
     }
 
     pub(crate) fn stall_until(&self, until: Duration) {
-        self.trouble.lock().unwrap().stalled_until = until;
+        self.faults.lock().unwrap().stalled_until = until;
     }
 
     pub(crate) fn refuse_until(&self, until: Duration) {
-        self.trouble.lock().unwrap().refused_until = until;
+        self.faults.lock().unwrap().refused_until = until;
     }
 
     pub(crate) fn mute_until(&self, until: Duration) {
-        self.trouble.lock().unwrap().mute_until = until;
+        self.faults.lock().unwrap().mute_until = until;
     }
 
     pub(crate) fn delay_reads_until(&self, until: Duration) {
-        self.trouble.lock().unwrap().reads_late_until = until;
+        self.faults.lock().unwrap().reads_late_until = until;
     }
 
     pub(crate) fn lose_commit(&self) {
-        self.trouble.lock().unwrap().lose_commit = true;
+        self.faults.lock().unwrap().lose_commit = true;
     }
 
     pub(crate) fn lost_commits(&self) -> u64 {
-        self.trouble.lock().unwrap().lost
+        self.faults.lock().unwrap().lost
     }
 
-    async fn go(&self) -> Result<(), String> {
+    async fn send(&self) -> Result<(), String> {
         loop {
             let (refused, until) = {
-                let trouble = self.trouble.lock().unwrap();
-                (trouble.refused_until, trouble.stalled_until)
+                let faults = self.faults.lock().unwrap();
+                (faults.refused_until, faults.stalled_until)
             };
             if time::now() < refused {
                 return Err("the database refuses to be connected to".to_owned());
@@ -137,22 +138,22 @@ impl Way {
             }
             time::sleep_until(until).await;
         }
-        // All admins reach it at the same instants, in the middle of the simulator's steps, in which one machine is run
-        // after the other: a question that is asked later by the clock is then also answered later.
+        // All requests reach the database in the middle of a simulator step, because the machines run one after the
+        // other within a step. The order of responses then follows the order of the requests in simulated time.
         time::middle_of_a_step().await;
         Ok(())
     }
 
-    async fn come_back(&self, operation: Operation) -> Result<(), String> {
+    async fn receive(&self, operation: Operation) -> Result<(), String> {
         let until = {
-            let mut trouble = self.trouble.lock().unwrap();
-            if operation == Operation::Commit && std::mem::take(&mut trouble.lose_commit) {
-                trouble.lost += 1;
+            let mut faults = self.faults.lock().unwrap();
+            if operation == Operation::Commit && std::mem::take(&mut faults.lose_commit) {
+                faults.lost += 1;
                 return Err("the connection to the database broke".to_owned());
             }
             match operation {
-                Operation::Statement => trouble.mute_until.max(trouble.reads_late_until),
-                Operation::Commit => trouble.mute_until,
+                Operation::Statement => faults.mute_until.max(faults.reads_late_until),
+                Operation::Commit => faults.mute_until,
                 Operation::Begin | Operation::StatementInTransaction => Duration::ZERO,
             }
         };
@@ -163,13 +164,13 @@ impl Way {
     }
 }
 
-impl Network for Way {
+impl Network for DatabaseLink {
     fn request(&self, operation: Operation) -> BoxFuture<'_, Result<(), String>> {
         if matches!(operation, Operation::StatementInTransaction | Operation::Commit) {
-            // A transaction holds the only connection there is.
+            // A transaction holds the only connection.
             return Box::pin(std::future::ready(Ok(())));
         }
-        Box::pin(self.go())
+        Box::pin(self.send())
     }
 
     fn execute(&self, call: BoxFuture<'static, ()>) {
@@ -177,6 +178,6 @@ impl Network for Way {
     }
 
     fn response(&self, operation: Operation) -> BoxFuture<'_, Result<(), String>> {
-        Box::pin(self.come_back(operation))
+        Box::pin(self.receive(operation))
     }
 }

@@ -1,4 +1,4 @@
-//! What befalls machines, the network and the database.
+//! Random faults of machines, the network and the database.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use turmoil::Sim;
 
-use crate::database::Way;
+use crate::database::DatabaseLink;
 use crate::mutant::Mutant;
 use crate::simulation::{CALM, QUICKEST, SLOWEST};
 use crate::time::STEP;
@@ -17,26 +17,26 @@ use crate::world::{ADMINS, RATE_ERROR, VALIDATORS, World};
 pub(crate) const OPERATOR: &str = "operator";
 pub(crate) const GATEWAY: &str = "gateway";
 
-/// How long an admin may take to be as it was before what befell it.
+/// How long an admin may take to recover from a fault.
 const SETTLES: Duration = Duration::from_secs(1);
 
 type Link = (String, String);
 
-/// What happens when something is over.
+/// How a fault ends.
 #[derive(Debug)]
 enum Undo {
     Repair(Link),
-    /// What was held arrives, and nothing after it.
+    /// Held messages are delivered, and then the link is cut.
     ReleaseAndCut(Link),
     Cut(Link),
     RepairAll(Vec<Link>),
-    /// As quick as others again, or gone.
-    Quicken(Link),
-    QuickenAndCut(Link),
+    /// The link gets its normal latency again.
+    RestoreLatency(Link),
+    RestoreLatencyAndCut(Link),
     RepairOneWay(Link),
     Release(Vec<Link>),
     Start(Vec<String>),
-    /// The machine's clock goes on at that rate.
+    /// The machine's clock continues at that rate.
     Wake(Vec<Link>, String, f64),
 }
 
@@ -54,10 +54,10 @@ pub(crate) struct Faults {
     random: StdRng,
     next: Duration,
     active: Vec<Active>,
-    /// How many of each kind.
+    /// How many faults of each kind there were.
     pub(crate) counts: BTreeMap<&'static str, u64>,
-    /// When an admin, or its way to the database, was not whole.
-    pub(crate) troubles: Vec<(usize, Duration, Duration)>,
+    /// The times at which an admin or its connection to the database was affected by a fault.
+    pub(crate) disturbances: Vec<(usize, Duration, Duration)>,
 }
 
 impl Faults {
@@ -68,12 +68,12 @@ impl Faults {
             next: first,
             active: Vec::new(),
             counts: BTreeMap::new(),
-            troubles: Vec::new(),
+            disturbances: Vec::new(),
         }
     }
 
-    /// Ends what is over, and begins something new when it is time for it; `calm`: no more.
-    pub(crate) fn happen(&mut self, sim: &mut Sim<'_>, calm: bool) {
+    /// Ends faults that are over, and begins a new one when it is due. If `calm`, ends all faults and begins none.
+    pub(crate) fn step(&mut self, sim: &mut Sim<'_>, calm: bool) {
         let now = sim.elapsed();
         while let Some(over) = self.active.iter().position(|active| active.until <= now || calm) {
             let active = self.active.swap_remove(over);
@@ -85,9 +85,10 @@ impl Faults {
         }
     }
 
-    /// Whether an admin and its way to the database were whole, and had been for a while.
-    pub(crate) fn was_whole(&self, admin: usize, from: Duration, to: Duration) -> bool {
-        !self.troubles.iter().any(|(who, begun, ended)| *who == admin && *begun <= to && from <= *ended + SETTLES)
+    /// Returns `true` if neither the admin nor its connection to the database was affected by a fault, with time to
+    /// recover.
+    pub(crate) fn was_healthy(&self, admin: usize, from: Duration, to: Duration) -> bool {
+        !self.disturbances.iter().any(|(who, begun, ended)| *who == admin && *begun <= to && from <= *ended + SETTLES)
     }
 
     fn seconds(&mut self, range: std::ops::Range<f64>) -> Duration {
@@ -104,7 +105,7 @@ impl Faults {
             53..68 => self.pause(sim, now, "pause"),
             68..76 => self.pause(sim, now, "suspend"),
             76..82 => self.change_rate(now),
-            82..94 => self.trouble_database(now),
+            82..94 => self.disturb_database(now),
             _ => self.storm(sim, now),
         }
     }
@@ -127,7 +128,7 @@ impl Faults {
         (0..ADMINS).map(|admin| format!("admin-{admin}"))
     }
 
-    /// Every link of a machine.
+    /// Returns every link of a machine.
     fn links_of(&self, machine: &str) -> Vec<Link> {
         let mut others: Vec<_> = self.admins().filter(|admin| admin != machine).collect();
         if machine.starts_with("admin") {
@@ -144,7 +145,7 @@ impl Faults {
         !self.active.iter().any(|active| active.links.iter().any(same))
     }
 
-    fn is_whole(&self, machine: &str) -> bool {
+    fn is_healthy(&self, machine: &str) -> bool {
         !self.active.iter().any(|active| active.machines.iter().any(|other| other == machine))
     }
 
@@ -153,10 +154,10 @@ impl Faults {
         self.world.history().note(now, &format!("=== {kind} {what}"));
     }
 
-    /// Notes that a machine is not whole until then.
-    fn is_troubled(&mut self, machine: &str, now: Duration, until: Duration) {
+    /// Records that a machine is affected by a fault until then.
+    fn record_disturbance(&mut self, machine: &str, now: Duration, until: Duration) {
         if let Some(admin) = machine.strip_prefix("admin-").and_then(|admin| admin.parse().ok()) {
-            self.troubles.push((admin, now, until));
+            self.disturbances.push((admin, now, until));
         }
     }
 
@@ -203,7 +204,7 @@ impl Faults {
             return;
         }
         sim.hold(link.0.as_str(), link.1.as_str());
-        // A stream outlives the silence of a few renewals.
+        // A stream survives the silence of a few renewals.
         let short = self.random.random_bool(0.5);
         let until = now + if short { self.seconds(0.2..0.4) } else { self.seconds(0.05..2.0) };
         self.note(now, "hold", &format!("{} -- {} until {:.3}", link.0, link.1, until.as_secs_f64()));
@@ -211,7 +212,7 @@ impl Faults {
         self.active.push(Active { until, undo, links: vec![link], machines: Vec::new() });
     }
 
-    /// Messages take long, each way: what is granted is old when it arrives.
+    /// Slows a link down in both directions, so that a grant is old when it arrives.
     fn slow(&mut self, sim: &Sim<'_>, now: Duration) {
         let link = (self.validator(), format!("admin-{}", self.admin()));
         let (latency, until) = (self.seconds(0.1..0.35), now + self.seconds(0.6..1.6));
@@ -220,12 +221,13 @@ impl Faults {
             sim.set_link_latency(link.0.as_str(), link.1.as_str(), latency);
             let what = format!("{} -- {} by {latency:?} until {:.3}", link.0, link.1, until.as_secs_f64());
             self.note(now, "slow", &what);
-            let undo = if cut { Undo::QuickenAndCut(link.clone()) } else { Undo::Quicken(link.clone()) };
+            let undo = if cut { Undo::RestoreLatencyAndCut(link.clone()) } else { Undo::RestoreLatency(link.clone()) };
             self.active.push(Active { until, undo, links: vec![link], machines: Vec::new() });
         }
     }
 
-    /// A link is cut, and if it is a validator's those to all other admins: it finds nobody instead.
+    /// Cuts a link. If it is a validator's link to an admin, cuts those to the other admins too, so that it finds no
+    /// other admin.
     fn cut_off(&mut self, sim: &Sim<'_>, now: Duration, link: Link) {
         let is_validators = link.0.starts_with("validator") && link.1 != GATEWAY;
         let others = self.admins().map(|admin| (link.0.clone(), admin));
@@ -243,60 +245,60 @@ impl Faults {
 
     fn crash(&mut self, sim: &mut Sim<'_>, now: Duration) {
         let machine = self.machine();
-        if self.is_whole(&machine) {
+        if self.is_healthy(&machine) {
             let until = now + self.seconds(0.02..1.5);
             self.note(now, "crash", &format!("{machine} until {:.3}", until.as_secs_f64()));
-            self.go_down(sim, now, until, vec![machine]);
+            self.take_down(sim, now, until, vec![machine]);
         }
     }
 
-    /// Many validators come back at once, without what they knew.
+    /// Crashes several validators, which come back at the same time without their replicas.
     fn storm(&mut self, sim: &mut Sim<'_>, now: Duration) {
         let mut machines = BTreeSet::new();
         for _ in 0..VALIDATORS {
             machines.insert(self.validator());
         }
-        machines.retain(|machine| self.is_whole(machine));
+        machines.retain(|machine| self.is_healthy(machine));
         if machines.len() > 1 {
             let until = now + self.seconds(0.02..0.4);
             self.note(now, "storm", &format!("{machines:?} until {:.3}", until.as_secs_f64()));
-            self.go_down(sim, now, until, machines.into_iter().collect());
+            self.take_down(sim, now, until, machines.into_iter().collect());
         }
     }
 
-    fn go_down(&mut self, sim: &mut Sim<'_>, now: Duration, until: Duration, machines: Vec<String>) {
+    fn take_down(&mut self, sim: &mut Sim<'_>, now: Duration, until: Duration, machines: Vec<String>) {
         for machine in &machines {
             sim.crash(machine.as_str());
-            self.dies(machine);
-            self.is_troubled(machine, now, until);
+            self.begin_next_life(machine);
+            self.record_disturbance(machine, now, until);
         }
         self.active.push(Active { until, undo: Undo::Start(machines.clone()), links: Vec::new(), machines });
     }
 
-    /// In good order, or as far as it gets.
+    /// Shuts a process down gracefully, if it manages to end in time.
     fn restart(&mut self, now: Duration) {
         let machine = self.machine();
-        if !self.is_whole(&machine) {
+        if !self.is_healthy(&machine) {
             return;
         }
-        self.world.tell_to_leave(&machine);
+        self.world.shut_down(&machine);
         let until = now + self.seconds(0.3..6.0);
-        self.is_troubled(&machine, now, until);
+        self.record_disturbance(&machine, now, until);
         self.note(now, "restart", &format!("{machine} until {:.3}", until.as_secs_f64()));
         let undo = Undo::Start(vec![machine.clone()]);
         self.active.push(Active { until, undo, links: Vec::new(), machines: vec![machine] });
     }
 
-    fn dies(&self, machine: &str) {
+    fn begin_next_life(&self, machine: &str) {
         if let Some(validator) = machine.strip_prefix("validator-").and_then(|validator| validator.parse().ok()) {
-            self.world.dies(validator);
+            self.world.begin_next_life(validator);
         }
     }
 
-    /// A machine takes part in nothing for a while: neither the network nor the database hears of it, or it of them.
+    /// Suspends a machine: it exchanges nothing with the network or the database.
     fn pause(&mut self, sim: &Sim<'_>, now: Duration, kind: &'static str) {
         let machine = self.machine();
-        if !self.is_whole(&machine) {
+        if !self.is_healthy(&machine) {
             return;
         }
         let until = now + if kind == "pause" { self.seconds(0.05..1.6) } else { self.seconds(0.5..3.0) };
@@ -304,26 +306,26 @@ impl Faults {
         for (a, b) in &links {
             sim.hold(a.as_str(), b.as_str());
         }
-        if let Some(way) = self.way_of(&machine) {
-            way.stall_until(until.min(CALM));
-            way.mute_until(until.min(CALM));
+        if let Some(link) = self.database_link_of(&machine) {
+            link.stall_until(until.min(CALM));
+            link.mute_until(until.min(CALM));
         }
-        self.is_troubled(&machine, now, until);
+        self.record_disturbance(&machine, now, until);
         self.note(now, kind, &format!("{machine} until {:.3}", until.as_secs_f64()));
         let (near, far): (Vec<_>, Vec<_>) =
             links.into_iter().partition(|(_, other)| kind == "pause" || other == GATEWAY);
         if !far.is_empty() {
-            // A machine that wakes up is asked at once, and finds the others a little later.
+            // A machine that resumes gets requests at once, and reaches the other machines a little later.
             let until = until + self.seconds(0.0..1.0);
-            self.is_troubled(&machine, now, until);
+            self.record_disturbance(&machine, now, until);
             self.active.push(Active { until, undo: Undo::Release(far.clone()), links: far, machines: Vec::new() });
         }
-        let undo = self.falls_asleep(now, kind, &machine, &near);
+        let undo = self.end_of_suspension(now, kind, &machine, &near);
         self.active.push(Active { until, undo, links: near, machines: vec![machine] });
     }
 
-    /// The mutant's clock stops in suspend.
-    fn falls_asleep(&self, now: Duration, kind: &str, machine: &str, links: &[Link]) -> Undo {
+    /// Returns how the suspension ends. For the mutant, the clock stops during the suspension.
+    fn end_of_suspension(&self, now: Duration, kind: &str, machine: &str, links: &[Link]) -> Undo {
         let clock = machine.strip_prefix("validator-").and_then(|validator| validator.parse::<usize>().ok());
         match clock {
             Some(validator) if kind == "suspend" && self.world.mutant == Mutant::ClockStopsInSuspend => {
@@ -336,14 +338,14 @@ impl Faults {
         }
     }
 
-    fn way_of(&self, machine: &str) -> Option<&Way> {
+    fn database_link_of(&self, machine: &str) -> Option<&DatabaseLink> {
         let admin: usize = machine.strip_prefix("admin-")?.parse().ok()?;
-        self.world.ways.get(admin)
+        self.world.database_links.get(admin)
     }
 
     fn change_rate(&mut self, now: Duration) {
         let (machine, rate) = (self.machine(), self.random.random_range(1.0 - RATE_ERROR..1.0 + RATE_ERROR));
-        if matches!(self.world.mutant, Mutant::SlowClocks | Mutant::FastAdminClock) || !self.is_whole(&machine) {
+        if matches!(self.world.mutant, Mutant::SlowClocks | Mutant::FastAdminClock) || !self.is_healthy(&machine) {
             return;
         }
         let index = |prefix| machine.strip_prefix(prefix).and_then(|index: &str| index.parse::<usize>().ok());
@@ -358,25 +360,25 @@ impl Faults {
 
     // === the database ===
 
-    fn trouble_database(&mut self, now: Duration) {
-        // Of one admin, or of all.
+    fn disturb_database(&mut self, now: Duration) {
+        // One admin's connection, or all of them.
         let which = if self.random.random_bool(0.5) { vec![self.admin()] } else { (0..ADMINS).collect() };
         let until = now + self.seconds(0.05..1.8);
         let kinds = ["store stall", "store refusal", "late reply", "lost reply", "late reads"];
         let kind = kinds[self.random.random_range(0..kinds.len())];
         let until = if kind == "late reads" { now + self.seconds(1.0..3.5) } else { until };
-        // What is calm then is the database, too.
+        // The database is calm at the end, too.
         let until = until.min(CALM);
         for admin in &which {
-            let way = &self.world.ways[*admin];
+            let link = &self.world.database_links[*admin];
             match kind {
-                "store stall" => way.stall_until(until),
-                "store refusal" => way.refuse_until(until),
-                "late reply" => way.mute_until(until),
-                "late reads" => way.delay_reads_until(until),
-                _ => way.lose_commit(),
+                "store stall" => link.stall_until(until),
+                "store refusal" => link.refuse_until(until),
+                "late reply" => link.mute_until(until),
+                "late reads" => link.delay_reads_until(until),
+                _ => link.lose_commit(),
             }
-            self.troubles.push((*admin, now, until));
+            self.disturbances.push((*admin, now, until));
         }
         self.note(now, kind, &format!("{which:?} until {:.3}", until.as_secs_f64()));
     }
@@ -394,9 +396,9 @@ impl Faults {
             }
             Undo::Cut(link) => self.cut_off(sim, now, link),
             Undo::RepairAll(links) => links.into_iter().for_each(|(a, b)| sim.repair(a, b)),
-            Undo::Quicken(link) => quicken(sim, &link),
-            Undo::QuickenAndCut(link) => {
-                quicken(sim, &link);
+            Undo::RestoreLatency(link) => restore_latency(sim, &link),
+            Undo::RestoreLatencyAndCut(link) => {
+                restore_latency(sim, &link);
                 self.cut_off(sim, now, link);
             }
             Undo::RepairOneWay((a, b)) => sim.repair_oneway(a, b),
@@ -409,7 +411,7 @@ impl Faults {
             }
             Undo::Start(machines) => {
                 for machine in machines {
-                    self.dies(&machine);
+                    self.begin_next_life(&machine);
                     self.world.history().note(now, &format!("=== {machine} starts"));
                     sim.bounce(machine);
                 }
@@ -418,8 +420,8 @@ impl Faults {
     }
 }
 
-fn quicken(sim: &Sim<'_>, (a, b): &Link) {
-    // All of them, and then but the slowest: there is no way to set both ends of the range.
+fn restore_latency(sim: &Sim<'_>, (a, b): &Link) {
+    // The order matters: turmoil sets both ends of the range at once, and only then can the maximum be changed.
     sim.set_link_latency(a.as_str(), b.as_str(), QUICKEST);
     sim.set_link_max_message_latency(a.as_str(), b.as_str(), SLOWEST);
 }

@@ -1,4 +1,4 @@
-//! Those who ask validators.
+//! Gateways: the clients of validators.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -17,48 +17,48 @@ use crate::net::{PORT, connector};
 use crate::time;
 use crate::world::{VALIDATORS, World};
 
-/// How long a gateway waits, which is long: an answer that was on its way for seconds is still held to the time of its
-/// question.
+/// The timeout of a call. It is long, so that an answer that is in flight for seconds is still checked against the time
+/// of its request.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Milliseconds between two calls to one validator.
 const EVERY: std::ops::Range<u64> = 25..95;
 
-/// Keys asked about: the newest, that is those which somebody is changing and those given up last.
+/// How many of the newest keys are validated. Those are the keys that are changing or were finished last.
 const NEWEST: usize = 9;
 
 /// How long the mutant's cache keeps an answer.
 const CACHED: Duration = Duration::from_millis(700);
 
-/// Asks every validator until `end`.
-pub(crate) async fn ask_on(world: Arc<World>, end: Duration) -> turmoil::Result {
-    let askers = (0..VALIDATORS).map(|validator| {
-        let asker = Asker { world: Arc::clone(&world), validator, memory: Arc::default() };
-        tokio::spawn(asker.ask_on(end))
+/// Runs a gateway for every validator until `end`.
+pub(crate) async fn validate_until(world: Arc<World>, end: Duration) -> turmoil::Result {
+    let gateways = (0..VALIDATORS).map(|validator| {
+        let gateway = Gateway { world: Arc::clone(&world), validator, state: Arc::default() };
+        tokio::spawn(gateway.run(end))
     });
-    for asker in askers.collect::<Vec<_>>() {
-        asker.await?;
+    for gateway in gateways.collect::<Vec<_>>() {
+        gateway.await?;
     }
     Ok(())
 }
 
-/// One gateway, in front of one validator.
+/// A gateway in front of one validator.
 #[derive(Clone)]
-struct Asker {
+struct Gateway {
     world: Arc<World>,
     validator: usize,
-    memory: Arc<Mutex<Memory>>,
+    state: Arc<Mutex<MutantState>>,
 }
 
-/// What no gateway should have: only mutants use it.
+/// State that a correct gateway does not have. Only mutants use it.
 #[derive(Default)]
-struct Memory {
+struct MutantState {
     answers: BTreeMap<usize, Answer>,
-    asked: BTreeMap<usize, broadcast::Sender<Option<Answer>>>,
+    in_flight: BTreeMap<usize, broadcast::Sender<Option<Answer>>>,
 }
 
-impl Asker {
-    async fn ask_on(self, end: Duration) {
+impl Gateway {
+    async fn run(self, end: Duration) {
         let mut random = self.world.random(200 + self.validator as u64);
         let endpoint = Endpoint::from_shared(format!("http://validator-{}:{PORT}", self.validator)).unwrap();
         let endpoint = endpoint
@@ -79,39 +79,39 @@ impl Asker {
                 continue;
             }
             let keys: Vec<_> = (0..count).map(|_| random.random_range(newest.clone())).collect();
-            tokio::spawn(self.clone().ask(connected.clone(), keys));
+            tokio::spawn(self.clone().validate(connected.clone(), keys));
         }
     }
 
-    /// Asks about one key by itself, about several in one call.
-    async fn ask(self, channel: Channel, keys: Vec<usize>) {
-        let asked = time::now();
+    /// Validates one key by ValidateToken, several by BatchValidateTokens.
+    async fn validate(self, channel: Channel, keys: Vec<usize>) {
+        let sent = time::now();
         if let [key] = keys[..]
-            && self.answered_by_a_mutant(key, asked).await
+            && self.answered_by_a_mutant(key, sent).await
         {
             return;
         }
         let life = self.world.life(self.validator);
-        let shared = self.begins(&keys);
-        let asking = tokio::time::timeout(PATIENCE, self.tell(channel, &keys)).await;
-        let answers = asking.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer")));
-        // From a process that was replaced meanwhile, or by the one that came after: nobody knows.
+        let shared = self.begin_flight(&keys);
+        let call = tokio::time::timeout(PATIENCE, self.call(channel, &keys)).await;
+        let answers = call.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer")));
+        // If the validator was restarted meanwhile, it is unknown which process answered.
         let same = life == self.world.life(self.validator);
         match answers {
-            Ok(told) => {
-                for (key, told) in keys.iter().zip(told).filter(|_| same) {
-                    let (verdict, revision) = (told.verdict(), told.revision);
-                    self.note(Answer { life, verdict, revision, ..self.answer(*key, asked) });
+            Ok(responses) => {
+                for (key, response) in keys.iter().zip(responses).filter(|_| same) {
+                    let (verdict, revision) = (response.verdict(), response.revision);
+                    self.note(Answer { life, verdict, revision, ..self.answer(*key, sent) });
                 }
             }
-            Err(_) => self.no_answer(&keys, asked),
+            Err(_) => self.no_answer(&keys, sent),
         }
         if let Some(key) = shared {
-            self.ends(key);
+            self.end_flight(key);
         }
     }
 
-    async fn tell(&self, channel: Channel, keys: &[usize]) -> Result<Vec<ValidateTokenResponse>, Status> {
+    async fn call(&self, channel: Channel, keys: &[usize]) -> Result<Vec<ValidateTokenResponse>, Status> {
         let tokens: Vec<_> = {
             let history = self.world.history();
             keys.iter().map(|key| history.keys[*key].token.clone()).collect()
@@ -126,56 +126,56 @@ impl Asker {
         Ok(client.batch_validate_tokens(batch).await?.into_inner().responses)
     }
 
-    /// An answer told now, but for what it says.
-    fn answer(&self, key: usize, asked: Duration) -> Answer {
-        let (validator, told) = (self.validator, time::now());
-        Answer { key, validator, life: 0, asked, told, verdict: Verdict::Unspecified, revision: 0 }
+    /// Returns an answer that is received now, without its verdict and revision.
+    fn answer(&self, key: usize, sent: Duration) -> Answer {
+        let (validator, received) = (self.validator, time::now());
+        Answer { key, validator, life: 0, sent, received, verdict: Verdict::Unspecified, revision: 0 }
     }
 
     fn note(&self, answer: Answer) {
         let Answer { key, validator, verdict, revision, .. } = answer;
         let mut history = self.world.history();
-        history.note(answer.told, &format!("validator-{validator}: {key} {verdict:?} at {revision}"));
+        history.note(answer.received, &format!("validator-{validator}: {key} {verdict:?} at {revision}"));
         history.answers.push(answer);
         drop(history);
         if self.world.mutant != Mutant::None {
-            self.memory.lock().unwrap().answers.insert(key, answer);
+            self.state.lock().unwrap().answers.insert(key, answer);
         }
     }
 
-    fn no_answer(&self, keys: &[usize], asked: Duration) {
+    fn no_answer(&self, keys: &[usize], sent: Duration) {
         self.world.history().unavailable += keys.len() as u64;
         if self.world.mutant == Mutant::ServesStale {
             for key in keys {
-                let known = self.memory.lock().unwrap().answers.get(key).copied();
+                let known = self.state.lock().unwrap().answers.get(key).copied();
                 if let Some(known) = known {
-                    self.repeat(known, asked);
+                    self.repeat(known, sent);
                 }
             }
         }
     }
 
-    /// Passes off an earlier answer as one to a question asked at `asked`.
-    fn repeat(&self, known: Answer, asked: Duration) {
-        self.world.history().answers.push(Answer { asked, told: time::now(), ..known });
+    /// Records an earlier answer as the response to a request sent at `sent`.
+    fn repeat(&self, known: Answer, sent: Duration) {
+        self.world.history().answers.push(Answer { sent, received: time::now(), ..known });
     }
 
     // === mutants ===
 
-    /// Whether a mutant had an answer without asking.
-    async fn answered_by_a_mutant(&self, key: usize, asked: Duration) -> bool {
+    /// Returns `true` if a mutant answered without a call.
+    async fn answered_by_a_mutant(&self, key: usize, sent: Duration) -> bool {
         match self.world.mutant {
             Mutant::ResultCache => {
-                let known = self.memory.lock().unwrap().answers.get(&key).copied();
-                let Some(known) = known.filter(|known| known.told + CACHED > asked) else { return false };
-                self.repeat(known, asked);
+                let known = self.state.lock().unwrap().answers.get(&key).copied();
+                let Some(known) = known.filter(|known| known.received + CACHED > sent) else { return false };
+                self.repeat(known, sent);
                 true
             }
             Mutant::SingleFlight => {
-                let waiting = self.memory.lock().unwrap().asked.get(&key).map(broadcast::Sender::subscribe);
+                let waiting = self.state.lock().unwrap().in_flight.get(&key).map(broadcast::Sender::subscribe);
                 let Some(mut waiting) = waiting else { return false };
                 if let Ok(Some(known)) = waiting.recv().await {
-                    self.repeat(known, asked);
+                    self.repeat(known, sent);
                 }
                 true
             }
@@ -183,21 +183,21 @@ impl Asker {
         }
     }
 
-    /// Remembers that a question is on its way.
-    fn begins(&self, keys: &[usize]) -> Option<usize> {
+    /// Records that a request is in flight.
+    fn begin_flight(&self, keys: &[usize]) -> Option<usize> {
         let [key] = keys[..] else { return None };
         if self.world.mutant != Mutant::SingleFlight {
             return None;
         }
-        self.memory.lock().unwrap().asked.insert(key, broadcast::Sender::new(1));
+        self.state.lock().unwrap().in_flight.insert(key, broadcast::Sender::new(1));
         Some(key)
     }
 
-    /// Tells those who waited.
-    fn ends(&self, key: usize) {
-        let mut memory = self.memory.lock().unwrap();
-        let known = memory.answers.get(&key).copied();
-        if let Some(waiting) = memory.asked.remove(&key) {
+    /// Gives the answer to the requests that waited for it.
+    fn end_flight(&self, key: usize) {
+        let mut state = self.state.lock().unwrap();
+        let known = state.answers.get(&key).copied();
+        if let Some(waiting) = state.in_flight.remove(&key) {
             let _ = waiting.send(known);
         }
     }

@@ -1,10 +1,10 @@
-//! What was asked and what was answered, as clients saw it, on one clock.
+//! The requests and answers of a simulation as its clients saw them, on one clock.
 
 use std::time::Duration;
 
 use keyward_proto::validate::Verdict;
 
-/// What happened to a key.
+/// A kind of change of a key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
     Create,
@@ -12,7 +12,7 @@ pub(crate) enum Kind {
     Activate,
 }
 
-/// One change of a key, tried until it succeeds: when it was first tried, and how it ended.
+/// One change of a key, attempted until it succeeds: the time of the first attempt, and the outcome.
 #[derive(Clone, Debug)]
 pub(crate) struct Change {
     pub(crate) kind: Kind,
@@ -20,66 +20,66 @@ pub(crate) struct Change {
     pub(crate) done: Option<Done>,
 }
 
-/// The revision of a change of which nobody has said one.
+/// The revision of a change whose revision is unknown.
 pub(crate) const UNKNOWN_REVISION: i64 = i64::MAX;
 
-/// A change that was said to be done.
+/// The outcome of a change that was acknowledged.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Done {
     pub(crate) at: Duration,
     pub(crate) revision: i64,
-    /// And known to every validator.
+    /// `true` if the change is enforced.
     pub(crate) enforced: bool,
 }
 
-/// A key, with its changes in order: one operator changes it, one change at a time.
+/// A key with its changes in order. One operator makes them, one at a time.
 #[derive(Clone, Debug)]
 pub(crate) struct Key {
     pub(crate) name: String,
     pub(crate) token: String,
-    /// What the last change said that it is. Sent with the next one: a try that nobody heard of again, and that an admin
-    /// which was stopped makes only then, must not come to pass after it.
+    /// The etag after the last change. The next change sends it, so that an earlier attempt that a suspended admin
+    /// executes late is refused.
     pub(crate) etag: String,
     pub(crate) changes: Vec<Change>,
 }
 
-/// What a validator said of a key.
+/// A validator's answer for a key's token.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answer {
     pub(crate) key: usize,
     pub(crate) validator: usize,
-    /// Which process it was.
+    /// The number of the validator's process.
     pub(crate) life: u32,
-    pub(crate) asked: Duration,
-    pub(crate) told: Duration,
+    pub(crate) sent: Duration,
+    pub(crate) received: Duration,
     pub(crate) verdict: Verdict,
     pub(crate) revision: i64,
 }
 
-/// One try of a Deactivate.
+/// One attempt of a Deactivate.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Try {
+pub(crate) struct Attempt {
     pub(crate) admin: usize,
     pub(crate) begun: Duration,
     pub(crate) ended: Duration,
-    /// How long it took by the admin's clock.
-    pub(crate) felt: f64,
-    /// How long the caller would have waited.
+    /// Its duration by the admin's clock, in seconds.
+    pub(crate) elapsed: f64,
+    /// The deadline of the call.
     pub(crate) patience: Duration,
-    /// Its receipt said so; `None`: it failed.
+    /// `true` if the receipt states that leases were waited out; `None` if the call failed.
     pub(crate) waited_out: Option<bool>,
 }
 
-/// Everything.
+/// Everything that was observed.
 #[derive(Debug)]
 pub(crate) struct History {
     pub(crate) keys: Vec<Key>,
     pub(crate) answers: Vec<Answer>,
-    pub(crate) tries: Vec<Try>,
-    /// Calls that got no verdict.
+    pub(crate) attempts: Vec<Attempt>,
+    /// Validations without a verdict.
     pub(crate) unavailable: u64,
     trace: blake3::Hasher,
-    /// Whether to say everything as it happens.
+    /// `true` if every event is printed.
     loud: bool,
 }
 
@@ -88,14 +88,14 @@ impl History {
         Self {
             keys: Vec::new(),
             answers: Vec::new(),
-            tries: Vec::new(),
+            attempts: Vec::new(),
             unavailable: 0,
             trace: blake3::Hasher::new(),
             loud,
         }
     }
 
-    /// Notes what happened at that time. Two runs of a seed must note the same.
+    /// Adds an event to the trace. Two runs of a seed must have the same trace.
     pub(crate) fn note(&mut self, at: Duration, what: &str) {
         let line = format!("{:>9.3} {what}\n", at.as_secs_f64());
         self.trace.update(line.as_bytes());
@@ -104,12 +104,12 @@ impl History {
         }
     }
 
-    /// What tells two runs apart.
+    /// Returns a hash of the trace.
     pub(crate) fn fingerprint(&self) -> String {
         self.trace.finalize().to_hex()[..16].to_owned()
     }
 
-    /// Which keys are worth asking about: the newest.
+    /// Returns the indices of the newest keys.
     pub(crate) fn newest(&self, count: usize) -> std::ops::Range<usize> {
         self.keys.len().saturating_sub(count)..self.keys.len()
     }

@@ -1,4 +1,4 @@
-//! Mutants, each until a seed catches it.
+//! Runs each mutant until a seed catches it.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -10,12 +10,12 @@ use serde_json::Value;
 use crate::mutant::Mutant;
 use crate::mutants::CODE_MUTANTS;
 use crate::mutated;
-use crate::workers::{Variant, run_seed, share};
+use crate::workers::{Variant, distribute, run_seed};
 
-/// A mutant must be caught by one of so many.
+/// One of this many seeds must catch a mutant.
 const SEEDS: u64 = 60;
 
-/// Hunts all mutants; returns those that got away.
+/// Runs all mutants. Returns those that were not caught.
 pub(crate) fn run() -> Vec<String> {
     let begun = BootClock.now();
     let program = mutated::build();
@@ -33,31 +33,31 @@ pub(crate) fn run() -> Vec<String> {
 
 fn hunt(which: &str, mutants: &[(String, Variant)]) -> Vec<String> {
     let found = Mutex::new(BTreeMap::new());
-    share(mutants.len() as u64, |worker, number| {
+    distribute(mutants.len() as u64, |worker, number| {
         let (name, variant) = &mutants[usize::try_from(number - 1).unwrap()];
         let caught = (1..=SEEDS).find_map(|seed| breach(&run_seed(worker, seed, variant)).map(|breach| (seed, breach)));
         found.lock().unwrap().insert(name.clone(), caught);
     });
     let found = found.into_inner().unwrap();
-    let tell = |caught: &Option<(u64, String)>| match caught {
+    let describe = |caught: &Option<(u64, String)>| match caught {
         Some((seeds, breach)) => format!("{seeds} ({breach})"),
         None => "not caught".to_owned(),
     };
-    let told: Vec<_> = found.iter().map(|(name, caught)| format!("{name} {}", tell(caught))).collect();
+    let results: Vec<_> = found.iter().map(|(name, caught)| format!("{name} {}", describe(caught))).collect();
     let missed: Vec<_> = found.iter().filter(|(_, caught)| caught.is_none()).map(|(name, _)| name.clone()).collect();
     let caught = mutants.len() - missed.len();
     report::line(&format!(
-        "simulation: {caught} of {} mutants {which} caught, by so many seeds: {}",
+        "simulation: {caught} of {} mutants {which} caught, after this many seeds: {}",
         mutants.len(),
-        told.join(", ")
+        results.join(", ")
     ));
     missed
 }
 
-/// The guarantee that was broken.
+/// Returns the first kind of breach, if there was one.
 fn breach(outcome: &Value) -> Option<String> {
     let breaches = outcome["breaches"].as_object().unwrap();
-    // What is slow is not what a mutant is hunted for.
+    // Overruns do not count, because mutants are meant to break safety.
     let kinds = ["stale accept", "false reject", "time travel"].into_iter();
     kinds.filter(|kind| breaches[*kind].as_u64() > Some(0)).map(str::to_owned).next()
 }

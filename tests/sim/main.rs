@@ -1,7 +1,7 @@
-//! Keyward's servers on a simulated network, with simulated clocks and one database in memory, by seed.
+//! Simulation of Keyward's servers by seed, on a simulated network, with simulated clocks and one database in memory.
 //!
-//! `cargo test --test sim` runs them all. `cargo test --test sim -- seed 7` runs one and says everything that happens;
-//! with the name of a mutant after it, with that mutant.
+//! `cargo test --test sim` runs everything. `cargo test --test sim -- seed 7` runs one seed and prints every event; the
+//! name of a mutant after the seed selects that mutant.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -25,7 +25,7 @@ mod world;
 
 use mutant::Mutant;
 
-/// What `cargo test`'s filters find this by.
+/// The name by which the filters of `cargo test` select this test.
 const NAME: &str = "simulation";
 
 fn main() {
@@ -44,7 +44,7 @@ fn main() {
     }
 }
 
-/// One seed in this process.
+/// Runs one seed in this process.
 fn one(seed: &str, mutant: Mutant, loud: bool) {
     let outcome = simulation::simulate(seed.parse().expect("a seed is a number"), mutant, loud);
     println!("{}", batch::to_json(&outcome));

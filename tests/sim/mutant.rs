@@ -1,10 +1,10 @@
-//! What is broken on purpose, to see that it is found out. Nothing of it is in the servers: it is their clocks, their
-//! database and those who ask them that are wrong.
+//! Deliberate errors, to check that the simulation finds them. They are not in the servers' code, but in the clocks,
+//! the database and the clients around them.
 
-/// One way to be wrong.
+/// A deliberate error.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Mutant {
-    /// Nothing is.
+    /// No error.
     None,
     /// A validator's clock stops while its machine is suspended, as CLOCK_MONOTONIC does.
     ClockStopsInSuspend,
@@ -12,20 +12,20 @@ pub(crate) enum Mutant {
     SlowClocks,
     /// An admin's clock runs faster than any clock that the protocol allows for.
     FastAdminClock,
-    /// A gateway keeps what a validator said for a while.
+    /// A gateway caches answers for a while.
     ResultCache,
-    /// A gateway has a question wait for the answer to the same question asked before.
+    /// A gateway answers a request with the result of an earlier request for the same key that is in flight.
     SingleFlight,
-    /// A gateway goes by the last answer when there is none.
+    /// A gateway repeats the last answer when a call fails.
     ServesStale,
-    /// An operator whose call failed looks whether the key is deactivated, and takes that for an answer.
-    BelievesALook,
-    /// Admins are struck off while they live.
+    /// An operator whose Deactivate failed takes the key's state in GetKey for its success.
+    TrustsGetKey,
+    /// Admins are struck off while they are running.
     StruckOffEarly,
 }
 
 impl Mutant {
-    /// All that are wrong.
+    /// Every error.
     pub(crate) const ALL: [Self; 8] = [
         Self::ClockStopsInSuspend,
         Self::SlowClocks,
@@ -33,7 +33,7 @@ impl Mutant {
         Self::ResultCache,
         Self::SingleFlight,
         Self::ServesStale,
-        Self::BelievesALook,
+        Self::TrustsGetKey,
         Self::StruckOffEarly,
     ];
 

@@ -1,14 +1,14 @@
-//! Keyward's own code, wrong in one place. None of it is in what is shipped: it is put into a copy of the sources.
+//! Deliberate errors in Keyward's own code. They exist only in a copy of the sources, which is built for this test.
 
-/// One way in which the code could be wrong.
+/// A deliberate error in the code.
 #[derive(Debug)]
 pub(crate) struct CodeMutant {
     pub(crate) name: &'static str,
     pub(crate) edits: &'static [Edit],
 }
 
-/// A piece of a file that is to be found there once, and what stands there instead: what does as before unless `MUTANT`,
-/// which asks whether this mutant is chosen.
+/// A replacement in a file. `from` must occur there exactly once. In `to`, `MUTANT` stands for an expression that is
+/// `true` if this mutant is chosen; otherwise the code must behave as before.
 #[derive(Debug)]
 pub(crate) struct Edit {
     pub(crate) file: &'static str,

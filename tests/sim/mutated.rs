@@ -1,4 +1,4 @@
-//! A copy of the sources in which every mutant of the code is built in, one of which an environment variable chooses.
+//! A copy of the sources that contains every code mutant. An environment variable chooses one at run time.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -9,20 +9,20 @@ use serde_json::Value;
 
 use crate::mutants::CODE_MUTANTS;
 
-/// Names the mutant that is to be.
+/// The environment variable that names the chosen mutant.
 pub(crate) const CHOICE: &str = "KEYWARD_MUTANT";
 
-/// What is not source, and what makes a workspace of it.
+/// Entries of the workspace's root that are not copied: they are no sources, or are written anew.
 const LEFT_OUT: [&str; 4] = ["target", ".git", "Cargo.toml", "Cargo.lock"];
 
-/// Where the copy lies in its workspace. Not where the originals lie in theirs: cargo tells crates apart by that, and would
-/// put the copies in the place of what it has compiled of the originals.
-const PLACE: &str = "mutated";
+/// The directory of the copy in its own workspace. It must differ from the originals': cargo identifies crates by their
+/// path in the workspace, and would replace the compiled originals by the copies.
+const SUBDIRECTORY: &str = "mutated";
 
-/// The crate that every other one may name, and what it gets for them to ask.
-const ASKED: &str = "crates/domain/src/lib.rs";
-const ASK: &str = r#"
-/// Whether this mutant is chosen.
+/// The crate that every other one may name, and the function that is appended to it.
+const HOOK_FILE: &str = "crates/domain/src/lib.rs";
+const HOOK: &str = r#"
+/// Returns `true` if this mutant is chosen.
 pub fn is_mutant(name: &str) -> bool {
     static CHOSEN: std::sync::LazyLock<Option<String>> =
         std::sync::LazyLock::new(|| std::env::var("KEYWARD_MUTANT").ok());
@@ -30,14 +30,14 @@ pub fn is_mutant(name: &str) -> bool {
 }
 "#;
 
-/// Builds this test from mutated sources, and returns where it is. What is not Keyward's is not compiled again.
+/// Builds this test from the mutated sources. Returns the program's path. Third-party crates are not compiled again.
 pub(crate) fn build() -> PathBuf {
     let program = std::env::current_exe().unwrap();
     // target/debug/deps/sim-…
     let profile = program.ancestors().nth(2).unwrap();
     let target = profile.parent().unwrap();
     let tree = target.join("mutants").join("tree");
-    copy(&workspace(), &tree.join(PLACE), &mutated(), Path::new(""));
+    copy(&workspace(), &tree.join(SUBDIRECTORY), &mutated(), Path::new(""));
     let manifest = std::fs::read_to_string(workspace().join("Cargo.toml")).unwrap();
     put(&tree.join("Cargo.toml"), moved(&manifest).as_bytes());
     put(&tree.join("Cargo.lock"), &std::fs::read(workspace().join("Cargo.lock")).unwrap());
@@ -58,7 +58,7 @@ pub(crate) fn build() -> PathBuf {
     }
 }
 
-/// The text of every file that mutants change.
+/// Returns the text of every file that mutants change.
 fn mutated() -> HashMap<PathBuf, String> {
     let mut files: BTreeMap<&str, String> = BTreeMap::new();
     let read = |file: &str| std::fs::read_to_string(workspace().join(file)).unwrap();
@@ -71,28 +71,28 @@ fn mutated() -> HashMap<PathBuf, String> {
             *text = text.replace(edit.from, &edit.to.replace("MUTANT", &chosen));
         }
     }
-    files.insert(ASKED, read(ASKED) + ASK);
+    files.insert(HOOK_FILE, read(HOOK_FILE) + HOOK);
     files.into_iter().map(|(file, text)| (PathBuf::from(file), text)).collect()
 }
 
-/// The workspace's manifest, with members in another place, and without lines of source for debuggers, which take long. What
-/// is not Keyward's is as it was compiled before.
+/// Returns the workspace's manifest with the members' new paths, and without debug information, which takes long to
+/// generate. The profiles of third-party crates stay the same, so they are not compiled again.
 fn moved(manifest: &str) -> String {
-    let moved = manifest.replace("\"crates/", &format!("\"{PLACE}/crates/"));
-    let moved = moved.replace("\"tests\"", &format!("\"{PLACE}/tests\""));
+    let moved = manifest.replace("\"crates/", &format!("\"{SUBDIRECTORY}/crates/"));
+    let moved = moved.replace("\"tests\"", &format!("\"{SUBDIRECTORY}/tests\""));
     let quick = |name: &str| format!("\n[profile.dev.package.keyward-{name}]\ndebug = false\n");
     let crates = ["admin", "domain", "proto", "replica", "runtime", "store", "sync", "tests", "token", "validator"];
     moved + &crates.map(quick).concat()
 }
 
-/// Writes a file unless it is like that already: then it need not be compiled again.
+/// Writes a file unless it has that content already, so that cargo need not compile it again.
 fn put(path: &Path, content: &[u8]) {
     if std::fs::read(path).ok().as_deref() != Some(content) {
         std::fs::write(path, content).unwrap();
     }
 }
 
-/// Makes `to` like `from`, but for files that are mutated. What is there no more, goes.
+/// Copies a directory, with the mutated files replaced. Removes files that the original no longer has.
 fn copy(from: &Path, to: &Path, mutated: &HashMap<PathBuf, String>, below: &Path) {
     let directory = from.join(below);
     std::fs::create_dir_all(to.join(below)).unwrap();

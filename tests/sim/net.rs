@@ -1,4 +1,4 @@
-//! The simulated network as servers and clients see it.
+//! The simulated network for servers and clients.
 
 use std::io;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 use turmoil::net::{TcpListener, TcpStream};
 
-/// Where everybody listens.
+/// The port on which every server listens.
 pub(crate) const PORT: u16 = 8500;
 
 /// An accepted connection.
@@ -44,7 +44,7 @@ impl AsyncWrite for Wire {
     }
 }
 
-/// What comes in at this machine.
+/// Returns the connections that this machine accepts.
 pub(crate) async fn incoming() -> io::Result<impl Stream<Item = io::Result<Wire>>> {
     let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
     let (sender, receiver) = mpsc::channel(1);
@@ -58,7 +58,7 @@ pub(crate) async fn incoming() -> io::Result<impl Stream<Item = io::Result<Wire>
     Ok(ReceiverStream::new(receiver))
 }
 
-/// How to get to another machine.
+/// Returns a connector to other machines.
 pub(crate) fn connector() -> Connector {
     Connector::by(|uri| {
         Box::pin(async move {

@@ -1,4 +1,4 @@
-//! The machines that run Keyward's own servers.
+//! The machines that run Keyward's servers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use keyward_validator::{Role, TokenSources, Upstream};
 use crate::net::{PORT, connector, incoming};
 use crate::world::{ADMINS, World};
 
-/// How long a process waits until it tries to start again.
+/// The pause before a failed process is started again.
 const RESTART: Duration = Duration::from_millis(100);
 
-/// An admin, until it is told to leave. A process that fails is started anew, as by a supervisor.
+/// Runs an admin until it is shut down. A process that fails is started again, as a supervisor would.
 pub(crate) async fn admin(world: Arc<World>, index: usize) -> turmoil::Result {
     while let Err(error) = admin_once(&world, index).await {
         world.note(&format!("admin-{index} failed: {error:#}"));
@@ -26,7 +26,7 @@ pub(crate) async fn admin(world: Arc<World>, index: usize) -> turmoil::Result {
 }
 
 async fn admin_once(world: &Arc<World>, index: usize) -> anyhow::Result<()> {
-    let store = world.store.over_network(Arc::new(world.ways[index].clone()));
+    let store = world.store.over_network(Arc::new(world.database_links[index].clone()));
     let keyring = Keyring::parse(&world.keyring)?;
     let clock = AnyClock::Simulated(Arc::clone(&world.admin_clocks[index]) as _);
     let (metrics, _) = Metrics::new();
@@ -35,7 +35,7 @@ async fn admin_once(world: &Arc<World>, index: usize) -> anyhow::Result<()> {
     let options = AppOptions { clock, peers: Some(peers.by(connector())), ..AppOptions::default() };
     let app = App::load(store, keyring, TokenFormat::default(), metrics, options).await?;
     let (trigger, leave) = shutdown::channel();
-    world.can_be_told(format!("admin-{index}"), trigger);
+    world.register_shutdown(format!("admin-{index}"), trigger);
     let publisher = tokio::spawn({
         let app = Arc::clone(&app);
         async move { app.publish().await }
@@ -47,7 +47,7 @@ async fn admin_once(world: &Arc<World>, index: usize) -> anyhow::Result<()> {
     served
 }
 
-/// A validator, until it is told to leave.
+/// Runs a validator until it is shut down.
 pub(crate) async fn validator(world: Arc<World>, index: usize) -> turmoil::Result {
     let credential = world.credential().await;
     let admins = (0..ADMINS).map(|admin| format!("http://admin-{admin}:{PORT}").parse());
@@ -58,7 +58,7 @@ pub(crate) async fn validator(world: Arc<World>, index: usize) -> turmoil::Resul
     };
     let clock = AnyClock::Simulated(Arc::clone(&world.validator_clocks[index]) as _);
     let (trigger, leave) = shutdown::channel();
-    world.can_be_told(format!("validator-{index}"), trigger);
+    world.register_shutdown(format!("validator-{index}"), trigger);
     let life = world.life(index);
     let role = Role::by_clock(clock, upstream, TokenSources::default(), format!("validator-{index}-{life}"));
     if let Err(error) = role.run_grpc(incoming().await?, leave).await {

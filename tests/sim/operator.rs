@@ -1,4 +1,4 @@
-//! Those who change keys.
+//! Operators: they change keys.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,35 +18,35 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
 
-use crate::history::{Change, Done, Key, Kind, Try, UNKNOWN_REVISION};
+use crate::history::{Attempt, Change, Done, Key, Kind, UNKNOWN_REVISION};
 use crate::mutant::Mutant;
 use crate::net::{PORT, connector};
 use crate::time;
 use crate::world::{ADMINS, World};
 
-/// The project that all keys belong to.
+/// The project of all keys.
 const PROJECT: &str = "6666";
 
-/// Operators at a time, each with a key of its own.
+/// The number of operators. Each changes one key at a time.
 const OPERATORS: u64 = 5;
 
-/// How long an operator waits for an answer: longer than any fence takes.
+/// The deadline of most calls: longer than any fence takes.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How long an impatient one does.
+/// The deadline of an impatient operator.
 const IMPATIENCE: Duration = Duration::from_millis(600);
 
-/// A change is not worth beginning when no more than that is left.
+/// No change is begun when less than this time is left.
 const LAST: Duration = Duration::from_secs(4);
 
-/// Sets up what everybody needs, and changes keys until `end`.
+/// Creates the project and the validators' credential, and runs the operators until `end`.
 pub(crate) async fn operate(world: Arc<World>, end: Duration) -> turmoil::Result {
-    let desk = Desk::open(&world);
-    desk.set_up().await;
+    let admins = Admins::open(&world);
+    admins.set_up().await;
     let operators = (0..OPERATORS).map(|number| {
-        let (world, desk) = (Arc::clone(&world), desk.clone());
+        let (world, admins) = (Arc::clone(&world), admins.clone());
         let random = world.random(100 + number);
-        tokio::spawn(Operator { world, desk, random, number, end }.work())
+        tokio::spawn(Operator { world, admins, random, number, end }.work())
     });
     for operator in operators.collect::<Vec<_>>() {
         operator.await?;
@@ -56,14 +56,14 @@ pub(crate) async fn operate(world: Arc<World>, end: Duration) -> turmoil::Result
 
 /// Connections to every admin.
 #[derive(Clone)]
-struct Desk {
+struct Admins {
     world: Arc<World>,
     endpoints: Vec<Endpoint>,
     authorization: MetadataValue<Ascii>,
     channels: Arc<tokio::sync::Mutex<Vec<Option<Channel>>>>,
 }
 
-impl Desk {
+impl Admins {
     fn open(world: &Arc<World>) -> Self {
         let endpoint = |admin| {
             let endpoint = Endpoint::from_shared(format!("http://admin-{admin}:{PORT}")).unwrap();
@@ -103,30 +103,30 @@ impl Desk {
         request
     }
 
-    /// Asks an admin something, and waits so long for its answer. `ask`: gets a channel to it.
-    async fn ask<T, R, F>(
+    /// Calls an admin, with a deadline. `send` makes the call on a channel to it.
+    async fn call<T, R, F>(
         &self,
         admin: usize,
         patience: Duration,
         message: T,
-        ask: impl FnOnce(Channel, Request<T>) -> F,
+        send: impl FnOnce(Channel, Request<T>) -> F,
     ) -> Result<R, Status>
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
         let request = self.request(message, patience);
-        let asked = async { ask(self.channel(admin).await?, request).await };
-        // The answer comes a little before the deadline; nothing comes from a machine that is cut off.
-        let answered = tokio::time::timeout(patience, asked).await;
+        let call = async { send(self.channel(admin).await?, request).await };
+        // The server answers a little before the deadline, but nothing arrives from a machine that is cut off.
+        let answered = tokio::time::timeout(patience, call).await;
         let answered = answered.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer")));
         answered.map(Response::into_inner)
     }
 
-    /// Makes the project, and the credential of validators.
+    /// Creates the project and the credential of the validators.
     async fn set_up(&self) {
         let project = CreateProjectRequest { project_id: PROJECT.to_owned(), ..Default::default() };
         while let Err(status) = self
-            .ask(0, PATIENCE, project.clone(), |channel, request| async {
+            .call(0, PATIENCE, project.clone(), |channel, request| async {
                 ProjectServiceClient::new(channel).create_project(request).await
             })
             .await
@@ -144,7 +144,7 @@ impl Desk {
                 member: Some(member),
                 request_id: String::new(),
             };
-            let created = self.ask(0, PATIENCE, request, |channel, request| async {
+            let created = self.call(0, PATIENCE, request, |channel, request| async {
                 MemberServiceClient::new(channel).create_member(request).await
             });
             if let Ok(created) = created.await {
@@ -157,7 +157,7 @@ impl Desk {
 
 struct Operator {
     world: Arc<World>,
-    desk: Desk,
+    admins: Admins,
     random: StdRng,
     number: u64,
     end: Duration,
@@ -179,21 +179,21 @@ impl Operator {
                     return;
                 }
             }
-            // What is left of it is deactivated for good.
+            // The key is finally deactivated and left that way.
             if self.pause(0.05..0.3).await.is_none() || self.change(key, Kind::Deactivate).await.is_none() {
                 return;
             }
         }
     }
 
-    /// `None`: it is not worth going on.
+    /// Returns `None` if too little time is left.
     async fn pause(&mut self, seconds: std::ops::Range<f64>) -> Option<()> {
         let pause = self.random.random_range(seconds);
         tokio::time::sleep(Duration::from_secs_f64(pause)).await;
         (time::now() + LAST < self.end).then_some(())
     }
 
-    /// Creates a key: tries names until one call succeeds.
+    /// Creates a key, with another name at each attempt, until a call succeeds.
     async fn create(&mut self, round: u32) -> Option<usize> {
         for attempt in 0.. {
             let admin = self.random.random_range(0..ADMINS);
@@ -204,14 +204,15 @@ impl Operator {
                 key: None,
                 request_id: String::new(),
             };
-            let created = self.desk.ask(admin, PATIENCE, request, |channel, request| async {
+            let created = self.admins.call(admin, PATIENCE, request, |channel, request| async {
                 KeyServiceClient::new(channel).create_key(request).await
             });
             match created.await {
                 Ok(created) => {
                     let found = created.key.unwrap_or_default();
                     let (name, etag) = (found.name, found.etag);
-                    self.world.note(&format!("{name} created by admin-{admin}: {}", told(created.receipt.as_ref())));
+                    self.world
+                        .note(&format!("{name} created by admin-{admin}: {}", describe(created.receipt.as_ref())));
                     let change = Change { kind: Kind::Create, begun, done: Some(done(created.receipt)) };
                     let mut history = self.world.history();
                     history.keys.push(Key { name, token: created.token, etag, changes: vec![change] });
@@ -223,7 +224,7 @@ impl Operator {
         None
     }
 
-    /// Changes a key: tries until one call succeeds.
+    /// Changes a key, with attempts until a call succeeds.
     async fn change(&mut self, key: usize, kind: Kind) -> Option<()> {
         let (name, etag) = {
             let history = self.world.history();
@@ -234,28 +235,28 @@ impl Operator {
             let admin = self.random.random_range(0..ADMINS);
             let patience = if self.random.random_bool(0.2) { IMPATIENCE } else { PATIENCE };
             self.world.note(&format!("{kind:?} {name} at admin-{admin}"));
-            let (begun, before) = (time::now(), self.shown_by(admin));
+            let (begun, before) = (time::now(), self.clock_of(admin));
             let outcome = match kind {
                 Kind::Activate => self.activate(admin, &name, &etag).await,
                 _ => self.deactivate(admin, &name, &etag, patience).await,
             };
             if kind == Kind::Deactivate {
-                let felt = self.shown_by(admin) - before;
+                let elapsed = self.clock_of(admin) - before;
                 let waited_out = outcome.as_ref().ok().map(|(_, receipt)| receipt.enforced_by() == EnforcedBy::WaitOut);
                 let ended = time::now();
-                self.world.history().tries.push(Try { admin, begun, ended, felt, patience, waited_out });
+                self.world.history().attempts.push(Attempt { admin, begun, ended, elapsed, patience, waited_out });
             }
             let (found, receipt) = match outcome {
                 Ok(answer) => answer,
                 Err(status) => {
                     self.failed(&format!("{kind:?} {name}"), admin, &status).await?;
-                    match self.believes_a_look(admin, &name, kind).await {
+                    match self.trusts_get_key(admin, &name, kind).await {
                         Some(answer) => answer,
                         None => continue,
                     }
                 }
             };
-            self.world.note(&format!("{kind:?} {name} by admin-{admin}: {}", told(Some(&receipt))));
+            self.world.note(&format!("{kind:?} {name} by admin-{admin}: {}", describe(Some(&receipt))));
             let mut history = self.world.history();
             history.keys[key].etag = found.etag;
             if let Some(change) = history.keys[key].changes.last_mut() {
@@ -273,47 +274,47 @@ impl Operator {
         patience: Duration,
     ) -> Result<(proto::Key, Receipt), Status> {
         let request = DeactivateKeyRequest { name: name.to_owned(), etag: etag.to_owned() };
-        let asked = self.desk.ask(admin, patience, request, |channel, request| async {
+        let call = self.admins.call(admin, patience, request, |channel, request| async {
             KeyServiceClient::new(channel).deactivate_key(request).await
         });
-        let answer = asked.await?;
+        let answer = call.await?;
         Ok((answer.key.unwrap_or_default(), answer.receipt.unwrap_or_default()))
     }
 
     async fn activate(&self, admin: usize, name: &str, etag: &str) -> Result<(proto::Key, Receipt), Status> {
         let request = ActivateKeyRequest { name: name.to_owned(), etag: etag.to_owned() };
-        let asked = self.desk.ask(admin, PATIENCE, request, |channel, request| async {
+        let call = self.admins.call(admin, PATIENCE, request, |channel, request| async {
             KeyServiceClient::new(channel).activate_key(request).await
         });
-        let answer = asked.await?;
+        let answer = call.await?;
         Ok((answer.key.unwrap_or_default(), answer.receipt.unwrap_or_default()))
     }
 
-    /// The mutant: the key looks deactivated, so the call must have succeeded.
-    async fn believes_a_look(&self, admin: usize, name: &str, kind: Kind) -> Option<(proto::Key, Receipt)> {
-        if self.world.mutant != Mutant::BelievesALook || kind != Kind::Deactivate {
+    /// The mutant: takes a key that GetKey shows as deactivated for the success of the call.
+    async fn trusts_get_key(&self, admin: usize, name: &str, kind: Kind) -> Option<(proto::Key, Receipt)> {
+        if self.world.mutant != Mutant::TrustsGetKey || kind != Kind::Deactivate {
             return None;
         }
         let request = GetKeyRequest { name: name.to_owned() };
-        let asked = self.desk.ask(admin, PATIENCE, request, |channel, request| async {
+        let call = self.admins.call(admin, PATIENCE, request, |channel, request| async {
             KeyServiceClient::new(channel).get_key(request).await
         });
-        let found = asked.await.ok()?.key?;
-        // Its revision is not told, and not asked for: what was enforced is.
+        let found = call.await.ok()?.key?;
+        // The revision is unknown, but the change counts as enforced.
         let unknown =
             Receipt { revision: UNKNOWN_REVISION, enforced_by: EnforcedBy::WaitOut.into(), ..Receipt::default() };
         (found.state() == key::State::Deactivated).then_some((found, unknown))
     }
 
-    /// `None`: it is too late to try again.
+    /// Records a failed attempt and waits. Returns `None` if it is too late for another.
     async fn failed(&mut self, what: &str, admin: usize, status: &Status) -> Option<()> {
         self.world.note(&format!("{what} at admin-{admin} failed: {:?}", status.code()));
         tokio::time::sleep(Duration::from_millis(self.random.random_range(10..60))).await;
         (time::now() < self.end).then_some(())
     }
 
-    /// What an admin's clock shows.
-    fn shown_by(&self, admin: usize) -> f64 {
+    /// Returns the time on an admin's clock, in seconds.
+    fn clock_of(&self, admin: usize) -> f64 {
         self.world.admin_clocks[admin].shows(time::now())
     }
 }
@@ -324,6 +325,6 @@ fn done(receipt: Option<Receipt>) -> Done {
     Done { at: time::now(), revision: receipt.revision, enforced }
 }
 
-fn told(receipt: Option<&Receipt>) -> String {
+fn describe(receipt: Option<&Receipt>) -> String {
     receipt.map_or_else(String::new, |receipt| format!("{:?} at {}", receipt.enforced_by(), receipt.revision))
 }

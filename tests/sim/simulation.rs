@@ -1,4 +1,4 @@
-//! One seed, from beginning to end.
+//! The simulation of one seed.
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -15,34 +15,34 @@ use crate::time::STEP;
 use crate::world::{ADMINS, VALIDATORS, World};
 use crate::{gateway, node, operator};
 
-/// When everybody is up and has something to lose.
+/// When the first fault occurs. By then every process is ready and holds leases.
 const FIRST_FAULT: Duration = Duration::from_millis(1_500);
 
-/// No faults from then on: what was begun can end.
+/// The time after which there are no faults, so that pending calls can finish.
 pub(crate) const CALM: Duration = Duration::from_millis(20_500);
 
-/// How long a simulation is.
+/// The length of a simulation.
 pub(crate) const LENGTH: Duration = Duration::from_secs(24);
 
-/// The shortest that a message travels unless something befalls it, and the longest.
+/// The shortest and the longest latency of a message without a fault.
 pub(crate) const QUICKEST: Duration = Duration::from_millis(1);
 pub(crate) const SLOWEST: Duration = Duration::from_millis(12);
 
-/// How often the mutant strikes admins off.
+/// The interval at which the mutant strikes admins off.
 const STRIKES: Duration = Duration::from_millis(300);
 
-/// What a simulation has shown.
+/// The result of a simulation.
 pub(crate) struct Outcome {
     pub(crate) fingerprint: String,
     pub(crate) report: Report,
     pub(crate) faults: Vec<(&'static str, u64)>,
     pub(crate) lost_commits: u64,
     pub(crate) unavailable: u64,
-    /// Validators that answered at the end.
+    /// The number of validators that answered at the end.
     pub(crate) recovered: u64,
 }
 
-/// Runs a seed. Once a process: randomness is the process's, and so are counters of what was ever made.
+/// Runs a seed. At most once per process, because randomness and global counters belong to the process.
 pub(crate) fn simulate(seed: u64, mutant: Mutant, loud: bool) -> Outcome {
     mad_turmoil::rand::set_rng(StdRng::seed_from_u64(seed));
     let _clocks = SimClocksGuard::init();
@@ -51,22 +51,22 @@ pub(crate) fn simulate(seed: u64, mutant: Mutant, loud: bool) -> Outcome {
     let mut faults = Faults::new(&world, FIRST_FAULT);
     while sim.elapsed() < LENGTH {
         let calm = sim.elapsed() >= CALM;
-        faults.happen(&mut sim, calm);
+        faults.step(&mut sim, calm);
         if mutant == Mutant::StruckOffEarly && sim.elapsed().as_millis().is_multiple_of(STRIKES.as_millis()) {
-            world.strike_off_everybody();
+            world.evict_all_admins();
         }
         sim.step().unwrap();
     }
     let history = world.history();
     let last = LENGTH - Duration::from_millis(500);
     let answering = (0..VALIDATORS)
-        .filter(|validator| history.answers.iter().rev().any(|a| a.validator == *validator && a.asked > last));
+        .filter(|validator| history.answers.iter().rev().any(|a| a.validator == *validator && a.sent > last));
     Outcome {
         fingerprint: history.fingerprint(),
         report: check(&history, &faults),
         recovered: answering.count() as u64,
         faults: faults.counts.iter().map(|(kind, count)| (*kind, *count)).collect(),
-        lost_commits: world.ways.iter().map(crate::database::Way::lost_commits).sum(),
+        lost_commits: world.database_links.iter().map(crate::database::DatabaseLink::lost_commits).sum(),
         unavailable: history.unavailable,
     }
 }
@@ -91,6 +91,6 @@ fn build<'a>(world: &Arc<World>) -> Sim<'a> {
         sim.host(format!("validator-{index}"), move || node::validator(Arc::clone(&world), index));
     }
     sim.client(OPERATOR, operator::operate(Arc::clone(world), LENGTH));
-    sim.client(GATEWAY, gateway::ask_on(Arc::clone(world), LENGTH));
+    sim.client(GATEWAY, gateway::validate_until(Arc::clone(world), LENGTH));
     sim
 }

@@ -1,4 +1,4 @@
-//! Simulated time, and what a machine's clock makes of it.
+//! Simulated time, and the clocks of the machines.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -6,11 +6,11 @@ use std::time::Duration;
 use keyward_protocol::Instant;
 use keyward_replica::Clock;
 
-/// How far the simulator goes at once. In a step it runs one machine after the other, and delivers what they send at the
-/// beginning of the next.
+/// The simulator's step. Within a step it runs one machine after the other, and delivers their messages at the
+/// beginning of the next step.
 pub(crate) const STEP: Duration = Duration::from_millis(4);
 
-/// How long the simulation has run, as seen from within it.
+/// Returns the time since the simulation began.
 pub(crate) fn now() -> Duration {
     turmoil::sim_elapsed().unwrap_or_default()
 }
@@ -19,7 +19,7 @@ pub(crate) async fn sleep_until(at: Duration) {
     tokio::time::sleep(at.saturating_sub(now())).await;
 }
 
-/// Waits for the next middle of a step.
+/// Waits until the next middle of a step.
 pub(crate) async fn middle_of_a_step() {
     let into = now().as_micros() % STEP.as_micros();
     let middle = STEP.as_micros() / 2;
@@ -29,13 +29,14 @@ pub(crate) async fn middle_of_a_step() {
     }
 }
 
-/// CLOCK_BOOTTIME of one machine, which survives its processes. It may run fast or slow; a broken one also stops in suspend.
+/// The CLOCK_BOOTTIME of one machine, which keeps running across restarts of its processes. Its rate may be wrong. A
+/// mutant also stops it during suspensions.
 #[derive(Debug)]
 pub(crate) struct MachineClock(Mutex<Face>);
 
 #[derive(Debug)]
 struct Face {
-    /// What it showed at some instant of the simulation.
+    /// The time that it showed at `at`.
     shown: f64,
     at: Duration,
     rate: f64,
@@ -52,7 +53,7 @@ impl MachineClock {
         Arc::new(Self(Mutex::new(Face { shown, at: Duration::ZERO, rate })))
     }
 
-    /// From `now` on it runs at that rate.
+    /// Sets the rate from `now` on.
     pub(crate) fn run_at(&self, now: Duration, rate: f64) {
         let mut face = self.0.lock().unwrap();
         *face = Face { shown: face.shows(now), at: now, rate };
@@ -62,7 +63,7 @@ impl MachineClock {
         self.0.lock().unwrap().rate
     }
 
-    /// Seconds since the machine booted.
+    /// Returns the seconds since the machine booted.
     pub(crate) fn shows(&self, now: Duration) -> f64 {
         self.0.lock().unwrap().shows(now)
     }

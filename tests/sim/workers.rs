@@ -1,4 +1,4 @@
-//! Simulations in processes of their own, one process a core.
+//! Runs simulations in child processes, with one worker per core.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -10,12 +10,12 @@ use serde_json::Value;
 use crate::mutant::Mutant;
 use crate::mutated::CHOICE;
 
-/// What is simulated: Keyward, or something that is wrong.
+/// The code that is simulated: Keyward, or a mutant.
 #[derive(Clone, Debug)]
 pub(crate) struct Variant {
-    /// What is wrong around Keyward.
+    /// An error around Keyward.
     pub(crate) mutant: Mutant,
-    /// What is wrong in Keyward, and the program that has it.
+    /// An error in Keyward's code: the program that contains it, and its name.
     pub(crate) code: Option<(PathBuf, &'static str)>,
 }
 
@@ -25,7 +25,7 @@ impl Default for Variant {
     }
 }
 
-/// A seed in a process of its own; its outcome.
+/// Runs a seed in a child process. Returns its result.
 pub(crate) fn run_seed(worker: usize, seed: u64, variant: &Variant) -> Value {
     let mut child = match &variant.code {
         Some((program, choice)) => {
@@ -41,21 +41,21 @@ pub(crate) fn run_seed(worker: usize, seed: u64, variant: &Variant) -> Value {
     let text = String::from_utf8_lossy(&output.stdout);
     let outcome = text.lines().last().and_then(|line| serde_json::from_str(line).ok());
     outcome.unwrap_or_else(|| {
-        let said = String::from_utf8_lossy(&output.stderr);
-        panic!("seed {seed} of {variant:?} ended by {}: {said}", output.status)
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        panic!("seed {seed} of {variant:?} ended by {}: {stderr}", output.status)
     })
 }
 
-/// Keeps this thread and the processes that it starts to one core: a simulation's threads wait for each other all the
-/// time, which is quickest on one. Where that is not allowed it is only slower.
+/// Pins this thread and its child processes to one core. The threads of a simulation wait for each other all the time,
+/// which is fastest on one core. Where pinning is not allowed, the simulation is only slower.
 fn pin(worker: usize) {
     let mut cores = CpuSet::new();
     cores.set(worker % CpuSet::MAX_CPU);
     let _ = sched_setaffinity(None, &cores);
 }
 
-/// Has every worker take numbers from 1 to `last`, as long as it wants more.
-pub(crate) fn share(last: u64, work: impl Fn(usize, u64) + Sync) {
+/// Distributes the numbers from 1 to `last` over the workers.
+pub(crate) fn distribute(last: u64, work: impl Fn(usize, u64) + Sync) {
     let next = AtomicU64::new(1);
     std::thread::scope(|scope| {
         for worker in 0..std::thread::available_parallelism().map_or(2, usize::from) {

@@ -1,4 +1,4 @@
-//! What is in a simulation, and what all of its machines share with whoever watches it.
+//! The state of a simulation that its machines, clients and faults share.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,19 +13,19 @@ use keyward_token::{Keyring, Token, TokenFormat, TokenKind};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::database::{Database, Way};
+use crate::database::{Database, DatabaseLink};
 use crate::history::History;
 use crate::mutant::Mutant;
 use crate::time::{self, MachineClock};
 
-/// D.
+/// The lease D.
 pub(crate) const LEASE: Duration = Duration::from_secs(1);
 
 pub(crate) const ADMINS: usize = 3;
 
 pub(crate) const VALIDATORS: usize = 6;
 
-/// How far clocks are off, at most.
+/// The largest error of a clock's rate.
 pub(crate) const RATE_ERROR: f64 = 0.1;
 
 /// One simulation.
@@ -36,9 +36,9 @@ pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) keyring: String,
     pub(crate) root: String,
-    /// What admins prove themselves with to each other.
+    /// The credential with which admins call each other.
     pub(crate) peer: String,
-    pub(crate) ways: Vec<Way>,
+    pub(crate) database_links: Vec<DatabaseLink>,
     pub(crate) admin_clocks: Vec<Arc<MachineClock>>,
     pub(crate) validator_clocks: Vec<Arc<MachineClock>>,
     history: Mutex<History>,
@@ -58,7 +58,7 @@ impl World {
         let (root_text, peer_text) = (root.expose().to_owned(), peer.expose().to_owned());
         let database = Database::start();
         let made = async move { set_up_in_memory(&keyring, &root, &peer, LEASE, &format).await };
-        let store = database.answer(made).unwrap();
+        let store = database.execute(made).unwrap();
         let mut clock = |rate: Option<f64>| {
             let rate = rate.unwrap_or_else(|| random.random_range(1.0 - RATE_ERROR..1.0 + RATE_ERROR));
             MachineClock::new(random.random_range(0.0..1e6), rate)
@@ -68,7 +68,7 @@ impl World {
         Arc::new(Self {
             mutant,
             seed,
-            ways: (0..ADMINS).map(|_| Way::to(&database)).collect(),
+            database_links: (0..ADMINS).map(|_| DatabaseLink::to(&database)).collect(),
             database,
             store,
             keyring: text,
@@ -83,7 +83,7 @@ impl World {
         })
     }
 
-    /// Randomness of one part of the simulation, independent of what others use.
+    /// Returns the random generator of one part of the simulation. Each part has its own sequence.
     pub(crate) fn random(&self, part: u64) -> StdRng {
         StdRng::seed_from_u64(self.seed.wrapping_mul(1_000_003).wrapping_add(part))
     }
@@ -92,12 +92,12 @@ impl World {
         self.history.lock().unwrap()
     }
 
-    /// Notes what happens now.
+    /// Adds an event at the current time to the trace.
     pub(crate) fn note(&self, what: &str) {
         self.history().note(time::now(), what);
     }
 
-    /// What validators prove themselves with, once it was issued.
+    /// Waits for the validators' credential and returns it.
     pub(crate) async fn credential(&self) -> String {
         loop {
             let credential = self.credential.lock().unwrap().clone();
@@ -112,35 +112,35 @@ impl World {
         *self.credential.lock().unwrap() = Some(credential);
     }
 
-    /// Which process of a validator runs.
+    /// Returns the number of a validator's current process.
     pub(crate) fn life(&self, validator: usize) -> u32 {
         self.lives[validator].load(Ordering::Relaxed)
     }
 
-    pub(crate) fn dies(&self, validator: usize) {
+    pub(crate) fn begin_next_life(&self, validator: usize) {
         self.lives[validator].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The mutant: nobody is there, whoever lives.
-    pub(crate) fn strike_off_everybody(&self) {
+    /// The mutant: evicts every admin, including running ones.
+    pub(crate) fn evict_all_admins(&self) {
         let store = self.store.clone();
-        self.database.answer(async move {
-            let undertaker = AdminLife::generate();
-            store.register_admin(undertaker, LEASE, None).await.unwrap();
-            let pulse = store.heartbeat(undertaker).await.unwrap().unwrap();
+        self.database.execute(async move {
+            let own = AdminLife::generate();
+            store.register_admin(own, LEASE, None).await.unwrap();
+            let pulse = store.heartbeat(own).await.unwrap().unwrap();
             for node in &pulse.nodes {
                 store.evict_admin(node).await.unwrap();
             }
         });
     }
 
-    /// A process can be told to leave.
-    pub(crate) fn can_be_told(&self, machine: String, trigger: ShutdownTrigger) {
+    /// Registers the trigger that shuts a process down.
+    pub(crate) fn register_shutdown(&self, machine: String, trigger: ShutdownTrigger) {
         self.triggers.lock().unwrap().insert(machine, trigger);
     }
 
-    /// Tells a process to leave.
-    pub(crate) fn tell_to_leave(&self, machine: &str) {
+    /// Shuts a process down gracefully.
+    pub(crate) fn shut_down(&self, machine: &str) {
         if let Some(trigger) = self.triggers.lock().unwrap().get(machine) {
             trigger.leave();
         }

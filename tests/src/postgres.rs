@@ -21,7 +21,7 @@ use crate::parts::{self, debian::Programs};
 const OWNER: &str = "keyward";
 /// The owner's password. Tests search logs and other output for it.
 pub const PASSWORD: &str = "postgres-throw-away";
-/// The user `nobody` of every Debian. initdb needs a user that has a name.
+/// Debian's unprivileged user. initdb needs a user that has a name.
 const NOBODY: u32 = 65534;
 /// Settings for throw-away servers. They do not wait for the disk, and a killed server leaves no memory segment in
 /// `/dev/shm`.

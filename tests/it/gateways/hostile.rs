@@ -1,4 +1,4 @@
-//! Requests that try site bypass a gateway. Each is sent without a token, with a token of another project, and with a
+//! Requests that try to bypass a gateway. Each is sent without a token, with a token of another project, and with a
 //! valid one.
 
 use keyward_tests::client::Admin;
