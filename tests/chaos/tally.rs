@@ -31,10 +31,10 @@ impl Count {
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) valid: Count,
-    /// Of those in `valid`: sent and answered during a deactivation of the key.
+    /// Answers of `valid` that were sent and received during a deactivation of their key.
     pub(crate) valid_during: Count,
     pub(crate) refused: Count,
-    /// Of those in `refused`: sent within D' after a deactivation of the key returned.
+    /// Answers of `refused` that were sent within D' after a deactivation of their key returned.
     pub(crate) refused_soon: Count,
     /// Validations that a validator refused for lack of a lease.
     pub(crate) no_lease: Count,
@@ -45,16 +45,16 @@ pub(crate) struct Tally {
     pub(crate) by_wait_out: Count,
     /// Deactivations that returned committed, but not yet enforced.
     pub(crate) not_yet: Count,
-    /// Of those: later shown as enforced by WaitEnforced or GetKey.
+    /// Deactivations of `not_yet` that WaitEnforced or GetKey later showed as enforced.
     pub(crate) waited_on: Count,
     /// Deactivations whose outcome is unknown to the caller.
     pub(crate) unknown: Count,
-    /// Of those and of `not_yet`: repeated successfully at the other admin.
+    /// Deactivations of `unknown` or `not_yet` that were repeated successfully at the other admin.
     pub(crate) repeated: Count,
     pub(crate) activated: Count,
     /// Deactivations whose duration was checked.
     pub(crate) judged: Count,
-    /// Of those: failed, with no known commit.
+    /// Deactivations of `judged` that failed, with no known commit.
     pub(crate) judged_unknown: Count,
     /// Processes that ended without a fault, and were started again.
     pub(crate) ended: Count,

@@ -21,12 +21,12 @@ pub(crate) struct Report {
     pub(crate) breaches: Vec<(&'static str, String)>,
     /// Answers that were checked.
     pub(crate) checked: u64,
-    /// Of those: the key's state at the answer's revision is known.
+    /// Answers of `checked` for which the key's state at the answer's revision is known.
     pub(crate) exact: u64,
     /// VALID answers during a Deactivate.
     pub(crate) within: u64,
-    /// Of those: sent when another answer already had the revision of the Deactivate. A lease from before the commit
-    /// was in use, and the Deactivate waited for it.
+    /// Answers of `within` that were sent when another answer already had the revision of the Deactivate. A lease from
+    /// before the commit was in use, and the Deactivate waited for it.
     pub(crate) stale_lease: u64,
     /// Denials that the key's state allows.
     pub(crate) denied: u64,

@@ -19,9 +19,9 @@ pub enum Network {
     /// Nothing is delivered, but connections stay open and new ones are accepted. Held data is delivered when this
     /// state ends.
     Silent,
-    /// As `Silent`, for the direction to the target only.
+    /// Nothing is delivered to the target until this state ends; the other direction works.
     SilentUp,
-    /// As `Silent`, for the direction from the target only.
+    /// Nothing is delivered from the target until this state ends; the other direction works.
     SilentDown,
     /// Everything is delivered with this delay; up to twice the delay if other data is in flight.
     Slow(Duration),
