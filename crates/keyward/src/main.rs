@@ -2,6 +2,7 @@
 
 mod admin;
 mod cli;
+mod defaults;
 mod serve;
 
 use std::alloc::System;

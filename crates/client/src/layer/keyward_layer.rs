@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
-use keyward_domain::{Expectation, ProjectId, TokenSources};
+use keyward_domain::{TokenSources, ProjectId};
 use tower::Layer;
 
 use crate::address::ConfigError;
 use crate::client::Client;
+use crate::layer::route::Route;
 use crate::layer::service::KeywardService;
-use crate::layer::unanswered::Unanswered;
 
 /// Lets through only requests with a valid API key, with an [`ApiKey`](crate::ApiKey) in their extensions, and answers all
 /// others itself: as HTTP with a problem (RFC 9457), and as gRPC with a status where the request is gRPC.
@@ -17,15 +17,6 @@ use crate::layer::unanswered::Unanswered;
 pub struct KeywardLayer {
     client: Client,
     route: Arc<Route>,
-}
-
-/// What is asked of requests.
-#[derive(Clone, Debug)]
-pub(super) struct Route {
-    project: Option<ProjectId>,
-    allow_client_keys: bool,
-    pub(super) places: TokenSources,
-    pub(super) unanswered: Arc<Unanswered>,
 }
 
 impl KeywardLayer {
@@ -63,12 +54,6 @@ impl KeywardLayer {
     pub fn places(mut self, places: TokenSources) -> Self {
         Arc::make_mut(&mut self.route).places = places;
         self
-    }
-}
-
-impl Route {
-    pub(super) fn expectation(&self) -> Expectation<'_> {
-        Expectation { project: self.project.as_ref().map(ProjectId::as_str), allow_client_keys: self.allow_client_keys }
     }
 }
 

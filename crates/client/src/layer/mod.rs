@@ -3,6 +3,7 @@
 mod credential;
 mod keyward_layer;
 mod refuse;
+mod route;
 mod service;
 mod unanswered;
 

@@ -11,8 +11,8 @@ use tower::Service;
 use crate::api_key::ApiKey;
 use crate::client::Client;
 use crate::layer::credential;
-use crate::layer::keyward_layer::Route;
 use crate::layer::refuse::{Bytes, refuse};
+use crate::layer::route::Route;
 
 /// A service behind a [`KeywardLayer`](crate::KeywardLayer).
 #[derive(Clone, Debug)]

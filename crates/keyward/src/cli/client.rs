@@ -19,16 +19,13 @@ use tonic::{Request, Status};
 
 use crate::cli::exit::{NoCredential, Refused, Usage};
 use crate::cli::output::Output;
-use crate::serve::DEFAULT_DATA_DIR;
-
-/// Where `keyward serve` and `keyward admin` listen unless told otherwise.
-pub(crate) const DEFAULT_ADMIN: &str = "http://127.0.0.1:8510";
+use crate::defaults;
 
 /// How the operator's commands reach the admin.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ClientOptions {
     /// Address of the admin.
-    #[arg(long, env = "KEYWARD_ADMIN", value_name = "URL", default_value = DEFAULT_ADMIN, hide_env_values = true)]
+    #[arg(long, env = "KEYWARD_ADMIN", value_name = "URL", default_value = defaults::ADMIN, hide_env_values = true)]
     admin: String,
     /// File that holds a member's credential. Default: root.credential in the data directory.
     #[arg(long, env = "KEYWARD_CREDENTIAL_FILE", value_name = "FILE")]
@@ -85,7 +82,7 @@ impl ClientOptions {
 
     fn credential(&self) -> anyhow::Result<Credential> {
         let file = self.credential_file.clone().unwrap_or_else(|| {
-            let dir = std::env::var_os("KEYWARD_DATA_DIR").map_or_else(|| DEFAULT_DATA_DIR.into(), PathBuf::from);
+            let dir = std::env::var_os("KEYWARD_DATA_DIR").map_or_else(|| defaults::DATA_DIR.into(), PathBuf::from);
             dir.join("root.credential")
         });
         let text = secret_file::read_logged(&file, Holds::Secret).map_err(|error| {

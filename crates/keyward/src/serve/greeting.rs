@@ -6,8 +6,7 @@ use keyward_admin::PublicUrl;
 use keyward_runtime::config::Listen;
 use keyward_token::Token;
 
-use crate::cli::client::DEFAULT_ADMIN;
-use crate::serve::options::DEFAULT_DATA_DIR;
+use crate::defaults;
 
 /// What a newcomer reads once everything is ready.
 pub(super) struct Greeting {
@@ -64,10 +63,10 @@ impl Greeting {
         let Listen::Tcp(address) = &self.admin_at else { return None };
         let mut flags = String::new();
         let url = format!("http://{}", reachable(*address));
-        if url != DEFAULT_ADMIN {
+        if url != defaults::ADMIN {
             flags.push_str(&format!(" --admin {url}"));
         }
-        if self.data_dir != Path::new(DEFAULT_DATA_DIR) {
+        if self.data_dir != Path::new(defaults::DATA_DIR) {
             flags.push_str(&format!(" --credential-file {}", self.credential_file.display()));
         }
         Some(flags)

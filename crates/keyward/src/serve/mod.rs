@@ -4,7 +4,7 @@
 mod greeting;
 mod options;
 
-pub(crate) use options::{DEFAULT_DATA_DIR, Options};
+pub(crate) use options::Options;
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -8,8 +8,7 @@ use keyward_runtime::merge;
 use keyward_validator::{TokenSources, places};
 use serde::Deserialize;
 
-/// Where `serve` keeps its state, and where the operator's commands look for the root credential, unless told otherwise.
-pub(crate) const DEFAULT_DATA_DIR: &str = "keyward-data";
+use crate::defaults;
 
 /// The settings of `serve` as they may be written: flags, then environment, then the TOML file.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -116,7 +115,7 @@ impl Options {
             places,
             lease: self.lease.map(|span| span.0),
             public_url: self.public_api_url,
-            data_dir: self.data_dir.unwrap_or_else(|| DEFAULT_DATA_DIR.into()),
+            data_dir: self.data_dir.unwrap_or_else(|| defaults::DATA_DIR.into()),
             admin_listen: self.admin_listen.unwrap_or(Listen::loopback(8510)),
             validator_listen: self.validator_listen.unwrap_or(Listen::loopback(8520)),
             hook_listen: self.hook_listen.unwrap_or(Listen::loopback(8521)),

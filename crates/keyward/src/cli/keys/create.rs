@@ -5,7 +5,7 @@ use keyward_proto::admin::{CreateKeyRequest, Key, RotateDefaultKeyRequest, Rotat
 use keyward_runtime::config::Span;
 use keyward_runtime::telemetry::note;
 
-use super::{Platform, Scope};
+use super::args::{Platform, Scope};
 use crate::cli::client::{Session, request_id};
 use crate::cli::output::{arguments, instant, line};
 

@@ -1,15 +1,15 @@
+mod args;
 mod change;
 mod create;
 mod read;
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
-use keyward_proto::admin::Key;
-use keyward_proto::admin::key::State;
+use args::{Expiry, Named, Scope};
+use clap::Subcommand;
 use keyward_runtime::config::Span;
 
-use crate::cli::client::{ClientOptions, Session, project_name};
+use crate::cli::client::ClientOptions;
 
 /// Commands about keys.
 #[derive(Debug, Subcommand)]
@@ -87,53 +87,6 @@ pub(crate) enum Keys {
     Deactivate(Named),
 }
 
-/// One key.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Named {
-    /// The key's name.
-    key: String,
-    #[command(flatten)]
-    scope: Scope,
-}
-
-/// Which project, at which admin.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Scope {
-    /// The project that the key belongs to.
-    #[arg(long)]
-    project: String,
-    #[command(flatten)]
-    client: ClientOptions,
-}
-
-/// When a key expires.
-#[derive(Args, Clone, Debug)]
-#[group(required = true, multiple = false)]
-pub(crate) struct Expiry {
-    /// So long from now, by this machine's clock, as 90d.
-    #[arg(long, value_name = "DURATION")]
-    after: Option<Span>,
-    /// At an instant, as 2027-01-31T00:00:00Z.
-    #[arg(long, value_name = "TIME", value_parser = instant_of)]
-    at: Option<prost_types::Timestamp>,
-    /// Never.
-    #[arg(long)]
-    never: bool,
-}
-
-/// Where a token lives.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Platform {
-    /// On servers; everything that is nobody's app.
-    Server,
-    /// In an Android app.
-    Android,
-    /// In an iOS app.
-    Ios,
-    /// In a web page.
-    Javascript,
-}
-
 impl Keys {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         match self {
@@ -158,53 +111,5 @@ impl Keys {
             Self::Activate(key) => change::activate(&key.connect().await?, key.name()).await,
             Self::Deactivate(key) => change::deactivate(&key.connect().await?, key.name()).await,
         }
-    }
-}
-
-impl Named {
-    async fn connect(&self) -> anyhow::Result<Session> {
-        self.scope.connect().await
-    }
-
-    fn name(&self) -> String {
-        self.scope.name(&self.key)
-    }
-}
-
-impl Scope {
-    async fn connect(&self) -> anyhow::Result<Session> {
-        self.client.connect().await
-    }
-
-    fn parent(&self) -> String {
-        project_name(&self.project)
-    }
-
-    fn name(&self, key: &str) -> String {
-        format!("{}/keys/{key}", self.parent())
-    }
-}
-
-impl Expiry {
-    /// `None`: never.
-    fn time(&self) -> Option<prost_types::Timestamp> {
-        self.after.map(|after| (std::time::SystemTime::now() + after.0).into()).or(self.at)
-    }
-}
-
-fn instant_of(text: &str) -> Result<prost_types::Timestamp, &'static str> {
-    text.parse().map_err(|_| "an instant is written as 2027-01-31T00:00:00Z")
-}
-
-/// What state people see.
-fn state(key: &Key) -> &'static str {
-    let now = prost_types::Timestamp::from(std::time::SystemTime::now());
-    let is_past = |time: prost_types::Timestamp| (time.seconds, time.nanos) <= (now.seconds, now.nanos);
-    match key.state() {
-        State::Active if key.expire_time.is_some_and(is_past) => "expired",
-        State::Active if key.scheduled_deactivate_time.is_some() => "ending",
-        State::Active => "active",
-        State::Deactivated => "deactivated",
-        State::Unspecified => "",
     }
 }

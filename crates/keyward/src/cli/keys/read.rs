@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use keyward_proto::admin::key::State;
 use keyward_proto::admin::{GetKeyRequest, Key, ListKeysRequest, LookupKeyRequest, RevealTokenRequest};
 use keyward_runtime::telemetry::note;
 
-use super::state;
 use crate::cli::client::{ClientOptions, Session};
 use crate::cli::output::{instant, last_part, line};
 use crate::cli::prompt;
@@ -75,4 +75,17 @@ pub(super) async fn lookup(client: &ClientOptions, token_file: Option<&Path>) ->
         note(format_args!("{}, created by {}", state(key), key.creator));
         Ok(())
     })
+}
+
+/// What state people see.
+fn state(key: &Key) -> &'static str {
+    let now = prost_types::Timestamp::from(std::time::SystemTime::now());
+    let is_past = |time: prost_types::Timestamp| (time.seconds, time.nanos) <= (now.seconds, now.nanos);
+    match key.state() {
+        State::Active if key.expire_time.is_some_and(is_past) => "expired",
+        State::Active if key.scheduled_deactivate_time.is_some() => "ending",
+        State::Active => "active",
+        State::Deactivated => "deactivated",
+        State::Unspecified => "",
+    }
 }

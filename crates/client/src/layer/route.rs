@@ -1,0 +1,22 @@
+use std::sync::Arc;
+
+use keyward_domain::{Expectation, TokenSources, ProjectId};
+
+use crate::layer::unanswered::Unanswered;
+
+/// What a layer requires of requests, and where it finds their tokens.
+#[derive(Clone, Debug)]
+pub(super) struct Route {
+    /// The project that a key must belong to. `None`: any project.
+    pub(super) project: Option<ProjectId>,
+    /// `true` if client keys (`kwc_…`) are accepted.
+    pub(super) allow_client_keys: bool,
+    pub(super) places: TokenSources,
+    pub(super) unanswered: Arc<Unanswered>,
+}
+
+impl Route {
+    pub(super) fn expectation(&self) -> Expectation<'_> {
+        Expectation { project: self.project.as_ref().map(ProjectId::as_str), allow_client_keys: self.allow_client_keys }
+    }
+}
