@@ -106,7 +106,7 @@ fn the_database_password_appears_in_no_error_and_can_be_read_from_a_file() {
     let cases: [(&[&str], &str); 6] = [
         (&[&init[..], &["--database-url", &unreachable]].concat(), "cannot open the database"),
         (&[&init[..], &["--database-url-file", &url]].concat(), "cannot open the database"),
-        (&[&init[..], &["--database-url-file", &url, "--database-url", &unreachable]].concat(), "say either"),
+        (&[&init[..], &["--database-url-file", &url, "--database-url", &unreachable]].concat(), "exclude each other"),
         (&[&init[..], &["--database-url", &malformed]].concat(), "cannot open the database"),
         (&["admin", "--config", &config], "near line 2"),
         (&["admin", "--config", &broken], "near line 2"),

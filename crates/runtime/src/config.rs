@@ -1,4 +1,4 @@
-//! Settings: flags, then `KEYWARD_*` environment variables, then one TOML file. All faults are told together.
+//! Settings: flags, then `KEYWARD_*` environment variables, then one TOML file. All faults are reported together.
 
 use std::convert::Infallible;
 use std::fmt::{Debug, Display, Formatter};
@@ -14,23 +14,23 @@ use zeroize::Zeroizing;
 
 use crate::secret_file::{self, Holds};
 
-/// Where a listener listens: `host:port` (port 0: any free one, which the log names) or `unix:/path`.
+/// Address of a listener: `host:port` or `unix:/path`. Port 0 takes a free port; the log shows which.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(try_from = "String")]
 pub enum Listen {
     /// A TCP address.
     Tcp(SocketAddr),
-    /// A Unix socket; its file is made, and an old one that nobody listens on is replaced.
+    /// A Unix socket. Its file is created; a stale file that no process listens on is replaced.
     Unix(PathBuf),
 }
 
 impl Listen {
-    /// Port `port` of the loopback interface.
+    /// Returns `127.0.0.1:port`.
     pub const fn loopback(port: u16) -> Self {
         Self::Tcp(SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port))
     }
 
-    /// Whether only this machine can reach it.
+    /// Returns `true` if only this machine can reach the listener.
     pub const fn is_local(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().is_loopback(),
@@ -54,13 +54,15 @@ impl FromStr for Listen {
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("unix:") {
             if !path.starts_with('/') {
-                return Err(format!("{text}: a Unix socket needs an absolute path, as unix:/run/keyward/hook.sock"));
+                return Err(format!(
+                    "{text}: a Unix socket needs an absolute path, such as unix:/run/keyward/hook.sock"
+                ));
             }
             return Ok(Self::Unix(path.into()));
         }
         let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
         numeric.as_deref().unwrap_or(text).parse().map(Self::Tcp).map_err(|_| {
-            format!("{text}: an address is host:port with a numeric host, as 127.0.0.1:8510, or unix:/path")
+            format!("{text}: an address is host:port with a numeric host, such as 127.0.0.1:8510, or unix:/path")
         })
     }
 }
@@ -73,34 +75,35 @@ impl TryFrom<String> for Listen {
     }
 }
 
-/// The address of another process to which a secret is sent, checked: that it is one, and that the secret stays on this
-/// machine unless `insecure_plaintext`.
+/// Parses the address of another process that receives a secret, and checks it with [`check_remote`].
 ///
 /// # Errors
-/// The rule that is broken, and the setting that allows it.
+/// The rule that the address breaks, and the setting that allows it.
 pub fn remote(address: &str, insecure_plaintext: bool) -> Result<Remote, String> {
     let remote: Remote = address.parse().map_err(|fault: AddressError| fault.to_string())?;
     check_remote(&remote, insecure_plaintext)?;
     Ok(remote)
 }
 
-/// Decides whether a secret may be sent to an address.
+/// Checks that a secret sent to this address stays on this machine, unless `insecure_plaintext` is set.
 ///
 /// # Errors
-/// The rule that is broken, and the setting that allows it.
+/// The rule that the address breaks, and the setting that allows it.
 pub fn check_remote(remote: &Remote, insecure_plaintext: bool) -> Result<(), String> {
     remote.check_exposure(insecure_plaintext).map_err(|exposed| exposed_text(&exposed))
 }
 
 fn exposed_text(exposed: &impl Display) -> String {
-    format!("{exposed}: say --insecure-plaintext if the network is private")
+    format!("{exposed}: set --insecure-plaintext if the network is private")
 }
 
-/// A length of time as settings write it: `2500ms`, `10s`, `5m`, `24h` or `7d`.
+/// A duration as settings and flags write it: `2500ms`, `10s`, `5m`, `24h` or `7d`.
+///
+/// Accepts one non-negative integer and one unit (`ms`, `s`, `m`, `h`, `d`), without spaces.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(try_from = "String")]
 pub struct Span(
-    /// The length.
+    /// The parsed duration.
     pub Duration,
 );
 
@@ -114,7 +117,9 @@ impl FromStr for Span {
             number.checked_mul(millis).map(Duration::from_millis)
         };
         let span = UNITS.into_iter().find_map(read);
-        span.map(Self).ok_or_else(|| format!("{text}: a length of time is written 10s or 2500ms, 5m, 24h or 7d"))
+        span.map(Self).ok_or_else(|| {
+            format!("{text}: a duration is a number and a unit (ms, s, m, h, d), such as 10s, 2500ms, 5m, 24h or 7d")
+        })
     }
 }
 
@@ -126,7 +131,7 @@ impl TryFrom<String> for Span {
     }
 }
 
-/// A setting that must appear in no log and no error. Wiped from memory when dropped.
+/// The value of a secret setting. `Debug` does not show it, and it is wiped from memory when dropped.
 #[derive(Clone)]
 pub struct SecretText(Zeroizing<String>);
 
@@ -137,12 +142,12 @@ impl<'de> Deserialize<'de> for SecretText {
 }
 
 impl SecretText {
-    /// The content of a file, of which the last line break does not count.
+    /// Takes the content of a file, without the trailing line breaks.
     pub fn line(content: &str) -> Self {
         Self(Zeroizing::new(content.trim_end_matches(['\r', '\n']).to_owned()))
     }
 
-    /// What it is.
+    /// Returns the secret.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -162,46 +167,50 @@ impl FromStr for SecretText {
     }
 }
 
-/// A secret that is either said or in a file, of which the last line break does not count. `name`: the setting's flag.
+/// Returns a secret that is given either directly or as a file. Trailing line breaks of the file are dropped.
+///
+/// `name` is the flag without dashes, such as `database-url`; the file's flag is `--database-url-file`. Returns `None` after
+/// adding a fault.
 pub fn secret_or_file(
     name: &str,
-    said: Option<SecretText>,
+    value: Option<SecretText>,
     file: Option<&Path>,
     faults: &mut Faults,
 ) -> Option<SecretText> {
-    match (said, file) {
-        (Some(_), Some(_)) => faults.add(format!("say either --{name} or --{name}-file")),
-        (Some(said), None) => return Some(said),
+    match (value, file) {
+        (Some(_), Some(_)) => faults.add(format!("--{name} and --{name}-file exclude each other: set one of them")),
+        (Some(value), None) => return Some(value),
         (None, Some(file)) => match secret_file::read_logged(file, Holds::Secret) {
             Ok(text) => return Some(SecretText::line(&text)),
             Err(error) => faults.add(error.to_string()),
         },
-        (None, None) => faults.add(format!("no --{name}, and no --{name}-file")),
+        (None, None) => faults.add(format!("--{name} or --{name}-file is required")),
     }
     None
 }
 
-/// Everything that is wrong with a configuration, one line each.
+/// All faults of a configuration, one line each.
 #[derive(Debug, Default)]
 pub struct Faults(Vec<String>);
 
 impl Faults {
-    /// Notes one.
+    /// Adds a fault.
     pub fn add(&mut self, fault: impl Into<String>) {
         self.0.push(fault.into());
     }
 
-    /// Notes a listener that others could reach in plaintext, unless that was asked for aloud.
-    pub fn check_exposure(&mut self, what: &str, listen: &Listen, insecure_plaintext: bool) {
+    /// Adds a fault if other machines can reach the listener in plaintext and `insecure_plaintext` is not set. `name` is the
+    /// listener's name in the message, such as `the HTTP hook`.
+    pub fn check_exposure(&mut self, name: &str, listen: &Listen, insecure_plaintext: bool) {
         if !listen.is_local() && !insecure_plaintext {
             self.add(format!(
-                "{what} listens on {listen}, beyond this machine, without TLS: use a loopback address or a Unix socket, \
-                 or say --insecure-plaintext if the network is private"
+                "{name} would listen on {listen}, which other machines can reach, without TLS: use a loopback address or a \
+                 Unix socket, or set --insecure-plaintext if the network is private"
             ));
         }
     }
 
-    /// The configuration, if nothing is wrong with it.
+    /// Returns the configuration if no fault was added.
     ///
     /// # Errors
     /// All faults, in one message.
@@ -209,30 +218,33 @@ impl Faults {
         if self.0.is_empty() {
             return Ok(config);
         }
-        anyhow::bail!("the configuration has {} faults:\n  - {}", self.0.len(), self.0.join("\n  - "))
+        anyhow::bail!("the configuration has {} fault(s):\n  - {}", self.0.len(), self.0.join("\n  - "))
     }
 }
 
-/// Reads the TOML file; none: all settings absent. The type refuses unknown fields.
+/// Reads the TOML file of settings. Without a path, all settings are absent.
 ///
 /// # Errors
-/// The file cannot be read, or says something that it must not.
+/// The file cannot be read, is not TOML, or has a field that `T` does not have.
 pub fn read_file<T: DeserializeOwned + Default>(path: Option<&Path>) -> anyhow::Result<T> {
     let Some(path) = path else { return Ok(T::default()) };
     let text = secret_file::read_logged(path, Holds::Settings)?;
     toml::from_str(&text).map_err(|error| {
-        // Not the error's own text: it quotes the line, which may hold a password.
+        // The error's own text quotes the line, which may hold a password.
         let line =
             error.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.matches('\n').count() + 1);
         anyhow::anyhow!("{}, near line {line}: {}", path.display(), error.message())
     })
 }
 
-/// Fills every absent `Option` field of `$over` from `$under`: `merge!(flags, file, [listen, data_dir])`.
+/// Combines two structs of `Option` fields: `merge!(flags, file => Options { listen, data_dir; config })`.
+///
+/// The fields before the semicolon are taken from `flags`, or from `file` where `flags` has `None`. The fields after it are
+/// taken from `flags`. Both lists together must name every field: a forgotten one is a compile error.
 #[macro_export]
 macro_rules! merge {
-    ($over:expr, $under:expr, [$($field:ident),* $(,)?]) => {
-        $( if $over.$field.is_none() { $over.$field = $under.$field; } )*
+    ($over:ident, $under:ident => $options:ident { $($merged:ident),+ $(,)?; $($kept:ident),+ $(,)? }) => {
+        $options { $($merged: $over.$merged.or($under.$merged),)+ $($kept: $over.$kept,)+ }
     };
 }
 
@@ -251,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_of_time_have_a_unit() {
+    fn durations_have_a_unit() {
         assert_eq!("10s".parse(), Ok(Span(Duration::from_secs(10))));
         assert_eq!("2500ms".parse(), Ok(Span(Duration::from_millis(2_500))));
         assert_eq!("24h".parse::<Span>(), "1d".parse());
@@ -262,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_told_at_once_and_exposure_needs_to_be_said_aloud() {
+    fn all_faults_are_reported_together_and_exposure_needs_the_setting() {
         let exposed = Listen::Tcp(SocketAddr::from(([0, 0, 0, 0], 1)));
         let mut faults = Faults::default();
         faults.check_exposure("the hook", &exposed, false);
@@ -270,6 +282,9 @@ mod tests {
         faults.check_exposure("the API", &Listen::loopback(1), false);
         faults.add("another");
         let text = faults.into_result(()).err().map(|e| e.to_string()).unwrap_or_default();
-        assert!(text.starts_with("the configuration has 2 faults:") && text.contains("the hook listens on 0.0.0.0:1"));
+        assert!(
+            text.starts_with("the configuration has 2 fault(s):")
+                && text.contains("the hook would listen on 0.0.0.0:1")
+        );
     }
 }

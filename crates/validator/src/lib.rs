@@ -9,6 +9,6 @@ mod validate;
 
 pub use keyward_domain::TokenSources;
 pub use keyward_sync::{Connector, Upstream};
-pub use options::{Config, Options, places};
+pub use options::{Config, Options, token_sources};
 pub use role::run;
 pub use server::{Listeners, Role};

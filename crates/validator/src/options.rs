@@ -9,93 +9,96 @@ use keyward_runtime::secret_file::rereader;
 use keyward_sync::{Authorization, Connector, Upstream};
 use serde::Deserialize;
 
-/// Longer than a gateway's health check takes to notice: those in deploy/ look once a second.
+/// Default of `--drain-delay`. Gateways must notice in this time that the health check fails: the configurations in
+/// `deploy/` check once a second.
 const DRAIN_DELAY: Duration = Duration::from_secs(3);
 
 const LONGEST_DRAIN_DELAY: Duration = Duration::from_secs(300);
 
-/// The validator's settings as they may be written: flags, then environment, then the TOML file.
+/// The settings of a validator as they are written: flags, then environment, then the TOML file.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
-    /// Address of an admin, as http://127.0.0.1:8510. Repeatable; the next one is tried when one fails.
+    /// Address of an admin, such as http://127.0.0.1:8510. Repeatable: the next admin is tried when one fails.
     #[arg(long, env = "KEYWARD_ADMIN", value_delimiter = ',', value_name = "URL", hide_env_values = true)]
     pub admin: Option<Vec<String>>,
-    /// File that holds the credential of a member with role validator.
+    /// File that holds the credential of a member with role validator. Read again when the credential may have changed, so
+    /// it can be rotated without a restart.
     #[arg(long, env = "KEYWARD_CREDENTIAL_FILE", value_name = "FILE")]
     pub credential_file: Option<PathBuf>,
-    /// Where gRPC (ValidateToken, Envoy's Check) is served. Default: 127.0.0.1:8520.
+    /// Listen address of gRPC (ValidateToken and Envoy's Check). Default: 127.0.0.1:8520.
     #[arg(long, env = "KEYWARD_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<Listen>,
-    /// Where the HTTP hook is served. Default: 127.0.0.1:8521.
+    /// Listen address of the HTTP hook. Default: 127.0.0.1:8521.
     #[arg(long, env = "KEYWARD_HOOK_LISTEN", value_name = "ADDRESS")]
     pub hook_listen: Option<Listen>,
-    /// Where /livez, /readyz and /metrics are served. Default: 127.0.0.1:8529.
+    /// Listen address of /livez, /readyz and /metrics. Default: 127.0.0.1:8529.
     #[arg(long, env = "KEYWARD_OPS_LISTEN", value_name = "ADDRESS")]
     pub ops_listen: Option<Listen>,
-    /// Header that carries Bearer and a token. Default: authorization.
+    /// Request header that carries "Bearer" and a token. Default: authorization.
     #[arg(long, env = "KEYWARD_BEARER_HEADER", value_name = "NAME")]
     pub bearer_header: Option<String>,
-    /// Header that carries a bare token. Default: x-api-key.
+    /// Request header that carries a bare token. Default: x-api-key.
     #[arg(long, env = "KEYWARD_KEY_HEADER", value_name = "NAME")]
     pub key_header: Option<String>,
-    /// Parameter of the client's query that may carry a token, as key. Queries end up in logs and histories. Default: none.
+    /// Query parameter that may carry a token, such as key. URLs end up in access logs and browser histories. Default: none.
     #[arg(long, env = "KEYWARD_QUERY_PARAMETER", value_name = "NAME")]
     pub query_parameter: Option<String>,
-    /// How long to go on answering after SIGTERM while health checks hear NOT_SERVING, so that gateways ask another
-    /// validator before this one closes its connections. A second signal ends the wait. Default: 3s.
+    /// After SIGTERM, how long to keep answering while health checks report NOT_SERVING, so that gateways switch to another
+    /// validator before this one closes its connections. At most 5m; a second signal ends the delay. Default: 3s.
     #[arg(long, env = "KEYWARD_DRAIN_DELAY", value_name = "DURATION")]
     pub drain_delay: Option<Span>,
-    /// Allows addresses beyond this machine without TLS. For private networks only.
+    /// Allow addresses that other machines can reach, without TLS. For private networks only. Default: false.
     #[arg(long, env = "KEYWARD_INSECURE_PLAINTEXT", num_args = 0..=1, default_missing_value = "true",
-        value_parser = clap::builder::BoolishValueParser::new())]
+        value_name = "BOOL", value_parser = clap::builder::BoolishValueParser::new())]
     pub insecure_plaintext: Option<bool>,
-    /// TOML file with these settings, named as the flags with underscores.
+    /// TOML file with these settings. A flag's name there has underscores in place of hyphens.
     #[arg(long, env = "KEYWARD_CONFIG", value_name = "FILE")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
 }
 
-/// The validator's settings, checked.
+/// The checked settings of a validator.
 #[derive(Debug)]
 pub struct Config {
-    /// Where it is fed from.
+    /// The admins that feed the replica.
     pub upstream: Upstream,
-    /// Where gRPC is served.
+    /// Listen address of gRPC.
     pub listen: Listen,
-    /// Where the HTTP hook is served.
+    /// Listen address of the HTTP hook.
     pub hook_listen: Listen,
-    /// Where probes and metrics are served.
+    /// Listen address of probes and metrics.
     pub ops_listen: Listen,
     /// Where gateways' requests carry tokens.
-    pub places: TokenSources,
-    /// From the signal to leave until it is followed.
+    pub token_sources: TokenSources,
+    /// Time from the shutdown signal until the drain begins.
     pub drain_delay: Duration,
 }
 
 impl Options {
-    /// Fills in the file and the defaults, and checks everything.
+    /// Merges in the file and the defaults, and checks all settings.
     ///
     /// # Errors
-    /// Every fault at once.
-    pub fn resolve(mut self) -> anyhow::Result<Config> {
+    /// All faults, in one message.
+    pub fn resolve(self) -> anyhow::Result<Config> {
         let file: Self = read_file(self.config.as_deref())?;
-        merge!(
-            self,
-            file,
-            [
-                admin,
-                credential_file,
-                listen,
-                hook_listen,
-                ops_listen,
-                bearer_header,
-                key_header,
-                query_parameter,
-                drain_delay,
-                insecure_plaintext,
-            ]
-        );
+        let settings = merge!(self, file => Self {
+            admin,
+            credential_file,
+            listen,
+            hook_listen,
+            ops_listen,
+            bearer_header,
+            key_header,
+            query_parameter,
+            drain_delay,
+            insecure_plaintext;
+            config,
+        });
+        settings.check()
+    }
+
+    fn check(self) -> anyhow::Result<Config> {
         let insecure = self.insecure_plaintext.unwrap_or(false);
         let mut faults = Faults::default();
         let listen = self.listen.unwrap_or(Listen::loopback(8520));
@@ -105,7 +108,8 @@ impl Options {
         faults.check_exposure("the HTTP hook", &hook_listen, insecure);
         faults.check_exposure("the ops listener", &ops_listen, insecure);
         let query = self.query_parameter.as_deref();
-        let places = places(self.bearer_header.as_deref(), self.key_header.as_deref(), query, &mut faults);
+        let token_sources =
+            token_sources(self.bearer_header.as_deref(), self.key_header.as_deref(), query, &mut faults);
         let drain_delay = self.drain_delay.map_or(DRAIN_DELAY, |span| span.0);
         if drain_delay > LONGEST_DRAIN_DELAY {
             faults.add("--drain-delay is at most 5m");
@@ -114,14 +118,15 @@ impl Options {
         let authorization = authorization(self.credential_file.as_deref(), &mut faults);
         let config = authorization.map(|authorization| {
             let upstream = Upstream::Remote { admins, authorization, connector: Connector::default() };
-            Config { upstream, listen, hook_listen, ops_listen, places, drain_delay }
+            Config { upstream, listen, hook_listen, ops_listen, token_sources, drain_delay }
         });
         faults.into_result(config)?.ok_or_else(|| anyhow::anyhow!("the configuration is incomplete"))
     }
 }
 
-/// Where requests carry tokens, as the settings of these names say; the defaults once a fault is noted.
-pub fn places(bearer: Option<&str>, key: Option<&str>, query: Option<&str>, faults: &mut Faults) -> TokenSources {
+/// Checks the names of the headers and of the query parameter that carry tokens. Absent headers have their default names.
+/// Returns the defaults after adding a fault.
+pub fn token_sources(bearer: Option<&str>, key: Option<&str>, query: Option<&str>, faults: &mut Faults) -> TokenSources {
     let (bearer, key) = (bearer.unwrap_or(TokenSources::BEARER_HEADER), key.unwrap_or(TokenSources::KEY_HEADER));
     TokenSources::new(bearer, key, query).unwrap_or_else(|fault| {
         faults.add(fault);
@@ -131,7 +136,7 @@ pub fn places(bearer: Option<&str>, key: Option<&str>, query: Option<&str>, faul
 
 fn admins(addresses: &[String], insecure: bool, faults: &mut Faults) -> Vec<Remote> {
     if addresses.is_empty() {
-        faults.add("no admin: say --admin http://127.0.0.1:8510");
+        faults.add("--admin is required, such as --admin http://127.0.0.1:8510");
     }
     let mut admins = Vec::new();
     for address in addresses {
@@ -143,10 +148,10 @@ fn admins(addresses: &[String], insecure: bool, faults: &mut Faults) -> Vec<Remo
     admins
 }
 
-/// The credential in the file; `None` once a fault is noted.
+/// Reads the credential. Returns `None` after adding a fault.
 fn authorization(file: Option<&Path>, faults: &mut Faults) -> Option<Authorization> {
     let Some(file) = file else {
-        faults.add("no credential: say --credential-file; `keyward members create` makes one");
+        faults.add("--credential-file is required; `keyward members create NAME --role validator` prints a credential");
         return None;
     };
     let read = Authorization::read_by(&file.display().to_string(), rereader(file));

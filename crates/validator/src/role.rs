@@ -15,7 +15,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (ops, ops_at) = bind("the ops listener", &config.ops_listen).await?;
     let id = uuid::Uuid::new_v4().to_string();
     tracing::info!(grpc = %grpc_at, hook = %hook_at, ops = %ops_at, id, "the validator listens");
-    let role = Role::new(config.upstream, config.places, id);
+    let role = Role::new(config.upstream, config.token_sources, id);
     let ready = role.ready();
     tokio::spawn(async move {
         ready.await;

@@ -7,54 +7,56 @@ use keyward_runtime::merge;
 use keyward_runtime::secret_file::{self, Holds};
 use serde::Deserialize;
 
-/// The settings of `admin` as they may be written: flags, then environment, then the TOML file.
+/// The settings of `admin` as they are written: flags, then environment, then the TOML file.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Options {
-    /// The database, as postgres://user:password@host:5432/keyward?sslmode=verify-full or sqlite:/path. Beyond this machine
-    /// the URL must have sslmode=verify-full; sslrootcert=FILE names a CA of your own.
+    /// URL of the database, such as postgres://user:password@host:5432/keyward?sslmode=verify-full or sqlite:/path. For a
+    /// database on another machine it must have sslmode=verify-full; sslrootcert=FILE names your own CA.
     #[arg(long, env = "KEYWARD_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<SecretText>,
-    /// File that holds the database's URL, so that its password is in no command line and no environment. Read again while
-    /// the admin runs, so that user and password can be changed.
+    /// File that holds the URL of the database, which keeps its password out of the command line and the environment. Read
+    /// again while the admin runs, so user and password can be changed without a restart.
     #[arg(long, env = "KEYWARD_DATABASE_URL_FILE", value_name = "FILE")]
     database_url_file: Option<PathBuf>,
-    /// The keyring that `keyward init` made.
+    /// File of the keyring that `keyward init` created. Required.
     #[arg(long, env = "KEYWARD_KEYRING", value_name = "FILE")]
     keyring: Option<PathBuf>,
-    /// Where the admin API is served. Default: 127.0.0.1:8510.
+    /// Listen address of the admin API. Default: 127.0.0.1:8510.
     #[arg(long, env = "KEYWARD_LISTEN", value_name = "ADDRESS")]
     listen: Option<Listen>,
-    /// Where /livez, /readyz and /metrics are served. Default: 127.0.0.1:8519.
+    /// Listen address of /livez, /readyz and /metrics. Default: 127.0.0.1:8519.
     #[arg(long, env = "KEYWARD_OPS_LISTEN", value_name = "ADDRESS")]
     ops_listen: Option<Listen>,
-    /// Where the API is that keys open: what the snippets of the setup grid call. Default: http://127.0.0.1:8521/auth.
+    /// Base URL of your API, used in the setup snippets. Default: http://127.0.0.1:8521/auth.
     #[arg(long, env = "KEYWARD_PUBLIC_API_URL", value_name = "URL")]
     public_api_url: Option<PublicUrl>,
-    /// Where the other admins over the same database reach this one, as http://10.0.0.1:8510; port 0 stands for the port of
-    /// --listen. Then they ask each other how their validators stand, and a deactivation takes milliseconds. Default: they
-    /// do not, and it waits for leases to run out wherever there are several admins.
+    /// URL at which the other admins of the same database reach this one, such as http://10.0.0.1:8510; port 0 stands for
+    /// the port of --listen. Admins that advertise ask each other for the acknowledgements of their validators, and a
+    /// deactivation takes milliseconds. Without it, a deactivation waits for leases to expire if there are several admins.
+    /// Requires --peer-credential-file. Default: none.
     #[arg(long, env = "KEYWARD_ADVERTISE", value_name = "URL", hide_env_values = true)]
     advertise: Option<String>,
-    /// File that holds the credential by which admins ask each other: `keyward init --peer-credential` makes it. Goes with
-    /// --advertise.
+    /// File that holds the credential for calls between admins; `keyward init --peer-credential` creates it. Requires
+    /// --advertise. Default: none.
     #[arg(long, env = "KEYWARD_PEER_CREDENTIAL_FILE", value_name = "FILE")]
     peer_credential_file: Option<PathBuf>,
-    /// Allows addresses beyond this machine without TLS, the database's included. For private networks only.
+    /// Allow addresses that other machines can reach, without TLS, and a database on another machine without a verified
+    /// certificate. For private networks only. Default: false.
     #[arg(long, env = "KEYWARD_INSECURE_PLAINTEXT", num_args = 0..=1, default_missing_value = "true",
-        value_parser = clap::builder::BoolishValueParser::new())]
+        value_name = "BOOL", value_parser = clap::builder::BoolishValueParser::new())]
     insecure_plaintext: Option<bool>,
-    /// TOML file with these settings, named as the flags with underscores.
+    /// TOML file with these settings. A flag's name there has underscores in place of hyphens.
     #[arg(long, env = "KEYWARD_CONFIG", value_name = "FILE")]
     #[serde(skip)]
     config: Option<PathBuf>,
 }
 
-/// The settings of `admin`, checked.
+/// The checked settings of `admin`.
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(super) database_url: SecretText,
-    /// Where it was read from, if it was.
+    /// The file that `database_url` was read from. `None`: the URL was given directly.
     pub(super) database_url_file: Option<PathBuf>,
     pub(super) insecure_plaintext: bool,
     pub(super) keyring: PathBuf,
@@ -65,27 +67,38 @@ pub(crate) struct Config {
 }
 
 impl Options {
-    /// Fills in the file and the defaults, and checks everything.
+    /// Merges in the file and the defaults, and checks all settings.
     ///
     /// # Errors
-    /// Every fault at once.
+    /// All faults, in one message.
     pub(crate) fn resolve(mut self) -> anyhow::Result<Config> {
-        let file: Self = read_file(self.config.as_deref())?;
         let mut faults = Faults::default();
-        let said = self.database_url.is_some() || self.database_url_file.is_some();
-        merge!(
-            self,
-            file,
-            [keyring, listen, ops_listen, public_api_url, advertise, peer_credential_file, insecure_plaintext]
-        );
-        if let (false, true, Some(config)) = (said, file.database_url.is_some(), self.config.as_deref()) {
-            // Settings may be public; a password may not, wherever it is.
-            let _ = secret_file::read_logged(config, Holds::Secret).map_err(|fault| faults.add(fault.to_string()));
+        let mut file: Self = read_file(self.config.as_deref())?;
+        // The URL and its file are one setting: a URL in the TOML file must not conflict with a file on the command line.
+        if self.database_url.is_none() && self.database_url_file.is_none() {
+            if let (Some(_), Some(config)) = (&file.database_url, &self.config) {
+                // This TOML file holds a password, so the rules for files with secrets apply to it.
+                let _ = secret_file::read_logged(config, Holds::Secret).map_err(|fault| faults.add(fault.to_string()));
+            }
+            self.database_url = file.database_url.take();
+            self.database_url_file = file.database_url_file.take();
         }
-        if !said {
-            // Together: a URL in the file must not clash with the name of one on the command line.
-            (self.database_url, self.database_url_file) = (file.database_url, file.database_url_file);
-        }
+        let settings = merge!(self, file => Self {
+            keyring,
+            listen,
+            ops_listen,
+            public_api_url,
+            advertise,
+            peer_credential_file,
+            insecure_plaintext;
+            database_url,
+            database_url_file,
+            config,
+        });
+        settings.check(faults)
+    }
+
+    fn check(self, mut faults: Faults) -> anyhow::Result<Config> {
         let insecure = self.insecure_plaintext.unwrap_or(false);
         let url_file = self.database_url_file.as_deref();
         let database_url = secret_or_file("database-url", self.database_url, url_file, &mut faults);
@@ -93,7 +106,7 @@ impl Options {
             faults.add(fault.to_string());
         }
         if self.keyring.is_none() {
-            faults.add("no --keyring: `keyward init` makes one");
+            faults.add("--keyring is required; `keyward init` creates one");
         }
         let listen = self.listen.unwrap_or(Listen::loopback(8510));
         let ops_listen = self.ops_listen.unwrap_or(Listen::loopback(8519));
@@ -115,7 +128,8 @@ impl Options {
     }
 }
 
-/// How this admin and the others reach each other.
+/// Checks the settings by which the admins of one database reach each other. Returns `None` if there are none, or after
+/// adding a fault.
 fn peers(
     advertise: Option<&str>,
     credential_file: Option<&Path>,
@@ -127,12 +141,12 @@ fn peers(
         (Some(advertise), Some(file)) => (advertise, file),
         (None, None) => return None,
         _ => {
-            faults.add("--advertise and --peer-credential-file go together: an admin that is asked also asks");
+            faults.add("--advertise and --peer-credential-file require each other");
             return None;
         }
     };
     if matches!(listen, Listen::Unix(_)) {
-        faults.add("--advertise is of use only where --listen is an address that other admins reach");
+        faults.add("--advertise requires a TCP address in --listen, which other admins can reach");
     }
     PeerOptions::with_credential_file(advertise, file, insecure).map_err(|fault| faults.add(fault)).ok()
 }

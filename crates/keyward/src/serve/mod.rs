@@ -46,7 +46,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
 
     let (trigger, leave) = shutdown::channel();
     let (to_admin, from_validator) = mpsc::channel(1);
-    let role = Role::new(Upstream::InProcess(to_admin), config.places, "in-process".to_owned());
+    let role = Role::new(Upstream::InProcess(to_admin), config.token_sources, "in-process".to_owned());
     let ready = role.ready();
     let greeting = greeting::Greeting {
         new_root,

@@ -5,77 +5,77 @@ use clap::{Args, FromArgMatches};
 use keyward_admin::{PublicUrl, check_lease};
 use keyward_runtime::config::{Faults, Listen, Span, read_file};
 use keyward_runtime::merge;
-use keyward_validator::{TokenSources, places};
+use keyward_validator::{TokenSources, token_sources};
 use serde::Deserialize;
 
 use crate::defaults;
 
-/// The settings of `serve` as they may be written: flags, then environment, then the TOML file.
+/// The settings of `serve` as they are written: flags, then environment, then the TOML file.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Options {
-    /// Directory of the database, the keyring and the root credential; made if missing. Default: keyward-data.
+    /// Directory of the database, the keyring and the root credential; created if missing. Default: keyward-data.
     #[arg(long, env = "KEYWARD_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Where the admin API is served. Default: 127.0.0.1:8510.
+    /// Listen address of the admin API. Default: 127.0.0.1:8510.
     #[arg(long, env = "KEYWARD_ADMIN_LISTEN", value_name = "ADDRESS")]
     admin_listen: Option<Listen>,
-    /// Where the validator's gRPC is served. Default: 127.0.0.1:8520.
+    /// Listen address of the validator's gRPC. Default: 127.0.0.1:8520.
     #[arg(long, env = "KEYWARD_VALIDATOR_LISTEN", value_name = "ADDRESS")]
     validator_listen: Option<Listen>,
-    /// Where the HTTP hook is served. Default: 127.0.0.1:8521.
+    /// Listen address of the HTTP hook. Default: 127.0.0.1:8521.
     #[arg(long, env = "KEYWARD_HOOK_LISTEN", value_name = "ADDRESS")]
     hook_listen: Option<Listen>,
-    /// Where the admin's /livez, /readyz and /metrics are served. Default: 127.0.0.1:8519.
+    /// Listen address of the admin's /livez, /readyz and /metrics. Default: 127.0.0.1:8519.
     #[arg(long, env = "KEYWARD_ADMIN_OPS_LISTEN", value_name = "ADDRESS")]
     admin_ops_listen: Option<Listen>,
-    /// Where the validator's /livez, /readyz and /metrics are served. Default: 127.0.0.1:8529.
+    /// Listen address of the validator's /livez, /readyz and /metrics. Default: 127.0.0.1:8529.
     #[arg(long, env = "KEYWARD_VALIDATOR_OPS_LISTEN", value_name = "ADDRESS")]
     validator_ops_listen: Option<Listen>,
-    /// Longest lease of a validator, as 10s or 2500ms: how long it answers without its admin, and how long a deactivation
-    /// may take while something is broken. Kept in the database once said. Default: 10s.
+    /// Longest lease of a validator: how long it answers without its admin, and how long a deactivation may take while a
+    /// validator is unreachable. Once set, it is kept in the database. Default: 10s.
     #[arg(long, env = "KEYWARD_LEASE", value_name = "DURATION")]
     lease: Option<Span>,
-    /// Where the API is that keys open: what the snippets of the setup grid call. Default: the HTTP hook,
-    /// unless that is a Unix socket: then http://127.0.0.1:8521/auth.
+    /// Base URL of your API, used in the setup snippets. Default: URL of the HTTP hook, or http://127.0.0.1:8521/auth if the
+    /// hook listens on a Unix socket.
     #[arg(long, env = "KEYWARD_PUBLIC_API_URL", value_name = "URL")]
     public_api_url: Option<PublicUrl>,
-    /// Header that carries Bearer and a token. Default: authorization.
+    /// Request header that carries "Bearer" and a token. Default: authorization.
     #[arg(long, env = "KEYWARD_BEARER_HEADER", value_name = "NAME")]
     bearer_header: Option<String>,
-    /// Header that carries a bare token. Default: x-api-key.
+    /// Request header that carries a bare token. Default: x-api-key.
     #[arg(long, env = "KEYWARD_KEY_HEADER", value_name = "NAME")]
     key_header: Option<String>,
-    /// Parameter of the client's query that may carry a token, as key. Queries end up in logs and histories. Default: none.
+    /// Query parameter that may carry a token, such as key. URLs end up in access logs and browser histories. Default: none.
     #[arg(long, env = "KEYWARD_QUERY_PARAMETER", value_name = "NAME")]
     query_parameter: Option<String>,
-    /// Allows addresses beyond this machine without TLS. For private networks only.
+    /// Allow addresses that other machines can reach, without TLS. For private networks only. Default: false.
     #[arg(long, env = "KEYWARD_INSECURE_PLAINTEXT", num_args = 0..=1, default_missing_value = "true",
-        value_parser = clap::builder::BoolishValueParser::new())]
+        value_name = "BOOL", value_parser = clap::builder::BoolishValueParser::new())]
     insecure_plaintext: Option<bool>,
-    /// TOML file with these settings, named as the flags with underscores.
+    /// TOML file with these settings. A flag's name there has underscores in place of hyphens.
     #[arg(long, env = "KEYWARD_CONFIG", value_name = "FILE")]
     #[serde(skip)]
     config: Option<PathBuf>,
 }
 
-/// The settings of `serve`, checked.
+/// The checked settings of `serve`.
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(super) data_dir: PathBuf,
     pub(super) lease: Option<Duration>,
-    /// None: the hook.
+    /// `None`: the URL of the HTTP hook.
     pub(super) public_url: Option<PublicUrl>,
     pub(super) admin_listen: Listen,
     pub(super) validator_listen: Listen,
     pub(super) hook_listen: Listen,
     pub(super) admin_ops_listen: Listen,
     pub(super) validator_ops_listen: Listen,
-    pub(super) places: TokenSources,
+    pub(super) token_sources: TokenSources,
 }
 
 impl Options {
-    /// What a bare `keyward` means: no flags, but the environment counts.
+    /// Returns the settings of a bare `keyward`: no flags, and the environment.
     pub(crate) fn default_from_env() -> Self {
         let command = Self::augment_args(clap::Command::new("serve").no_binary_name(true));
         command
@@ -84,35 +84,35 @@ impl Options {
             .unwrap_or_else(|error| error.exit())
     }
 
-    /// Fills in the file and the defaults, and checks everything.
+    /// Merges in the file and the defaults, and checks all settings.
     ///
     /// # Errors
-    /// Every fault at once.
-    pub(crate) fn resolve(mut self) -> anyhow::Result<Config> {
+    /// All faults, in one message.
+    pub(crate) fn resolve(self) -> anyhow::Result<Config> {
         let file: Self = read_file(self.config.as_deref())?;
-        merge!(
-            self,
-            file,
-            [
-                data_dir,
-                lease,
-                public_api_url,
-                admin_listen,
-                validator_listen,
-                hook_listen,
-                admin_ops_listen,
-                validator_ops_listen,
-                bearer_header,
-                key_header,
-                query_parameter,
-                insecure_plaintext,
-            ]
-        );
+        let settings = merge!(self, file => Self {
+            data_dir,
+            lease,
+            public_api_url,
+            admin_listen,
+            validator_listen,
+            hook_listen,
+            admin_ops_listen,
+            validator_ops_listen,
+            bearer_header,
+            key_header,
+            query_parameter,
+            insecure_plaintext;
+            config,
+        });
+        settings.check()
+    }
+
+    fn check(self) -> anyhow::Result<Config> {
         let mut faults = Faults::default();
         let query = self.query_parameter.as_deref();
-        let places = places(self.bearer_header.as_deref(), self.key_header.as_deref(), query, &mut faults);
         let config = Config {
-            places,
+            token_sources: token_sources(self.bearer_header.as_deref(), self.key_header.as_deref(), query, &mut faults),
             lease: self.lease.map(|span| span.0),
             public_url: self.public_api_url,
             data_dir: self.data_dir.unwrap_or_else(|| defaults::DATA_DIR.into()),
