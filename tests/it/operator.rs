@@ -53,7 +53,7 @@ async fn commands_print_only_the_result_on_stdout() {
         assert_eq!(client.verdict(token).await, Verdict::Valid);
     }
     let (ok, _, stderr) = run(&mut serve.operator(&["keys", "keep", "server_prod", "--project", "6666"]));
-    assert!(ok && stderr.contains("is not deactivated by itself"), "{stderr}");
+    assert!(ok && stderr.contains("has no scheduled deactivation"), "{stderr}");
 
     let (ok, out, stderr) = run(&mut serve.operator(&["keys", "create", "a-b", "--project", "6666"]));
     assert!(!ok && out.is_empty() && stderr.contains("1 to 64 letters, digits and underscores"), "{stderr}");

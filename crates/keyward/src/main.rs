@@ -15,56 +15,56 @@ use keyward_runtime::telemetry::{self, LogFormat};
 use zeroizing_alloc::ZeroAlloc;
 
 /// Wipes memory when it is freed. Credentials and tokens pass through buffers of HTTP, TLS and protobuf that no type of ours
-/// owns: without this, what a freed buffer held stays in the heap until something is written over it.
+/// owns; without this, a freed buffer would keep its content in the heap until it is overwritten.
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
-/// API keys that work the moment they are created and stop working the moment you say so.
+/// API keys that work the moment they are created and stop working the moment you deactivate them.
 #[derive(Debug, Parser)]
 #[command(version, after_help = cli::exit::HELP)]
 struct Keyward {
     #[command(subcommand)]
     command: Option<Command>,
-    /// What to log, as info or info,keyward_admin=debug.
-    #[arg(long, env = "KEYWARD_LOG", default_value = "info", global = true)]
+    /// Log filter, such as info or info,keyward_admin=debug.
+    #[arg(long, env = "KEYWARD_LOG", value_name = "FILTER", default_value = "info", global = true)]
     log: String,
-    /// How log lines look. Default: text on a terminal, json elsewhere.
+    /// Format of log lines. Default: text on a terminal, json elsewhere.
     #[arg(long, env = "KEYWARD_LOG_FORMAT", global = true)]
     log_format: Option<LogFormat>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Runs admin and validator in one process on embedded SQLite. What happens without a command.
+    /// Runs admin and validator in one process on embedded SQLite. The default command.
     Serve(serve::Options),
-    /// Makes what admins over one database share: schema, keyring and root credential. Once; again it changes nothing.
+    /// Creates what the admins of one database share: schema, keyring and root credential. Running it again changes nothing.
     Init(cli::init::Init),
-    /// Runs the key-admin service alone; any number of them over one PostgreSQL.
+    /// Runs an admin: the key-admin service alone, any number of them over one PostgreSQL.
     Admin(admin::Options),
-    /// Runs a validator (auth sidecar), fed by admins.
+    /// Runs a validator (auth sidecar) that is fed by admins.
     Validator(keyward_validator::Options),
-    /// Projects.
+    /// Creates and shows projects.
     #[command(subcommand)]
     Projects(cli::projects::Projects),
-    /// Keys.
+    /// Creates, shows, rotates and deactivates keys.
     #[command(subcommand)]
     Keys(cli::keys::Keys),
-    /// Members: the people and services that call the admin API.
+    /// Manages members: the people and services that call the admin API.
     #[command(subcommand)]
     Members(cli::members::Members),
-    /// The change log: who did what.
+    /// Shows and checks the change log.
     #[command(subcommand)]
     Audit(cli::audit::Audit),
-    /// The setup grid: how to begin.
+    /// Shows setup snippets for SDKs and tools.
     #[command(subcommand)]
     Sdks(cli::sdks::Sdks),
-    /// Prints completions for a shell.
+    /// Prints the completion script of a shell.
     Completions(cli::completions::Completions),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // Before the command line and the environment are read: each may hold a secret.
+    // Before the command line and the environment are read, because both may hold a secret.
     let ended = match memory::protect() {
         Ok(()) => Box::pin(run(Keyward::parse())).await,
         Err(error) => Err(error),
@@ -84,7 +84,7 @@ async fn run(keyward: Keyward) -> anyhow::Result<()> {
         Command::Serve(_) | Command::Admin(_) | Command::Validator(_) => {
             telemetry::start(&keyward.log, keyward.log_format)?
         }
-        // Operators want results: of the log only what they should mend.
+        // An operator wants the result; of the log, only what needs action.
         _ => telemetry::start("warn", Some(LogFormat::Text))?,
     };
     match command {

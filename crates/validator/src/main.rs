@@ -22,7 +22,7 @@ struct Cli {
     #[command(flatten)]
     options: Options,
     /// What to log, as info or info,keyward_validator=debug.
-    #[arg(long, env = "KEYWARD_LOG", default_value = "info")]
+    #[arg(long, env = "KEYWARD_LOG", value_name = "FILTER", default_value = "info")]
     log: String,
     /// How log lines look. Default: text on a terminal, json elsewhere.
     #[arg(long, env = "KEYWARD_LOG_FORMAT")]

@@ -19,11 +19,11 @@ const LONGEST_DRAIN_DELAY: Duration = Duration::from_secs(300);
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
-    /// Address of an admin, such as http://127.0.0.1:8510. Repeatable: the next admin is tried when one fails.
+    /// Address of an admin, such as http://127.0.0.1:8510. Repeatable: the next admin is tried when one fails. Required.
     #[arg(long, env = "KEYWARD_ADMIN", value_delimiter = ',', value_name = "URL", hide_env_values = true)]
     pub admin: Option<Vec<String>>,
     /// File that holds the credential of a member with role validator. Read again when the credential may have changed, so
-    /// it can be rotated without a restart.
+    /// it can be rotated without a restart. Required.
     #[arg(long, env = "KEYWARD_CREDENTIAL_FILE", value_name = "FILE")]
     pub credential_file: Option<PathBuf>,
     /// Listen address of gRPC (ValidateToken and Envoy's Check). Default: 127.0.0.1:8520.

@@ -17,15 +17,15 @@ use options::Config;
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// The database or the keyring cannot be used, an address is taken, or a listener broke.
+/// The database or the keyring cannot be used, an address is in use, or a listener failed.
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let (store, keyring) = open_deployment(config.database_url.expose(), &config.keyring).await?;
     let (metrics, registry) = Metrics::new();
     let (grpc, grpc_at) = bind("the admin API", &config.listen).await?;
     let (ops, ops_at) = bind("the admin's ops listener", &config.ops_listen).await?;
     tracing::info!(admin = %grpc_at, admin_ops = %ops_at, "listening");
-    // After the listeners, so that what fails leaves nothing in the database for others to wait for.
+    // After the listeners: App::load registers this admin in the database, and other admins wait for registered ones.
     let peers = config.peers.map(|peers| peers.listening_on(&grpc_at));
     let options = AppOptions { public_url: config.public_url, peers, ..Default::default() };
     let app = App::load(store.clone(), keyring, TokenFormat::default(), metrics, options).await?;
@@ -39,12 +39,12 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     };
     let greet = async {
         tokio::select! {
-            () = app.ready() => tracing::info!(elapsed_ms = begun.elapsed().as_millis(), "ready"),
+            () = app.ready() => tracing::info!(elapsed_ms = started.elapsed().as_millis(), "ready"),
             () = leave.wait() => {}
         }
         Ok(())
     };
-    // In a task of its own, and to the end: what is committed while the listeners drain is still to be published.
+    // A separate task that outlives the listeners: changes that are committed during the drain must still be published.
     let publisher = tokio::spawn({
         let app = Arc::clone(&app);
         async move { app.publish().await }
@@ -65,7 +65,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     );
     follower.abort();
     publisher.abort();
-    // When it is gone: it would begin another life.
+    // Wait for its end: a publisher that still runs would begin a new admin life.
     let _ = publisher.await;
     app.leave().await;
     store.close().await;

@@ -8,38 +8,39 @@ use keyward_proto::admin::{
 use keyward_runtime::secret_file::{self, Holds};
 
 use crate::cli::client::{ClientOptions, Session, project_name};
-use crate::cli::exit::NotIntact;
+use crate::cli::exit::Failure;
 use crate::cli::output::{instant, line};
 
 /// Commands about the change log.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Audit {
-    /// Lists who did what, newest first.
+    /// Lists the changes of the log with their authors, newest first.
     List {
-        /// Only what happened in this project. Default: everywhere.
+        /// Only changes in this project. Default: all projects.
         #[arg(long)]
         project: Option<String>,
-        /// Only what satisfies this, as 'type = KEY_DEACTIVATED AND actor = members/alice'.
+        /// Only changes that match this filter, such as 'type = KEY_DEACTIVATED AND actor = members/alice'.
         #[arg(long, default_value = "")]
         filter: String,
-        /// How many at most.
+        /// Maximum number of changes.
         #[arg(long, default_value_t = 50)]
         limit: usize,
         #[command(flatten)]
         client: ClientOptions,
     },
-    /// Checks that neither the log nor any row was changed past Keyward.
+    /// Checks that the log and every row are as Keyward wrote them.
     Verify {
-        /// File with the head that an earlier check told, which the log must still contain; kept up to date when all is
-        /// well. Keep it where whoever can write to the database cannot.
+        /// File of the last known head, which the log must still contain. Updated after a check without findings. Store it
+        /// out of reach of those who can write to the database.
         #[arg(long, value_name = "FILE")]
         head_file: Option<PathBuf>,
         #[command(flatten)]
         client: ClientOptions,
     },
-    /// Takes the database as it is after it has lost changes, so that keys are refused no longer for what was known before.
+    /// Accepts the history of a database that has lost changes. Keys that were refused because of the lost changes are judged
+    /// by the database alone again.
     AcceptEpoch {
-        /// The database's epoch, as 'keyward audit list --filter "type = HISTORY_FORKED"' shows it.
+        /// The epoch of the database, shown by 'keyward audit list --filter "type = HISTORY_FORKED"'.
         epoch: String,
         #[command(flatten)]
         client: ClientOptions,
@@ -63,7 +64,7 @@ async fn list(session: &Session, parent: String, filter: String, limit: usize) -
     let mut request = ListEventsRequest { parent, filter, ..Default::default() };
     let mut events = Vec::new();
     while events.len() < limit {
-        // Entries can be large, and an answer must not be.
+        // Small pages: entries can be large, and the size of an answer is limited.
         request.page_size = i32::try_from((limit - events.len()).min(100)).unwrap_or(100);
         let page = session.call(session.audit().list_events(request.clone())).await?;
         events.extend(page.events);
@@ -79,27 +80,27 @@ async fn list(session: &Session, parent: String, filter: String, limit: usize) -
     })
 }
 
-/// What an entry changed, in one line.
+/// Renders the changes of an entry in one line.
 fn changes(event: &Event) -> String {
-    let told = event.changes.iter().map(|FieldChange { field, before, after }| match (&**before, &**after) {
+    let changes = event.changes.iter().map(|FieldChange { field, before, after }| match (&**before, &**after) {
         ("", after) => format!("{field}: {after}"),
         (before, "") => format!("{field}: {before} -> none"),
         (before, after) => format!("{field}: {before} -> {after}"),
     });
-    told.collect::<Vec<_>>().join("; ")
+    changes.collect::<Vec<_>>().join("; ")
 }
 
 async fn verify(session: &Session, head_file: Option<&Path>) -> anyhow::Result<()> {
     let known_head = head_file.map(read_head).transpose()?.flatten();
     let known = known_head.is_some();
     let found = session.call(session.audit().verify_log(VerifyLogRequest { known_head })).await?;
-    session.output.answer(&found, told)?;
+    session.output.answer(&found, print_findings)?;
     if !found.intact {
-        return Err(NotIntact(found.finding_count).into());
+        return Err(Failure::NotIntact(found.finding_count).into());
     }
     if let (Some(file), Some(head)) = (head_file, &found.head) {
         if !known {
-            session.output.hint(format!("no head was known; this one is noted in {}", file.display()));
+            session.output.hint(format!("no earlier head was known; this one is now in {}", file.display()));
         }
         write_head(file, head).with_context(|| format!("cannot write {}", file.display()))?;
     }
@@ -107,13 +108,13 @@ async fn verify(session: &Session, head_file: Option<&Path>) -> anyhow::Result<(
 }
 
 async fn accept_epoch(session: &Session, epoch: &str) -> anyhow::Result<()> {
-    // As the log shows it, or bare.
+    // Accepts `epochs/ID`, as the log shows it, and the bare id.
     let epoch = epoch.strip_prefix("epochs/").unwrap_or(epoch).to_owned();
     let answer = session.call(session.audit().accept_epoch(AcceptEpochRequest { epoch })).await?;
     session.output.answer(&answer, |answer| line(&format!("accepted; tokens released: {}", answer.released)))
 }
 
-fn told(found: &VerifyLogResponse) -> anyhow::Result<()> {
+fn print_findings(found: &VerifyLogResponse) -> anyhow::Result<()> {
     for finding in &found.findings {
         line(&format!("{}: {}", finding.place, finding.problem))?;
     }
@@ -124,15 +125,15 @@ fn told(found: &VerifyLogResponse) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Beside it first, so that a crash leaves the old one or the new one.
+/// Writes a new file and renames it, so that a crash leaves either the old head or the new one.
 fn write_head(file: &Path, head: &LogHead) -> std::io::Result<()> {
-    let mut beside = file.as_os_str().to_owned();
-    beside.push(".new");
-    std::fs::write(&beside, format!("{} {}\n", head.revision, head.chain))?;
-    std::fs::rename(&beside, file)
+    let mut new = file.as_os_str().to_owned();
+    new.push(".new");
+    std::fs::write(&new, format!("{} {}\n", head.revision, head.chain))?;
+    std::fs::rename(&new, file)
 }
 
-/// `None`: there is no such file yet.
+/// Reads a head. Returns `None` if the file does not exist.
 fn read_head(file: &Path) -> anyhow::Result<Option<LogHead>> {
     let text = match secret_file::read_logged(file, Holds::Settings) {
         Ok(text) => text,

@@ -17,35 +17,35 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
-use crate::cli::exit::{NoCredential, Refused, Usage};
+use crate::cli::exit::Failure;
 use crate::cli::output::Output;
 use crate::defaults;
 
-/// How the operator's commands reach the admin.
+/// Options of every command that calls the admin.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ClientOptions {
     /// Address of the admin.
     #[arg(long, env = "KEYWARD_ADMIN", value_name = "URL", default_value = defaults::ADMIN, hide_env_values = true)]
     admin: String,
-    /// File that holds a member's credential. Default: root.credential in the data directory.
+    /// File that holds a member's credential. Default: keyward-data/root.credential.
     #[arg(long, env = "KEYWARD_CREDENTIAL_FILE", value_name = "FILE")]
     credential_file: Option<PathBuf>,
-    /// Allows an admin beyond this machine, to which the credential travels in plaintext.
+    /// Allow an admin on another machine, which receives the credential in plaintext. For private networks only.
     #[arg(long, env = "KEYWARD_INSECURE_PLAINTEXT", value_parser = clap::builder::BoolishValueParser::new())]
     insecure_plaintext: bool,
-    /// Answers in JSON on stdout: messages as the API has them, lists as arrays.
+    /// Print the API's messages as JSON on stdout; lists as arrays.
     #[arg(long)]
     json: bool,
 }
 
-/// A connection as a member, and how to answer.
+/// A connection to the admin as a member, and the format of answers.
 #[derive(Clone)]
 pub(crate) struct Session {
     transport: Transport,
     pub(super) output: Output,
 }
 
-/// Adds the credential to each call.
+/// Adds the credential to every call.
 #[derive(Clone)]
 pub(crate) struct Credential(MetadataValue<Ascii>);
 
@@ -56,14 +56,14 @@ impl Interceptor for Credential {
     }
 }
 
-/// What the generated clients are made from.
+/// The transport of the generated clients.
 pub(crate) type Transport = InterceptedService<Channel, Credential>;
 
 impl ClientOptions {
-    /// Connects.
+    /// Connects to the admin.
     pub(crate) async fn connect(&self) -> anyhow::Result<Session> {
-        let admin =
-            remote(&self.admin, self.insecure_plaintext).map_err(|fault| Usage(format!("--admin: {fault}").into()))?;
+        let admin = remote(&self.admin, self.insecure_plaintext)
+            .map_err(|fault| Failure::Usage(format!("--admin: {fault}").into()))?;
         let credential = self.credential()?;
         let channel = Endpoint::from_shared(admin.to_string())?
             .connect_timeout(Duration::from_secs(5))
@@ -74,10 +74,10 @@ impl ClientOptions {
         Ok(Session { transport, output: Output { json: self.json } })
     }
 
-    fn unreachable(&self, error: &tonic::transport::Error) -> Refused {
-        let why = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
+    fn unreachable(&self, error: &tonic::transport::Error) -> Failure {
+        let cause = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
         let address = &self.admin;
-        Refused(Status::unavailable(format!("cannot reach the admin at {address}{why}; is `keyward serve` running?")))
+        Failure::Unreachable(format!("cannot reach the admin at {address}{cause}; is `keyward serve` running?"))
     }
 
     fn credential(&self) -> anyhow::Result<Credential> {
@@ -86,26 +86,26 @@ impl ClientOptions {
             dir.join("root.credential")
         });
         let text = secret_file::read_logged(&file, Holds::Secret).map_err(|error| {
-            let hint = if error.is_not_found() { "; name the file of a credential with --credential-file" } else { "" };
-            NoCredential(format!("{error}{hint}"))
+            let hint = if error.is_not_found() { "; set --credential-file to the file of a credential" } else { "" };
+            Failure::NoCredential(format!("{error}{hint}"))
         })?;
         let format = TokenFormat::default();
         let credential = format.member_credential(&text);
-        let credential = credential.map_err(|fault| NoCredential(format!("{} {fault}", file.display())))?;
+        let credential = credential.map_err(|fault| Failure::NoCredential(format!("{} {fault}", file.display())))?;
         let text = zeroize::Zeroizing::new(["Bearer ", credential.text()].concat());
-        let mut value: MetadataValue<Ascii> = text.parse().context("no header can hold the credential")?;
+        let mut value: MetadataValue<Ascii> = text.parse().context("the credential does not fit into a header")?;
         value.set_sensitive(true);
         Ok(Credential(value))
     }
 }
 
 impl Session {
-    /// The answer to a call.
+    /// Awaits a call and returns its answer.
     pub(super) async fn call<T>(
         &self,
         call: impl Future<Output = Result<tonic::Response<T>, Status>>,
-    ) -> Result<T, Refused> {
-        call.await.map(tonic::Response::into_inner).map_err(Refused)
+    ) -> Result<T, Failure> {
+        call.await.map(tonic::Response::into_inner).map_err(Failure::Refused)
     }
 
     pub(super) fn projects(&self) -> ProjectServiceClient<Transport> {
@@ -129,12 +129,12 @@ impl Session {
     }
 }
 
-/// An id that makes a retry of a create safe.
+/// Returns a new request id. The admin runs a request of one id once, so a retry is safe.
 pub(super) fn request_id() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
-/// The resource name for a project given as `6666` or `projects/6666`.
+/// Returns the resource name of a project that is given as `6666` or `projects/6666`.
 pub(crate) fn project_name(project: &str) -> String {
     if project.starts_with("projects/") { project.to_owned() } else { format!("projects/{project}") }
 }

@@ -1,90 +1,66 @@
-//! How a command ended, for scripts.
+//! Failures of the operator's commands, and the exit code of each.
 
 use std::borrow::Cow;
-use std::fmt::{Display, Formatter};
 use std::process::ExitCode;
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-/// What `keyward help` says of exit codes.
+/// The exit codes, as `keyward help` lists them.
 pub(crate) const HELP: &str = "\
 Exit codes:
-  0  done
-  1  failed otherwise
-  2  the command line, or a value in it, is not as it must be
-  3  there is no such thing, or none that the member may see
-  4  no credential, a wrong one, or one that may not do this
-  5  the state of things forbids it: a name is taken, a key is protected
-  6  not possible now, as when the admin cannot be reached: try again
+  0  success
+  1  any other failure
+  2  the command line, or a value in it, is invalid
+  3  not found, or not visible to the member
+  4  no credential, an invalid one, or a missing permission
+  5  the current state forbids it: a name is taken, a key is protected
+  6  unavailable, such as when the admin cannot be reached: try again
   7  committed, but not known to be enforced everywhere yet: run it again
-  8  `audit verify` found something";
+  8  `audit verify` found a problem";
 
-/// A refusal by the admin.
-#[derive(Debug)]
-pub(crate) struct Refused(pub(crate) Status);
-
-/// `audit verify` has found something.
-#[derive(Debug)]
-pub(crate) struct NotIntact(pub(crate) i64);
-
-impl Display for Refused {
-    /// As a person wants to read it.
-    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.0.message())?;
-        match self.0.get_details_error_info() {
-            Some(info) => write!(f, " ({})", info.reason),
-            None => Ok(()),
-        }
-    }
+/// A failure that has an exit code of its own. Its text never holds a token or a credential.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The admin answered with an error.
+    #[error("{}", refusal(.0))]
+    Refused(Status),
+    /// No connection to the admin could be made.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The admin's answer does not contain what the command asks for.
+    #[error("{0}")]
+    NotFound(String),
+    /// There is no credential to present.
+    #[error("{0}")]
+    NoCredential(String),
+    /// The command line is invalid.
+    #[error("{0}")]
+    Usage(Cow<'static, str>),
+    /// `audit verify` has found this many problems.
+    #[error("not intact: {0} findings")]
+    NotIntact(i64),
 }
 
-impl std::error::Error for Refused {}
-
-/// There is no credential that could be presented. Says why, and nothing of the credential.
-#[derive(Debug)]
-pub(crate) struct NoCredential(pub(crate) String);
-
-impl Display for NoCredential {
-    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+/// The message of a status, with the reason of its ErrorInfo.
+fn refusal(status: &Status) -> String {
+    match status.get_details_error_info() {
+        Some(info) => format!("{} ({})", status.message(), info.reason),
+        None => status.message().to_owned(),
     }
 }
-
-impl std::error::Error for NoCredential {}
-
-/// The command line says something that cannot be.
-#[derive(Debug)]
-pub(crate) struct Usage(pub(crate) Cow<'static, str>);
-
-impl Display for Usage {
-    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Usage {}
-
-impl Display for NotIntact {
-    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        write!(f, "not intact: {} findings", self.0)
-    }
-}
-
-impl std::error::Error for NotIntact {}
 
 /// The exit code for an error.
 pub(crate) fn code(error: &anyhow::Error) -> ExitCode {
-    if error.is::<NotIntact>() {
-        return ExitCode::from(8);
-    }
-    if error.is::<NoCredential>() {
-        return ExitCode::from(4);
-    }
-    if error.is::<Usage>() {
-        return ExitCode::from(2);
-    }
-    error.downcast_ref::<Refused>().map_or(ExitCode::FAILURE, |Refused(status)| ExitCode::from(of(status.code())))
+    let Some(failure) = error.downcast_ref() else { return ExitCode::FAILURE };
+    ExitCode::from(match failure {
+        Failure::Refused(status) => of(status.code()),
+        Failure::Usage(_) => 2,
+        Failure::NotFound(_) => 3,
+        Failure::NoCredential(_) => 4,
+        Failure::Unreachable(_) => 6,
+        Failure::NotIntact(_) => 8,
+    })
 }
 
 const fn of(code: Code) -> u8 {

@@ -7,33 +7,33 @@ use keyward_token::TokenFormat;
 
 use crate::cli::output::line;
 
-/// What `keyward init` is told.
+/// Options of `keyward init`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Init {
-    /// The database, as postgres://user:password@host:5432/keyward?sslmode=verify-full. Beyond this machine the URL must have
-    /// sslmode=verify-full; sslrootcert=FILE names a CA of your own.
+    /// URL of the database, such as postgres://user:password@host:5432/keyward?sslmode=verify-full. For a database on another
+    /// machine it must have sslmode=verify-full; sslrootcert=FILE names your own CA.
     #[arg(long, env = "KEYWARD_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<SecretText>,
-    /// File that holds the database's URL, so that its password is in no command line and no environment.
+    /// File that holds the URL of the database, which keeps its password out of the command line and the environment.
     #[arg(long, env = "KEYWARD_DATABASE_URL_FILE", value_name = "FILE")]
     database_url_file: Option<PathBuf>,
-    /// Where the keyring is to be, or is already. Every admin needs it; without it no token is known.
+    /// File of the keyring; created if missing. Every admin needs it: without it no token is recognized.
     #[arg(long, env = "KEYWARD_KEYRING", value_name = "FILE")]
     keyring: PathBuf,
-    /// Where the root member's credential is to be.
+    /// File to create for the root member's credential.
     #[arg(long, env = "KEYWARD_ROOT_CREDENTIAL", value_name = "FILE")]
     root_credential: PathBuf,
-    /// Where the credential by which admins ask each other is to be, or is already: what `keyward admin` is given as
-    /// --peer-credential-file. It is the member members/admins'.
+    /// File of the credential for calls between admins; created if missing. It belongs to the member members/admins, and is
+    /// the --peer-credential-file of `keyward admin`.
     #[arg(long, env = "KEYWARD_PEER_CREDENTIAL", value_name = "FILE")]
     peer_credential: Option<PathBuf>,
-    /// Longest lease of a validator, as 10s or 2500ms, for admins that start from now on: how long validators answer
-    /// without an admin, and how long a deactivation may take while something is broken. Default: as it is, or 10s.
+    /// Longest lease of a validator: how long it answers without an admin, and how long a deactivation may take while a
+    /// validator is unreachable. Takes effect when an admin starts. Default: the value in the database, or 10s in a new one.
     #[arg(long, env = "KEYWARD_LEASE", value_name = "DURATION")]
     lease: Option<Span>,
-    /// Allows a database beyond this machine without a verified certificate. For private networks only.
+    /// Allow a database on another machine without a verified certificate. For private networks only. Default: false.
     #[arg(long, env = "KEYWARD_INSECURE_PLAINTEXT", num_args = 0..=1, default_missing_value = "true",
-        value_parser = clap::builder::BoolishValueParser::new())]
+        value_name = "BOOL", value_parser = clap::builder::BoolishValueParser::new())]
     insecure_plaintext: Option<bool>,
 }
 
@@ -57,10 +57,10 @@ impl Init {
             SetupOutcome::Made => {
                 line("The database is set up.")?;
                 let keyring = keyring.display();
-                line(&format!("Its keyring is in {keyring}: keep a copy where the database's backups are not."))?;
+                line(&format!("The keyring is in {keyring}: keep a copy apart from the backups of the database."))?;
                 line(&format!("The root member's credential is in {}.", root_credential.display()))?;
                 if let Some(file) = peer_credential {
-                    line(&format!("The credential of admins among themselves is in {}.", file.display()))?;
+                    line(&format!("The credential for calls between admins is in {}.", file.display()))?;
                 }
                 line(&format!("Next: keyward admin --database-url … --keyring {keyring}"))?;
             }

@@ -6,23 +6,23 @@ use keyward_proto::admin::{
 use keyward_runtime::telemetry::note;
 
 use crate::cli::client::{ClientOptions, Session, project_name, request_id};
-use crate::cli::exit::Usage;
+use crate::cli::exit::Failure;
 use crate::cli::output::{instant, last_part, line};
 
 /// Commands about members.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Members {
-    /// Creates a member and prints its credential, alone, on stdout.
+    /// Creates a member. Only its credential is printed to stdout.
     Create {
-        /// Its id, as alice or edge-1.
+        /// Id of the member, such as alice or edge-1.
         member: String,
-        /// What it may do. Repeatable.
+        /// Role of the member. Repeatable.
         #[arg(long, value_enum, required = true)]
         role: Vec<Role>,
-        /// The project that the roles viewer and editor are on.
+        /// Project of the roles viewer and editor, such as 6666.
         #[arg(long)]
         project: Option<String>,
-        /// What people call it.
+        /// Name for display.
         #[arg(long, default_value = "")]
         display_name: String,
         #[command(flatten)]
@@ -35,30 +35,30 @@ pub(crate) enum Members {
     },
     /// Shows a member with its roles and credentials.
     Get {
-        /// Its id.
+        /// Id of the member, such as alice.
         member: String,
         #[command(flatten)]
         client: ClientOptions,
     },
-    /// Gives a member one more role.
+    /// Grants a role to a member.
     Grant(RoleArgs),
-    /// Takes a role from a member. When this has returned, nothing is done by that role any more.
+    /// Revokes a role of a member. Returns when no call is allowed by that role any more.
     Revoke(RoleArgs),
-    /// Makes one more credential of a member and prints it, alone, on stdout.
+    /// Issues another credential to a member. Only the credential is printed to stdout.
     IssueCredential {
-        /// Its id.
+        /// Id of the member, such as alice.
         member: String,
         #[command(flatten)]
         client: ClientOptions,
     },
-    /// Revokes a credential. When this has returned, every call with it is refused.
+    /// Revokes a credential. Returns when every call with it is refused.
     RevokeCredential {
-        /// Its name, as `keyward members get` shows it: members/alice/credentials/3f8a2c6e2b1d4b7e.
+        /// Name of the credential, shown by `keyward members get`, such as members/alice/credentials/3f8a2c6e2b1d4b7e.
         credential: String,
         #[command(flatten)]
         client: ClientOptions,
     },
-    /// Shows whose credential is in use, and what it may do.
+    /// Shows the member of the credential in use, and its roles.
     Whoami {
         #[command(flatten)]
         client: ClientOptions,
@@ -68,32 +68,32 @@ pub(crate) enum Members {
 /// A member and a role.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct RoleArgs {
-    /// The member's id.
+    /// Id of the member, such as alice.
     member: String,
     /// The role.
     #[arg(long, value_enum)]
     role: Role,
-    /// The project that the roles viewer and editor are on.
+    /// Project of the roles viewer and editor, such as 6666.
     #[arg(long)]
     project: Option<String>,
     #[command(flatten)]
     client: ClientOptions,
 }
 
-/// A role, as the command line names it.
+/// A role on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Role {
-    /// On a project: look.
+    /// On a project: read.
     Viewer,
-    /// On a project: look and change.
+    /// On a project: read and change.
     Editor,
-    /// On the platform: look everywhere.
+    /// On the platform: read everything, and help users: look tokens up, rotate default keys.
     Support,
-    /// On the platform: everything but support's own methods.
+    /// On the platform: everything except the methods of support.
     Owner,
-    /// On the platform: feed a validator, nothing else.
+    /// On the platform: feed a validator.
     Validator,
-    /// On the platform: admins among themselves, nothing else.
+    /// On the platform: calls between admins.
     AdminNode,
 }
 
@@ -123,9 +123,9 @@ async fn create(session: &Session, member_id: String, member: Member) -> anyhow:
     let created = session.call(session.members().create_member(request)).await?;
     session.output.answer(&created, |created| {
         let name = created.member.clone().unwrap_or_default().name;
-        note(format_args!("created {name}; its credential, shown this once, is:"));
+        note(format_args!("created {name}; credential, shown only now:"));
         line(&created.credential)?;
-        session.output.hint("next: keep it in a file of mode 0600, and name that with --credential-file");
+        session.output.hint("next: store it in a file of mode 0600, and set --credential-file to that file");
         Ok(())
     })
 }
@@ -149,7 +149,7 @@ async fn list(session: &Session) -> anyhow::Result<()> {
 async fn get(session: &Session, member: &str) -> anyhow::Result<()> {
     let request = GetMemberRequest { name: member_name(member) };
     let member = session.call(session.members().get_member(request)).await?.member.unwrap_or_default();
-    session.output.answer(&member, told)
+    session.output.answer(&member, print)
 }
 
 async fn grant(args: RoleArgs) -> anyhow::Result<()> {
@@ -158,7 +158,7 @@ async fn grant(args: RoleArgs) -> anyhow::Result<()> {
     let granted = session.call(session.members().grant_role(GrantRoleRequest { name, role })).await?;
     session.output.answer(&granted, |granted| {
         let member = granted.member.clone().unwrap_or_default();
-        note(format_args!("{} has now: {}", member.name, roles(&member)));
+        note(format_args!("{} now has: {}", member.name, roles(&member)));
         Ok(())
     })
 }
@@ -168,7 +168,7 @@ async fn revoke(args: RoleArgs) -> anyhow::Result<()> {
     let revoked = session.call(session.members().revoke_role(request)).await?;
     session.output.answer(&revoked, |revoked| {
         let member = revoked.member.clone().unwrap_or_default();
-        note(format_args!("{} has now: {}", member.name, roles(&member)));
+        note(format_args!("{} now has: {}", member.name, roles(&member)));
         Ok(())
     })
 }
@@ -177,9 +177,9 @@ async fn issue(session: &Session, member: &str) -> anyhow::Result<()> {
     let request = IssueCredentialRequest { name: member_name(member), request_id: request_id() };
     let issued = session.call(session.members().issue_credential(request)).await?;
     session.output.answer(&issued, |issued| {
-        note(format_args!("issued {}; shown this once, it is:", issued.credential_name));
+        note(format_args!("issued {}; credential, shown only now:", issued.credential_name));
         line(&issued.credential)?;
-        session.output.hint("next: when nothing uses the old one any more, keyward members revoke-credential NAME");
+        session.output.hint("next: revoke the old one once it is unused: keyward members revoke-credential NAME");
         Ok(())
     })
 }
@@ -195,10 +195,10 @@ async fn revoke_credential(session: &Session, name: String) -> anyhow::Result<()
 
 async fn who_am_i(session: &Session) -> anyhow::Result<()> {
     let member = session.call(session.members().who_am_i(WhoAmIRequest {})).await?.member.unwrap_or_default();
-    session.output.answer(&member, told)
+    session.output.answer(&member, print)
 }
 
-fn told(member: &Member) -> anyhow::Result<()> {
+fn print(member: &Member) -> anyhow::Result<()> {
     line(&format!("member        {}", last_part(&member.name)))?;
     if !member.display_name.is_empty() {
         line(&format!("display name  {}", member.display_name))?;
@@ -227,11 +227,14 @@ fn member_name(member: &str) -> String {
     if member.starts_with("members/") { member.to_owned() } else { format!("members/{member}") }
 }
 
-/// The roles that a command line names.
+/// Checks and returns the roles of a command line.
 fn bindings(roles: &[Role], project: Option<&str>) -> anyhow::Result<Vec<RoleBinding>> {
     let on_project = roles.iter().any(|role| matches!(role, Role::Viewer | Role::Editor));
     if on_project != project.is_some() {
-        return Err(Usage("the roles viewer and editor need --project, and the other roles have none".into()).into());
+        return Err(Failure::Usage(
+            "the roles viewer and editor need --project; the other roles do not take it".into(),
+        )
+        .into());
     }
     let project = project.map(project_name);
     Ok(roles.iter().map(|role| role.binding(project.as_deref())).collect())

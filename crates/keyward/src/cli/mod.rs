@@ -1,4 +1,4 @@
-//! The operator's commands: what is wanted on stdout, everything else on stderr.
+//! The operator's commands. The result goes to stdout, everything else to stderr.
 
 pub(crate) mod audit;
 pub(crate) mod client;

@@ -1,4 +1,4 @@
-//! Tables for people, JSON for scripts.
+//! Output of commands: tables for people, JSON for scripts.
 
 use std::io::Write;
 use std::sync::LazyLock;
@@ -10,17 +10,17 @@ use prost::{Message, Name};
 use prost_reflect::{DescriptorPool, DynamicMessage};
 use serde_json::Value;
 
-/// Every message of the contract. One that cannot be read is empty, and every look into it fails.
+/// Every message of the contract. If the descriptors cannot be decoded the pool is empty, and `json` returns an error.
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| DescriptorPool::decode(DESCRIPTOR_SET).unwrap_or_default());
 
-/// How a command answers.
+/// The output format of a command.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     pub(super) json: bool,
 }
 
 impl Output {
-    /// Prints an answer: as JSON if that was asked for, else as `human` does.
+    /// Prints an answer: as JSON with `--json`, else with `human`.
     pub(super) fn answer<M: Message + Name>(
         self,
         answer: &M,
@@ -29,7 +29,7 @@ impl Output {
         if self.json { line(&serde_json::to_string_pretty(&json(answer)?)?) } else { human(answer) }
     }
 
-    /// The same for a list: a JSON array, or a table.
+    /// Prints a list: as a JSON array with `--json`, else as a table.
     pub(super) fn list<M: Message + Name, const N: usize>(
         self,
         items: &[M],
@@ -46,7 +46,7 @@ impl Output {
         Ok(())
     }
 
-    /// Says what people may want to do next. Scripts are not told.
+    /// Prints a hint about the next step to stderr, except with `--json`.
     pub(super) fn hint(self, text: impl std::fmt::Display) {
         if !self.json {
             note(text);
@@ -54,12 +54,12 @@ impl Output {
     }
 }
 
-/// Prints a line to stdout. A reader that has gone, as `head` does, is an error and no panic.
+/// Prints a line to stdout. A closed pipe, such as after `head`, is an error and no panic.
 pub(super) fn line(text: &str) -> anyhow::Result<()> {
     writeln!(std::io::stdout().lock(), "{text}").context("cannot write to stdout")
 }
 
-/// The canonical JSON form of a message (proto3), as the JSON API and grpcurl have it.
+/// Returns the canonical JSON form of a message (proto3), which the JSON API and grpcurl use too.
 fn json<M: Message + Name>(message: &M) -> anyhow::Result<Value> {
     let name = M::full_name();
     let descriptor = POOL.get_message_by_name(&name).with_context(|| format!("no message {name}"))?;
@@ -67,7 +67,7 @@ fn json<M: Message + Name>(message: &M) -> anyhow::Result<Value> {
     Ok(serde_json::to_value(message)?)
 }
 
-/// Lines with columns as wide as they need to be; the last one is not filled.
+/// Renders a table. Columns have the width of their longest cell; the last one is not padded.
 fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> Vec<String> {
     let mut lines = vec![head.map(str::to_owned)];
     lines.extend(rows);
@@ -80,18 +80,18 @@ fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> Vec<String>
     lines.iter().map(fill).collect()
 }
 
-/// The last part of a resource name, as people say it.
+/// Returns the last segment of a resource name, such as `server_prod`.
 pub(super) fn last_part(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or_default()
 }
 
-/// What the key's own commands want to be told: `server_prod --project 6666`.
+/// Returns the arguments that name a key on the command line: `server_prod --project 6666`.
 pub(super) fn arguments(name: &str) -> String {
     let project = name.split('/').nth(1).unwrap_or_default();
     format!("{} --project {project}", last_part(name))
 }
 
-/// An instant in RFC 3339, to the second.
+/// Renders a time in RFC 3339, to the second. Empty if absent.
 pub(super) fn instant(time: Option<prost_types::Timestamp>) -> String {
     time.map(|time| prost_types::Timestamp { nanos: 0, ..time }.to_string()).unwrap_or_default()
 }
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_as_wide_as_they_need_to_be() {
+    fn columns_have_the_width_of_their_longest_cell() {
         let rows = vec![
             ["a".to_owned(), "größer".to_owned(), String::new()],
             ["bcd".to_owned(), "x".to_owned(), "y".to_owned()],
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_the_canonical_form() {
+    fn json_is_the_canonical_proto3_form() {
         let create_time = Some(prost_types::Timestamp { seconds: 1, nanos: 0 });
         let key =
             Key { name: "n".to_owned(), state: State::Active.into(), revision: 7, create_time, ..Default::default() };

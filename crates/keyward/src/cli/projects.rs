@@ -8,24 +8,24 @@ use crate::cli::output::{instant, last_part, line};
 /// Commands about projects.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Projects {
-    /// Creates a project with its default key, and prints that key's token, alone, on stdout.
+    /// Creates a project with its default key. Only the token of that key is printed to stdout.
     Create {
-        /// 1 to 32 letters and digits; left out: the platform allocates the next free number.
+        /// Id of the project: 1 to 32 letters and digits. Default: the next free number.
         project: Option<String>,
-        /// What people call it.
+        /// Name for display.
         #[arg(long, default_value = "")]
         display_name: String,
         #[command(flatten)]
         client: ClientOptions,
     },
-    /// Lists the projects that you may see.
+    /// Lists the projects that are visible to the member.
     List {
         #[command(flatten)]
         client: ClientOptions,
     },
     /// Shows a project.
     Get {
-        /// Its id.
+        /// Id of the project, such as 6666.
         project: String,
         #[command(flatten)]
         client: ClientOptions,
@@ -51,7 +51,7 @@ async fn create(session: &Session, project_id: String, display_name: String) -> 
     session.output.answer(&created, |created| {
         let project = created.project.clone().unwrap_or_default();
         let key = created.default_key.clone().unwrap_or_default();
-        note(format_args!("created {} with its default key {}, whose token is:", project.name, key.name));
+        note(format_args!("created {} with its default key {}; token:", project.name, key.name));
         line(&created.default_token)?;
         let id = last_part(&project.name);
         session.output.hint(format!("next: keyward keys create server_prod --project {id}"));
@@ -71,7 +71,7 @@ async fn list(session: &Session) -> anyhow::Result<()> {
     }
     session.output.list(&projects, ["PROJECT", "CREATED", "CREATOR", "DISPLAY NAME"], row)?;
     if projects.is_empty() {
-        session.output.hint("none yet: keyward projects create");
+        session.output.hint("no project yet; create one: keyward projects create");
     }
     Ok(())
 }

@@ -2,23 +2,22 @@ use anyhow::bail;
 use clap::Subcommand;
 use keyward_proto::admin::sdk::State;
 use keyward_proto::admin::{ListSdksRequest, Sdk};
-use tonic::Status;
 
 use crate::cli::client::{ClientOptions, Session};
-use crate::cli::exit::Refused;
+use crate::cli::exit::Failure;
 use crate::cli::output::{last_part, line};
 
 /// Commands about the setup grid.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Sdks {
-    /// Lists the ways to use a key.
+    /// Lists the SDKs and tools that can use a key.
     List {
         #[command(flatten)]
         client: ClientOptions,
     },
-    /// Prints how to begin with one, alone, on stdout.
+    /// Prints the setup snippet of an SDK. Only the snippet is printed to stdout.
     Show {
-        /// Which one, as go or http.
+        /// Id of the SDK, such as go or http.
         sdk: String,
         #[command(flatten)]
         client: ClientOptions,
@@ -49,7 +48,7 @@ async fn all(session: &Session) -> anyhow::Result<Vec<Sdk>> {
 async fn show(session: &Session, id: &str) -> anyhow::Result<()> {
     let sdks = all(session).await?;
     let Some(sdk) = sdks.iter().find(|sdk| last_part(&sdk.name) == id) else {
-        return Err(Refused(Status::not_found(format!("no SDK {id}: `keyward sdks list` names them"))).into());
+        return Err(Failure::NotFound(format!("no SDK {id}: `keyward sdks list` lists them")).into());
     };
     session.output.answer(sdk, |sdk| {
         if sdk.snippets.is_empty() {

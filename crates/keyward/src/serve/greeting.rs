@@ -8,9 +8,9 @@ use keyward_token::Token;
 
 use crate::defaults;
 
-/// What a newcomer reads once everything is ready.
+/// The text that `serve` prints once it is ready: the first commands to try.
 pub(super) struct Greeting {
-    /// Set at the first start.
+    /// The root credential, if this start created it.
     pub(super) new_root: Option<Token>,
     pub(super) credential_file: PathBuf,
     pub(super) data_dir: PathBuf,
@@ -19,11 +19,11 @@ pub(super) struct Greeting {
 }
 
 impl Greeting {
-    /// Prints it to stdout. The credential itself is shown on a terminal only, and only at the first start: anywhere
-    /// else it would end up in a log. A stdout that nobody reads is no reason to stop serving.
+    /// Prints the text to stdout. The credential is shown only at the first start, and only on a terminal: elsewhere it would
+    /// end up in a log. A closed stdout does not stop the server.
     pub(super) fn print(self) {
         if let Err(error) = self.try_print() {
-            tracing::info!(%error, "nobody reads stdout");
+            tracing::info!(%error, "cannot write to stdout");
         }
     }
 
@@ -35,11 +35,11 @@ impl Greeting {
         writeln!(out, "\nKeyward is ready.")?;
         match &self.new_root {
             Some(root) if terminal => {
-                writeln!(out, "\nThe root member's credential, shown this once and kept in {file}:")?;
+                writeln!(out, "\nThe root member's credential, shown only now and stored in {file}:")?;
                 writeln!(out, "  {}", root.expose())?;
             }
             _ if self.credential_file.exists() => writeln!(out, "The root member's credential is in {file}")?,
-            _ => writeln!(out, "The root member's credential was in {file}, which is gone")?,
+            _ => writeln!(out, "The root member's credential was stored in {file}, which is missing")?,
         }
         let keyward = std::env::args().next().unwrap_or_else(|| "keyward".to_owned());
         writeln!(out, "\nNext, in another terminal:")?;
@@ -50,7 +50,7 @@ impl Greeting {
             }
             None => writeln!(
                 out,
-                "  (the admin API is at {}, which these commands cannot reach: use grpcurl)",
+                "  (the admin API listens on {}, which these commands cannot reach: use grpcurl)",
                 self.admin_at
             )?,
         }
@@ -58,7 +58,8 @@ impl Greeting {
         out.flush()
     }
 
-    /// What the commands must be told because it is not the default. `None`: they speak TCP only.
+    /// Returns the flags that differ from the defaults. `None` if the admin listens on a Unix socket, which the commands do not
+    /// support.
     fn flags(&self) -> Option<String> {
         let Listen::Tcp(address) = &self.admin_at else { return None };
         let mut flags = String::new();
@@ -82,7 +83,7 @@ impl Greeting {
     }
 }
 
-/// Where this machine reaches the hook; none when it is a Unix socket.
+/// Returns the URL at which this machine reaches the hook, or `None` for a Unix socket.
 pub(super) fn hook_url(hook_at: &Listen) -> Option<PublicUrl> {
     let Listen::Tcp(address) = hook_at else { return None };
     url_at(*address).parse().ok()
@@ -92,7 +93,7 @@ fn url_at(hook: SocketAddr) -> String {
     format!("http://{}/auth", reachable(hook))
 }
 
-/// Where this machine reaches a listener; one on every address is on loopback too.
+/// Returns the address at which this machine reaches a listener: loopback for a listener on all addresses.
 const fn reachable(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V4(v4) if v4.ip().is_unspecified() => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), v4.port()),

@@ -1,5 +1,5 @@
-//! `keyward serve`: admin and validator in one process, speaking the same Sync protocol as between machines, over an
-//! in-process channel.
+//! `keyward serve`: admin and validator in one process. They use the same Sync protocol as on two machines, over an in-process
+//! channel.
 
 mod greeting;
 mod options;
@@ -19,12 +19,12 @@ use tokio::sync::mpsc;
 
 use options::Config;
 
-/// Everything that listens, bound.
+/// All listeners, bound.
 struct Bound {
     admin: Listener,
     admin_ops: Listener,
     validator: Listeners,
-    /// For the greeting.
+    /// Real addresses, for the greeting.
     admin_at: Listen,
     hook_at: Listen,
 }
@@ -32,9 +32,9 @@ struct Bound {
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// The data directory cannot be used, an address is taken, or a listener broke.
+/// The data directory cannot be used, an address is in use, or a listener failed.
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let format = TokenFormat::default();
     let FirstStart { store, keyring, new_root, credential_file, lock: _held } =
         prepare_data_dir(&config.data_dir, &format).await?;
@@ -58,7 +58,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let greet = async {
         tokio::select! {
             () = ready => {
-                tracing::info!(elapsed_ms = begun.elapsed().as_millis(), "ready");
+                tracing::info!(elapsed_ms = started.elapsed().as_millis(), "ready");
                 greeting.print();
             }
             () = leave.wait() => {}
@@ -71,7 +71,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         trigger.leave();
         anyhow::Ok(())
     };
-    // In a task of its own, and to the end: what is committed while the listeners drain is still to be published.
+    // A separate task that outlives the listeners: changes that are committed during the drain must still be published.
     let publisher = tokio::spawn({
         let app = Arc::clone(&app);
         async move { app.publish().await }

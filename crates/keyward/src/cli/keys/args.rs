@@ -1,37 +1,37 @@
-//! Arguments that several commands about keys share.
+//! Options that several commands about keys share.
 
 use clap::{Args, ValueEnum};
 use keyward_runtime::config::Span;
 
 use crate::cli::client::{ClientOptions, Session, project_name};
 
-/// One key.
+/// A key.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Named {
-    /// The key's name.
+    /// Name of the key, such as server_prod.
     key: String,
     #[command(flatten)]
     scope: Scope,
 }
 
-/// Which project, at which admin.
+/// The project, and the connection to the admin.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Scope {
-    /// The project that the key belongs to.
+    /// Project of the key, such as 6666.
     #[arg(long)]
     pub(super) project: String,
     #[command(flatten)]
     client: ClientOptions,
 }
 
-/// When a key expires.
+/// The time at which a key expires.
 #[derive(Args, Clone, Debug)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Expiry {
-    /// So long from now, by this machine's clock, as 90d.
+    /// After this long, by this machine's clock, such as 90d.
     #[arg(long, value_name = "DURATION")]
     after: Option<Span>,
-    /// At an instant, as 2027-01-31T00:00:00Z.
+    /// At this time, such as 2027-01-31T00:00:00Z.
     #[arg(long, value_name = "TIME", value_parser = instant_of)]
     at: Option<prost_types::Timestamp>,
     /// Never.
@@ -39,10 +39,10 @@ pub(crate) struct Expiry {
     never: bool,
 }
 
-/// Where a token lives.
+/// Where a token is stored.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Platform {
-    /// On servers; everything that is nobody's app.
+    /// On servers, out of reach of users.
     Server,
     /// In an Android app.
     Android,
@@ -77,12 +77,12 @@ impl Scope {
 }
 
 impl Expiry {
-    /// `None`: never.
+    /// Returns the time, or `None` for never.
     pub(super) fn time(&self) -> Option<prost_types::Timestamp> {
         self.after.map(|after| (std::time::SystemTime::now() + after.0).into()).or(self.at)
     }
 }
 
 fn instant_of(text: &str) -> Result<prost_types::Timestamp, &'static str> {
-    text.parse().map_err(|_| "an instant is written as 2027-01-31T00:00:00Z")
+    text.parse().map_err(|_| "a time is written in RFC 3339, such as 2027-01-31T00:00:00Z")
 }

@@ -1,4 +1,4 @@
-//! What changes keys that there are.
+//! Commands that change an existing key.
 
 use keyward_proto::admin::receipt::EnforcedBy;
 use keyward_proto::admin::{ActivateKeyRequest, DeactivateKeyRequest, Key, Receipt, UpdateKeyRequest};
@@ -9,7 +9,7 @@ use crate::cli::output::{arguments, instant};
 
 pub(super) async fn keep(session: &Session, name: String) -> anyhow::Result<()> {
     let key = Key { name, ..Default::default() };
-    update(session, key, "scheduled_deactivate_time", |key| format!("{} is not deactivated by itself", key.name)).await
+    update(session, key, "scheduled_deactivate_time", |key| format!("{} has no scheduled deactivation", key.name)).await
 }
 
 pub(super) async fn describe(session: &Session, name: String, description: String) -> anyhow::Result<()> {
@@ -30,11 +30,11 @@ pub(super) async fn expire(
     .await
 }
 
-async fn update(session: &Session, key: Key, field: &str, told: impl Fn(&Key) -> String) -> anyhow::Result<()> {
+async fn update(session: &Session, key: Key, field: &str, confirmation: impl Fn(&Key) -> String) -> anyhow::Result<()> {
     let update_mask = Some(prost_types::FieldMask { paths: vec![field.to_owned()] });
     let done = session.call(session.keys().update_key(UpdateKeyRequest { key: Some(key), update_mask })).await?;
     session.output.answer(&done, |done| {
-        note(format_args!("{}", told(&done.key.clone().unwrap_or_default())));
+        note(format_args!("{}", confirmation(&done.key.clone().unwrap_or_default())));
         Ok(())
     })
 }
@@ -43,7 +43,7 @@ pub(super) async fn activate(session: &Session, name: String) -> anyhow::Result<
     let request = ActivateKeyRequest { name, etag: String::new() };
     let done = session.call(session.keys().activate_key(request)).await?;
     session.output.answer(&done, |done| {
-        note(format_args!("{} is active, with the token that it had", done.key.clone().unwrap_or_default().name));
+        note(format_args!("{} is active, with the same token as before", done.key.clone().unwrap_or_default().name));
         Ok(())
     })
 }
@@ -54,16 +54,16 @@ pub(super) async fn deactivate(session: &Session, name: String) -> anyhow::Resul
     session.output.answer(&done, |done| {
         let (key, receipt) = (done.key.clone().unwrap_or_default(), done.receipt.unwrap_or_default());
         note(format_args!("deactivated {} at revision {}: {}", key.name, receipt.revision, enforced(&receipt)));
-        session.output.hint(format!("a mistake? keyward keys activate {}", arguments(&key.name)));
+        session.output.hint(format!("undo: keyward keys activate {}", arguments(&key.name)));
         Ok(())
     })
 }
 
 fn enforced(receipt: &Receipt) -> String {
     let how = match receipt.enforced_by() {
-        EnforcedBy::Acks => "every validator has acknowledged",
-        EnforcedBy::WaitOut => "no validator can answer from before it any more",
-        EnforcedBy::Pending | EnforcedBy::Unspecified => "on its way to the validators",
+        EnforcedBy::Acks => "every validator has acknowledged it",
+        EnforcedBy::WaitOut => "no validator can answer from an older revision",
+        EnforcedBy::Pending | EnforcedBy::Unspecified => "not yet enforced by all validators",
     };
     format!("{how} ({} acknowledged, {} lapsed)", receipt.validators_acked, receipt.validators_lapsed)
 }

@@ -1,4 +1,4 @@
-//! What makes tokens.
+//! Commands that create tokens.
 
 use clap::{Args, ValueEnum};
 use keyward_proto::admin::{CreateKeyRequest, Key, RotateDefaultKeyRequest, RotateKeyRequest};
@@ -9,18 +9,18 @@ use super::args::{Platform, Scope};
 use crate::cli::client::{Session, request_id};
 use crate::cli::output::{arguments, instant, line};
 
-/// A key to be.
+/// Options of `keyward keys create`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Create {
     /// The key's name: letters, digits and underscores.
     key: String,
-    /// What it is for.
+    /// What the key is for.
     #[arg(long, default_value = "")]
     description: String,
-    /// Where the token will live. It cannot be changed later.
+    /// Where the token is stored. It cannot be changed later.
     #[arg(long, value_enum, default_value = "server")]
     platform: Platform,
-    /// So long from now, by this machine's clock, the key expires, as 90d. Default: never.
+    /// Let the key expire after this long, by this machine's clock, such as 90d. Default: never.
     #[arg(long, value_name = "DURATION")]
     expire_after: Option<Span>,
     #[command(flatten)]
@@ -38,7 +38,7 @@ impl Create {
         let created = session.call(session.keys().create_key(request)).await?;
         session.output.answer(&created, |created| {
             let name = created.key.clone().unwrap_or_default().name;
-            note(format_args!("created {name}, active at once; its token is:"));
+            note(format_args!("created {name}, active at once; token:"));
             line(&created.token)?;
             session
                 .output
@@ -64,13 +64,15 @@ pub(super) async fn rotate(
         match old.scheduled_deactivate_time {
             Some(time) => {
                 note(format_args!(
-                    "the old key is deactivated at {}; `keyward keys keep {old_arguments}` takes that back",
+                    "the old key is deactivated at {}; `keyward keys keep {old_arguments}` cancels that",
                     instant(Some(time))
                 ));
             }
-            None => note(format_args!("the old key stays active until `keyward keys deactivate {old_arguments}`")),
+            None => note(format_args!(
+                "the old key stays active; deactivate it with `keyward keys deactivate {old_arguments}`"
+            )),
         }
-        note(format_args!("the new key's token is:"));
+        note(format_args!("token of the new key:"));
         line(&done.token)
     })
 }
@@ -83,10 +85,13 @@ pub(super) async fn rotate_default(session: &Session, name: String, grace: Optio
         let name = done.key.clone().unwrap_or_default().name;
         note(format_args!("{name} has a new token"));
         if done.token.is_empty() {
-            session.output.hint(format!("next: an editor of the project: keyward keys reveal {}", arguments(&name)));
+            session.output.hint(format!(
+                "next: an editor of the project reveals it with keyward keys reveal {}",
+                arguments(&name)
+            ));
             return Ok(());
         }
-        note(format_args!("shown this once, it is:"));
+        note(format_args!("token, shown only now:"));
         line(&done.token)
     })
 }

@@ -14,11 +14,11 @@ use crate::cli::client::ClientOptions;
 /// Commands about keys.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Keys {
-    /// Creates a key and prints its token, alone, on stdout.
+    /// Creates a key. Only its token is printed to stdout.
     Create(create::Create),
-    /// Lists a project's keys.
+    /// Lists the keys of a project.
     List {
-        /// Only those that satisfy this, as 'state = ACTIVE AND name = "server_*"'.
+        /// Only keys that match this filter, such as 'state = ACTIVE AND name = "server_*"'.
         #[arg(long, default_value = "")]
         filter: String,
         #[command(flatten)]
@@ -26,64 +26,64 @@ pub(crate) enum Keys {
     },
     /// Shows a key.
     Get(Named),
-    /// Makes a key that replaces another one, and prints its token, alone, on stdout. The other one goes on beside it.
+    /// Creates a key that replaces another one, which stays active. Only the new token is printed to stdout.
     Rotate {
-        /// The name of the key to be replaced.
+        /// Name of the key to replace.
         key: String,
-        /// The new key's name.
+        /// Name of the new key.
         #[arg(long)]
         to: String,
-        /// So long from now the old key is deactivated by itself, as 24h or 7d.
+        /// Deactivate the old key automatically after this long, such as 24h or 7d. Default: it stays active.
         #[arg(long, value_name = "DURATION")]
         deactivate_old_after: Option<Span>,
         #[command(flatten)]
         scope: Scope,
     },
-    /// Gives a default key a new token. For support. Prints the token where it is not kept; otherwise an editor of the
-    /// project reveals it.
+    /// Gives a default key a new token. Requires role support. The token is printed only if the server does not keep tokens;
+    /// otherwise an editor of the project reveals it.
     RotateDefault {
-        /// The default key's name, as 6666_default_193444.
+        /// Name of the default key, such as 6666_default_193444.
         key: String,
-        /// For so long the old token is still accepted, as 24h. Default: not at all.
+        /// Accept the old token for this long, such as 24h. Default: not at all.
         #[arg(long, value_name = "DURATION")]
         grace: Option<Span>,
         #[command(flatten)]
         scope: Scope,
     },
-    /// Takes a scheduled deactivation back.
+    /// Cancels the scheduled deactivation of a key.
     Keep(Named),
-    /// Changes what a key says.
+    /// Changes the description of a key.
     Describe {
-        /// The key's name.
+        /// Name of the key, such as server_prod.
         key: String,
-        /// What it is for; empty: nothing.
+        /// What the key is for. Empty: no description.
         description: String,
         #[command(flatten)]
         scope: Scope,
     },
-    /// Lets a key expire, or takes that back. When it has returned, every validator knows.
+    /// Sets or removes the expiry of a key. Returns when every validator has the change.
     Expire {
-        /// The key's name.
+        /// Name of the key, such as server_prod.
         key: String,
         #[command(flatten)]
         when: Expiry,
         #[command(flatten)]
         scope: Scope,
     },
-    /// Prints a key's token, alone, on stdout. That it was shown is in the audit log.
+    /// Prints the token of a key. Recorded in the audit log.
     Reveal(Named),
-    /// Tells which key a token belongs to. For support. The token is read from a file or from stdin, so that it is in no
-    /// command line.
+    /// Finds the key of a token. Requires role support. The token is read from a file or from stdin, which keeps it out of
+    /// the command line.
     Lookup {
-        /// File whose first line is the token. Default: stdin.
+        /// File that has the token in its first line. Default: stdin.
         #[arg(long, value_name = "FILE")]
         token_file: Option<PathBuf>,
         #[command(flatten)]
         client: ClientOptions,
     },
-    /// Makes a deactivated key active again: the undo of a mistake.
+    /// Activates a deactivated key again, with the same token.
     Activate(Named),
-    /// Deactivates a key. When this has returned, every request with its token is refused.
+    /// Deactivates a key. Returns when every request with its token is refused.
     Deactivate(Named),
 }
 

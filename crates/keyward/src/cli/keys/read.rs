@@ -1,4 +1,4 @@
-//! What tells about keys.
+//! Commands that read keys.
 
 use std::path::Path;
 
@@ -77,7 +77,7 @@ pub(super) async fn lookup(client: &ClientOptions, token_file: Option<&Path>) ->
     })
 }
 
-/// What state people see.
+/// The state of a key for display: also `expired`, and `ending` before a scheduled deactivation.
 fn state(key: &Key) -> &'static str {
     let now = prost_types::Timestamp::from(std::time::SystemTime::now());
     let is_past = |time: prost_types::Timestamp| (time.seconds, time.nanos) <= (now.seconds, now.nanos);
