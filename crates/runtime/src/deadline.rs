@@ -1,11 +1,11 @@
-//! The caller's deadline, as gRPC says it.
+//! The deadline of a gRPC call.
 
 use std::time::Duration;
 
 use tonic::metadata::MetadataMap;
 
-/// How long the caller waits: the metadata `grpc-timeout`, one to eight digits and a unit (gRPC over HTTP/2,
-/// "Timeout"). `None`: it did not say, or said nonsense, which is the same to it.
+/// Returns how long the caller waits: the metadata `grpc-timeout`, which has one to eight digits and a unit (gRPC over
+/// HTTP/2, "Timeout"). `None` if the metadata is absent or malformed.
 pub fn of(metadata: &MetadataMap) -> Option<Duration> {
     let text = metadata.get("grpc-timeout")?.to_str().ok()?;
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn timeouts_are_read_as_the_protocol_writes_them() {
+    fn timeouts_are_parsed_as_grpc_over_http2_defines_them() {
         let read = |text: &str| {
             let mut metadata = MetadataMap::new();
             metadata.insert("grpc-timeout", text.parse().unwrap());

@@ -1,4 +1,4 @@
-//! The HTTP/1.1 server as every role runs it: hyper with limits said aloud.
+//! The HTTP/1.1 server of every role: hyper, with explicit limits.
 
 use std::time::Duration;
 
@@ -15,22 +15,22 @@ use tower::ServiceExt as _;
 use crate::listener::Listener;
 use crate::shutdown::{Shutdown, bounded};
 
-/// Most headers of a request. hyper's own limit of 100 is less than what gateways let through, and they would report a
-/// client's request with more as an outage of ours.
+/// Largest number of headers of a request. hyper's default, 100, is lower than what gateways forward: they would report a
+/// client's request with more headers as an outage of the validator.
 const MOST_HEADERS: usize = 512;
 
-/// Most bytes of a request's head: more than any gateway here lets in (Envoy: 60 KiB unless told otherwise).
+/// Largest head of a request, in bytes. More than any supported gateway accepts (Envoy: 60 KiB by default).
 const LONGEST_HEAD: usize = 128 << 10;
 
-/// How long a request's head may take, counted from the end of the one before: also how long a connection may be idle. Longer
-/// than gateways keep idle connections (nginx: 60 s, Caddy: 2 min, Envoy: as deploy/ tells it), so that it is they who close
-/// them, and no request is sent into a closing one.
+/// How long the head of a request may take, counted from the end of the previous request: also the idle timeout of a
+/// connection. Longer than gateways keep idle connections (nginx: 60 s, Caddy: 2 min, Envoy: set in `deploy/`). The gateway
+/// therefore closes first, and never sends a request into a connection that is being closed.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// Serves until shutdown: then finishes what has begun, within the drain.
+/// Serves until shutdown, then finishes the requests in progress, within the drain.
 ///
 /// # Errors
-/// The listener broke. A connection that cannot be accepted is logged, and no reason to end.
+/// The listener failed. A failure to accept one connection is logged and does not end the server.
 pub async fn serve(listener: Listener, router: Router, shutdown: &Shutdown) -> anyhow::Result<()> {
     let connections = GracefulShutdown::new();
     accept(listener, &router, shutdown, &connections).await?;
@@ -41,7 +41,8 @@ pub async fn serve(listener: Listener, router: Router, shutdown: &Shutdown) -> a
     bounded(shutdown, finished).await
 }
 
-/// Accepts until shutdown. The listener goes with it: who connects during the drain is refused at once, and asks another.
+/// Accepts connections until shutdown. Drops the listener on return, so that clients are refused at once during the drain and
+/// turn to another server.
 async fn accept(
     listener: Listener,
     router: &Router,
@@ -59,7 +60,7 @@ async fn accept(
         let connection = builder().serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         let connection = connections.watch(connection);
         tokio::spawn(async move {
-            // Whoever breaks a rule of HTTP, or is cut, is nobody's concern but its own.
+            // Errors of one connection, such as malformed HTTP or a reset, concern no other and are ignored.
             let _ = connection.await;
         });
     }

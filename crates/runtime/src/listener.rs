@@ -1,4 +1,4 @@
-//! TCP and Unix-socket listeners behind one type, for gRPC and HTTP alike.
+//! TCP and Unix-socket listeners behind one type, for gRPC and HTTP.
 
 use std::fs::{File, Permissions};
 use std::io;
@@ -36,12 +36,13 @@ pub enum Connection {
     Unix(UnixStream),
 }
 
-/// Binds a listener and says where it really is, which matters with port 0.
+/// Binds a listener. Returns it with its real address, which differs from `listen` for port 0. `name` is the listener's name
+/// in errors.
 ///
 /// # Errors
-/// The address is in use, or not this machine's.
-pub async fn bind(what: &str, listen: &Listen) -> anyhow::Result<(Listener, Listen)> {
-    let failed = || format!("{what} cannot listen on {listen}");
+/// The address is in use or not local, or the socket file cannot be created.
+pub async fn bind(name: &str, listen: &Listen) -> anyhow::Result<(Listener, Listen)> {
+    let failed = || format!("{name} cannot listen on {listen}");
     match listen {
         Listen::Tcp(address) => {
             let listener = TcpListener::bind(address).await.with_context(failed)?;
@@ -51,38 +52,37 @@ pub async fn bind(what: &str, listen: &Listen) -> anyhow::Result<(Listener, List
         Listen::Unix(path) => {
             remove_stale_socket(path).with_context(failed)?;
             let listener = UnixListener::bind(path).with_context(failed)?;
-            open_to_its_directory(path).with_context(failed)?;
+            allow_all_users(path).with_context(failed)?;
             Ok((Listener::Unix(listener), listen.clone()))
         }
     }
 }
 
-/// Gives a socket file that was just bound the mode 0666, whatever the umask: to connect takes the right to write to the
-/// file, and who may do so is to be decided by the permissions of its directory alone.
+/// Gives a newly bound socket file the mode 0666, whatever the umask. Connecting requires write permission on the file; the
+/// permissions of its directory alone shall decide who may connect.
 ///
-/// Until then the socket has what the umask left of 0777: some may find it closed for a moment, and no one finds it open who
-/// should not. It is opened first, and without following a link, so that another file that was put under its name meanwhile
-/// does not get the mode.
-fn open_to_its_directory(path: &Path) -> anyhow::Result<()> {
+/// Before this call the socket has the mode 0777 minus the umask, which never allows more users than afterwards. The file is
+/// opened first, without following links, so that the mode is not applied to another file that took its name.
+fn allow_all_users(path: &Path) -> anyhow::Result<()> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let socket = File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
     if !socket.metadata()?.file_type().is_socket() {
-        anyhow::bail!("another file has taken the place of the socket");
+        anyhow::bail!("another file has replaced the socket");
     }
     let opened = format!("/proc/self/fd/{}", socket.as_raw_fd());
     std::fs::set_permissions(opened, Permissions::from_mode(0o666)).context("cannot set the mode of the socket")
 }
 
-/// A process that was killed leaves its socket file behind. Only that is removed: a socket on which nobody listens, and
-/// never a file of another kind.
+/// Removes the socket file that a killed process left behind. Fails if another process listens on the socket, or if the file
+/// is not a socket.
 fn remove_stale_socket(path: &Path) -> anyhow::Result<()> {
     let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
     if !metadata.file_type().is_socket() {
-        anyhow::bail!("a file that is no socket is there already");
+        anyhow::bail!("the path exists and is not a socket");
     }
     match std::os::unix::net::UnixStream::connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(std::fs::remove_file(path)?),
-        _ => anyhow::bail!("another process listens there"),
+        _ => anyhow::bail!("another process listens on it"),
     }
 }
 
@@ -92,7 +92,7 @@ impl Listener {
     fn poll_connection(&self, cx: &mut Context<'_>) -> Poll<io::Result<Connection>> {
         match self {
             Self::Tcp(listener) => listener.poll_accept(cx).map_ok(|(stream, _)| {
-                // Small answers must not wait for more bytes; failing to say so costs speed only.
+                // Small answers must not wait for more bytes. A failure costs latency only, so it is ignored.
                 let _ = stream.set_nodelay(true);
                 Connection::Tcp(stream)
             }),
@@ -100,8 +100,8 @@ impl Listener {
         }
     }
 
-    /// The connections. An error while accepting (too many open files, say) never ends the stream; it
-    /// pauses it.
+    /// Returns the stream of connections. An error while accepting, such as too many open files, is logged and pauses the
+    /// stream for 100 ms; the stream never ends.
     pub fn incoming(self) -> impl Stream<Item = io::Result<Connection>> {
         tokio_stream::StreamExt::filter_map(Incoming { listener: self, pause: None }, |accepted| accepted.map(Ok))
     }
@@ -113,7 +113,7 @@ struct Incoming {
 }
 
 impl Stream for Incoming {
-    /// `None`: an attempt failed.
+    /// `None` if an attempt to accept failed.
     type Item = Option<Connection>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -140,7 +140,7 @@ impl Connected for Connection {
     fn connect_info(&self) {}
 }
 
-/// Hands a call on to whichever stream it is.
+/// Delegates a call to the inner stream.
 macro_rules! delegate {
     ($self:ident, $stream:ident => $call:expr) => {
         match $self.get_mut() {

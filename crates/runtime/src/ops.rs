@@ -13,19 +13,19 @@ use crate::http;
 use crate::listener::Listener;
 use crate::shutdown::Shutdown;
 
-/// What the ops listener tells.
+/// The state that the ops listener reports.
 #[derive(Clone)]
 pub struct Ops {
-    /// Why the role cannot serve now; `None` when it can.
+    /// Returns why the role is not ready, or `None` if it is ready.
     pub unready: Arc<dyn Fn() -> Option<String> + Send + Sync>,
-    /// Its metrics.
+    /// The metrics of the role.
     pub registry: Arc<Registry>,
 }
 
 /// Serves until shutdown.
 ///
 /// # Errors
-/// The listener broke.
+/// The listener failed.
 pub async fn serve(listener: Listener, ops: Ops, shutdown: Shutdown) -> anyhow::Result<()> {
     let router = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
@@ -35,7 +35,7 @@ pub async fn serve(listener: Listener, ops: Ops, shutdown: Shutdown) -> anyhow::
     http::serve(listener, router, &shutdown).await
 }
 
-/// 200 while the role can serve; else 503 and why.
+/// Answers 200 while the role is ready, else 503 with the reason.
 async fn readyz(State(ops): State<Ops>) -> impl IntoResponse {
     match (ops.unready)() {
         None => (StatusCode::OK, "ok\n".to_owned()),

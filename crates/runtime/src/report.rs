@@ -1,15 +1,15 @@
-//! An error as the operator who started a command reads it.
+//! Errors as the operator of a process reads them.
 
 use keyward_domain::Error;
 
-/// The error with its causes, each once, on one line. A failure of the database comes with the driver's own words: they are
-/// kept from callers of the API, and the operator of the process needs them.
+/// Renders an error with its causes, each once, on one line. Includes the driver text of a database error, which callers of
+/// the API never see and the operator of the process needs.
 pub fn report(error: &anyhow::Error) -> String {
     let mut report = String::new();
     for cause in error.chain() {
         let detail = cause.downcast_ref::<Error>().and_then(Error::internal_detail).map(str::to_owned);
         for text in [Some(cause.to_string()), detail].into_iter().flatten() {
-            // Some errors end with the text of their cause.
+            // Some errors already contain the text of their cause.
             if !report.contains(&text) {
                 report.push_str(if report.is_empty() { "" } else { ": " });
                 report.push_str(&text);
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_cause_is_reported_once_and_what_the_driver_said_is_among_them() {
+    fn each_cause_is_reported_once_and_driver_text_is_included() {
         let driver = || Error::store_unavailable("relation missing");
         let error = anyhow::Error::new(driver()).context(format!("cannot start: {}", driver())).context("init");
         let expected =

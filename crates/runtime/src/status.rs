@@ -1,4 +1,4 @@
-//! The one place where a failure becomes a gRPC status, with its google.rpc details.
+//! The one place where an error becomes a gRPC status, with its google.rpc details.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 /// The `domain` of every google.rpc.ErrorInfo.
 pub const DOMAIN: &str = "keyward";
 
-/// The gRPC code of a kind of failure.
+/// Returns the gRPC code of a kind of error.
 pub const fn code(kind: Kind) -> Code {
     match kind {
         Kind::Unauthenticated => Code::Unauthenticated,
@@ -25,10 +25,10 @@ pub const fn code(kind: Kind) -> Code {
     }
 }
 
-/// Renders a failure. What only the log may know is logged here and nowhere else.
+/// Renders an error. Its internal detail is logged here, and nowhere else, and is not part of the status.
 pub fn from_error(error: &Error) -> Status {
     if let Some(detail) = error.internal_detail() {
-        tracing::error!(reason = error.reason().as_str(), detail, "a call failed inside");
+        tracing::error!(reason = error.reason().as_str(), detail, "a call failed with an internal error");
     }
     let metadata: HashMap<String, String> =
         error.metadata().iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_is_in_the_contract_and_the_contract_has_no_other() {
+    fn the_reasons_of_the_domain_and_of_the_contract_are_the_same() {
         let ours: BTreeSet<_> = Reason::ALL.iter().map(|r| format!("ERROR_REASON_{}", r.as_str())).collect();
         let theirs: BTreeSet<_> =
             (1..).map_while(|n| ErrorReason::try_from(n).ok()).map(|r| r.as_str_name().to_owned()).collect();
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_rule_names_its_field_and_says_the_rule() {
+    fn an_invalid_field_is_reported_with_its_name_and_rule() {
         let status = KeyName::parse("x").on_field("name").map_err(|e| from_error(&e)).err();
         let details = status.map(|s| (s.code(), s.get_error_details()));
         let Some((Code::InvalidArgument, details)) = details else { unreachable!("{details:?}") };
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_the_log_may_know_does_not_leave_the_process() {
+    fn the_internal_detail_of_an_error_is_not_in_its_status() {
         let status = from_error(&Error::store_unavailable("password=hunter2 at db.internal"));
         assert!(!format!("{status:?}").contains("hunter2"));
         assert!(!String::from_utf8_lossy(status.details()).contains("hunter2"));

@@ -1,7 +1,7 @@
 //! Logs: to stderr, as text on a terminal and as JSON elsewhere.
 //!
-//! A log line that cannot be written is lost and counted, and has no other effect: lines go through a bounded queue to a
-//! thread of their own, so neither a full disk nor a reader that has stopped reading ends or stalls a server.
+//! Lines pass through a bounded queue to a thread that writes them, so neither a full disk nor a reader that stopped reading
+//! ends or blocks a server. A line that cannot be written is dropped and counted.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
@@ -16,36 +16,36 @@ use serde::Deserialize;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
-/// Most lines that wait to be written. More are lost.
+/// Capacity of the queue, in lines. Further lines are dropped.
 const QUEUE: usize = 8_192;
 
-/// Lines that stderr did not take.
+/// Number of lines that could not be written to stderr.
 static UNWRITTEN: AtomicU64 = AtomicU64::new(0);
 
-/// Lines that found the queue full.
+/// Number of lines that were dropped because the queue was full.
 static UNQUEUED: OnceLock<ErrorCounter> = OnceLock::new();
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// One line of text each.
+    /// A line of text per event.
     Text,
-    /// One JSON object each.
+    /// A JSON object per event.
     Json,
 }
 
-/// Keeps the log running. Dropped at the end of the process, it writes the lines that still wait, for a second at most.
+/// Guard of the log. When it is dropped, at the end of the process, the queued lines are written, for at most a second.
 #[derive(Debug)]
 pub struct Logging {
     _worker: WorkerGuard,
 }
 
-/// Starts logging. `filter`: directives of tracing-subscriber's `EnvFilter`, such as `info,keyward_admin=debug`. `format`:
-/// if absent, text on a terminal and JSON elsewhere.
+/// Starts logging. `filter` has directives of tracing-subscriber's `EnvFilter`, such as `info,keyward_admin=debug`. The default
+/// format is text on a terminal and JSON elsewhere.
 ///
 /// # Errors
-/// A directive that cannot be read, or logging that runs already.
+/// A directive is malformed, or logging was started before.
 pub fn start(filter: &str, format: Option<LogFormat>) -> anyhow::Result<Logging> {
     let filter = EnvFilter::try_new(filter).map_err(|e| anyhow::anyhow!("log filter {filter:?}: {e}"))?;
     let terminal = io::stderr().is_terminal();
@@ -56,7 +56,7 @@ pub fn start(filter: &str, format: Option<LogFormat>) -> anyhow::Result<Logging>
         .with_env_filter(filter)
         .with_writer(lines)
         .with_ansi(terminal)
-        // It would report by `eprintln!`, which panics when stderr takes nothing.
+        // It would report errors with `eprintln!`, which panics if stderr cannot be written to.
         .log_internal_errors(false);
     let started = match format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json }) {
         LogFormat::Text => builder.try_init(),
@@ -66,7 +66,7 @@ pub fn start(filter: &str, format: Option<LogFormat>) -> anyhow::Result<Logging>
     Ok(Logging { _worker: worker })
 }
 
-/// How many log lines this process has lost.
+/// Returns how many log lines this process has dropped.
 pub fn lost_lines() -> u64 {
     let unqueued = UNQUEUED.get().map_or(0, ErrorCounter::dropped_lines);
     UNWRITTEN.load(Ordering::Relaxed) + u64::try_from(unqueued).unwrap_or(u64::MAX)
@@ -77,13 +77,13 @@ pub fn register(registry: &mut Registry) {
     registry.register_collector(Box::new(LostLines));
 }
 
-/// Writes one line to stderr, for the operator who started the command. A stderr that takes nothing is ignored: what the
-/// command does, and its exit code, must not depend on it.
+/// Writes one line to stderr, for the operator who started the command. A failure is ignored: the work of the command and its
+/// exit code must not depend on stderr.
 pub fn note(text: impl std::fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// Writes lines to stderr, and counts those that it does not take.
+/// Writes lines to stderr, and counts those that could not be written.
 struct Stderr;
 
 impl Write for Stderr {

@@ -1,16 +1,16 @@
-//! Between the wire's times and the domain's.
+//! Conversion between protobuf timestamps and the domain's.
 
 use keyward_domain::Timestamp;
 
-/// A protobuf timestamp of the same microsecond.
+/// Returns the protobuf timestamp of the same microsecond.
 pub fn timestamp(time: Timestamp) -> prost_types::Timestamp {
     let micros = time.as_micros();
     let nanos = i32::try_from(micros.rem_euclid(1_000_000)).unwrap_or(0) * 1_000;
     prost_types::Timestamp { seconds: micros.div_euclid(1_000_000), nanos }
 }
 
-/// The microsecond of a protobuf timestamp, rounded down; `None` outside years 1 to 9999, which is all that
-/// google.protobuf.Timestamp allows.
+/// Returns the microsecond of a protobuf timestamp, rounded down. `None` outside years 1 to 9999, the range of
+/// google.protobuf.Timestamp.
 pub fn from_timestamp(time: &prost_types::Timestamp) -> Option<Timestamp> {
     const YEARS_1_TO_9999: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
     if !YEARS_1_TO_9999.contains(&time.seconds) || !(0..1_000_000_000).contains(&time.nanos) {
