@@ -1,4 +1,4 @@
-//! The validator as a binary of its own, for sidecar images: `keyward validator` without the admin and its database.
+//! The validator as a separate binary, for sidecar images: `keyward validator` without the admin and its database.
 
 use std::alloc::System;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use keyward_validator::Options;
 use zeroizing_alloc::ZeroAlloc;
 
 /// Wipes memory when it is freed. Credentials and tokens pass through buffers of HTTP, TLS and protobuf that no type of ours
-/// owns: without this, what a freed buffer held stays in the heap until something is written over it.
+/// owns; without this, a freed buffer would keep its content in the heap until it is overwritten.
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
@@ -21,17 +21,17 @@ static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 struct Cli {
     #[command(flatten)]
     options: Options,
-    /// What to log, as info or info,keyward_validator=debug.
+    /// Log filter, such as info or info,keyward_validator=debug.
     #[arg(long, env = "KEYWARD_LOG", value_name = "FILTER", default_value = "info")]
     log: String,
-    /// How log lines look. Default: text on a terminal, json elsewhere.
+    /// Format of log lines. Default: text on a terminal, json elsewhere.
     #[arg(long, env = "KEYWARD_LOG_FORMAT")]
     log_format: Option<LogFormat>,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // Before the command line and the environment are read: each may hold a secret.
+    // Before the command line and the environment are read, because both may hold a secret.
     let ended = match memory::protect() {
         Ok(()) => run(Cli::parse()).await,
         Err(error) => Err(error),

@@ -9,10 +9,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-/// What the validator counts: one relaxed atomic a request. Cheap to clone.
+/// The counters of the validator: one relaxed atomic increment per request. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
-    /// In the order of [`Verdict::ALL`]; held apart from their family so that counting looks nothing up.
+    /// In the order of [`Verdict::ALL`]. An array, so that counting needs no look-up in the family.
     verdicts: [Counter; Verdict::ALL.len()],
     unavailable: Counter,
 }
@@ -47,7 +47,7 @@ impl Metrics {
     }
 }
 
-/// Reads the replica when somebody looks.
+/// Reads the gauges from the replica at each scrape.
 #[derive(Debug)]
 struct ReplicaCollector(Arc<Replica<AnyClock>>);
 
@@ -56,7 +56,7 @@ impl Collector for ReplicaCollector {
         let tokens = i64::try_from(self.0.tokens()).unwrap_or(i64::MAX);
         let gauges = [
             ("lease", "1 while this validator may answer", i64::from(self.0.holds_lease())),
-            ("revision", "Revision that is applied", self.0.revision().0),
+            ("revision", "Revision of the replica", self.0.revision().0),
             ("tokens", "Tokens in memory", tokens),
         ];
         for (name, help, value) in gauges {

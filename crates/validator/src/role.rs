@@ -7,7 +7,7 @@ use crate::server::{Listeners, Role};
 /// Runs a validator on its own until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// It cannot listen where it should, or a listener broke.
+/// A listener cannot be bound, or failed.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let (trigger, leave) = shutdown::channel();
     let (grpc, grpc_at) = bind("the validator", &config.listen).await?;
@@ -28,7 +28,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         trigger.announce();
         tokio::select! {
             () = tokio::time::sleep(config.drain_delay) => {}
-            // Whoever asks twice does not want to wait.
+            // A second signal skips the delay.
             again = signalled() => again?,
         }
         trigger.leave();

@@ -1,4 +1,4 @@
-//! Wiring only.
+//! Builds a validator from its parts, and runs it.
 
 use std::io;
 use std::sync::Arc;
@@ -25,16 +25,16 @@ use crate::front::{self, ExtAuthzApi, Gate, ValidateApi};
 use crate::metrics::Metrics;
 use crate::validate::Validator;
 
-/// What reflection shows. Envoy's package is left out: ours is a flattened subset of it.
+/// The services that reflection lists. Envoy's is left out, because ours is a subset of its package.
 const REFLECTED: &[&str] = &["keyward.validate.v1.ValidateService", "grpc.health.v1.Health"];
 
-/// Streams per connection: a gateway multiplexes its requests over few connections.
+/// Largest number of concurrent streams per connection. Gateways multiplex their requests over few connections.
 const MAX_STREAMS: u32 = 1_024;
 
-/// How often the health service looks whether there is a lease. Requests look for themselves.
+/// How often the health service checks for a lease. Requests check it themselves.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Where the validator listens, bound.
+/// The validator's listeners, bound.
 #[derive(Debug)]
 pub struct Listeners {
     /// gRPC: ValidateToken and Envoy's Check.
@@ -56,23 +56,23 @@ pub struct Role {
 }
 
 impl Role {
-    /// A validator with an empty memory. `places`: where gateways' requests carry tokens. `validator_id`: unique to this
-    /// process, for logs and receipts.
-    pub fn new(upstream: Upstream, places: TokenSources, validator_id: String) -> Self {
-        Self::by_clock(AnyClock::Boot, upstream, places, validator_id)
+    /// Creates a validator with an empty replica. `token_sources` defines where gateways' requests carry tokens.
+    /// `validator_id` is unique to this process; logs and receipts show it.
+    pub fn new(upstream: Upstream, token_sources: TokenSources, validator_id: String) -> Self {
+        Self::by_clock(AnyClock::Boot, upstream, token_sources, validator_id)
     }
 
-    /// The same by another clock.
-    pub fn by_clock(clock: AnyClock, upstream: Upstream, places: TokenSources, validator_id: String) -> Self {
+    /// Creates a validator as [`Role::new`] does, with the given clock. For simulations.
+    pub fn by_clock(clock: AnyClock, upstream: Upstream, token_sources: TokenSources, validator_id: String) -> Self {
         let replica = Arc::new(Replica::new(clock));
         let (metrics, registry) = Metrics::new(Arc::clone(&replica));
         let validator = Validator::new(Arc::clone(&replica), metrics);
         let subscriber = Subscriber::new(upstream, ReplicaWriter::new(Arc::clone(&replica)), validator_id);
-        let gate = Gate::new(validator.clone(), places);
+        let gate = Gate::new(validator.clone(), token_sources);
         Self { replica, validator, gate, registry, subscriber }
     }
 
-    /// Waits until it may answer. Cancel safe.
+    /// Waits until the validator holds a lease, and so may answer. Cancel safe.
     pub fn ready(&self) -> impl Future<Output = ()> + Send + 'static {
         let replica = Arc::clone(&self.replica);
         async move {
@@ -85,7 +85,7 @@ impl Role {
     /// Serves until shutdown.
     ///
     /// # Errors
-    /// A listener broke.
+    /// A listener failed.
     pub async fn run(self, listeners: Listeners, shutdown: Shutdown) -> anyhow::Result<()> {
         let Self { replica, validator, gate, registry, subscriber } = self;
         let ops = ops(&replica, registry, &shutdown);
@@ -97,13 +97,13 @@ impl Role {
             );
             served.map(|_| ())
         };
-        Box::pin(fed_while(subscriber, serve)).await
+        Box::pin(run_with_subscriber(subscriber, serve)).await
     }
 
-    /// Serves gRPC alone, to connections that come from anywhere, until shutdown.
+    /// Serves only gRPC, over the given connections, until shutdown. For simulations.
     ///
     /// # Errors
-    /// The listener broke.
+    /// The listener failed.
     pub async fn run_grpc<I>(
         self,
         incoming: impl Stream<Item = io::Result<I>>,
@@ -113,19 +113,22 @@ impl Role {
         I: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     {
         let Self { replica, validator, gate, subscriber, .. } = self;
-        Box::pin(fed_while(subscriber, serve_grpc(validator, gate, replica, incoming, shutdown))).await
+        Box::pin(run_with_subscriber(subscriber, serve_grpc(validator, gate, replica, incoming, shutdown))).await
     }
 }
 
-/// Feeds the replica for as long as somebody is served from it.
-async fn fed_while(subscriber: Subscriber, serve: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    let (stop_sync, sync_stops) = StopTrigger::new();
-    // In a task of its own: applying a snapshot must not keep the listeners from accepting.
-    let subscriber = tokio::spawn(subscriber.run(sync_stops));
+/// Runs the subscriber, which feeds the replica, for as long as `serve` runs.
+async fn run_with_subscriber(
+    subscriber: Subscriber,
+    serve: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let (trigger, stop) = StopTrigger::new();
+    // A separate task: applying a snapshot must not block the listeners.
+    let subscriber = tokio::spawn(subscriber.run(stop));
     let served = serve.await;
-    // Only now: what was still being answered needed the lease.
-    stop_sync.stop();
-    subscriber.await.context("the subscriber broke")?;
+    // After the drain, because the requests in progress needed the lease.
+    trigger.stop();
+    subscriber.await.context("the subscriber failed")?;
     served
 }
 
@@ -155,13 +158,13 @@ where
     }
 }
 
-/// Keeps the health service true. Never returns.
+/// Keeps the health service up to date. Never returns.
 async fn report_health(health: HealthReporter, replica: Arc<Replica<AnyClock>>, shutdown: Shutdown) {
-    let mut told = None;
+    let mut reported = None;
     loop {
         let serving = replica.holds_lease() && !shutdown.is_leaving();
-        if told != Some(serving) {
-            told = Some(serving);
+        if reported != Some(serving) {
+            reported = Some(serving);
             let status =
                 if serving { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
             // The empty name stands for the whole server.
@@ -181,7 +184,7 @@ fn ops(replica: &Arc<Replica<AnyClock>>, registry: Arc<Registry>, shutdown: &Shu
         } else if replica.holds_lease() {
             None
         } else {
-            Some("no lease: no admin for longer than it, or the replica is not complete yet".to_owned())
+            Some("no lease: no admin was reachable for its duration, or the replica is not complete yet".to_owned())
         }
     };
     Ops { unready: Arc::new(unready), registry }

@@ -5,7 +5,7 @@ use keyward_replica::{Answer, AnyClock, NoAnswer, Replica};
 
 use crate::metrics::Metrics;
 
-/// Judges tokens, whichever front they came through. Cheap to clone.
+/// Judges the tokens of all fronts. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Validator {
     replica: Arc<Replica<AnyClock>>,
@@ -17,10 +17,10 @@ impl Validator {
         Self { replica, metrics }
     }
 
-    /// Judges one token. No await, no lock, no log.
+    /// Judges one token. Does not block, lock or log.
     ///
     /// # Errors
-    /// `NO_LEASE`, `REVISION_NOT_REACHED`: there is no answer, and nothing may be guessed.
+    /// `NO_LEASE` or `REVISION_NOT_REACHED`: there is no verdict, and the caller must not assume one.
     pub(crate) fn validate(
         &self,
         token: &str,

@@ -4,17 +4,17 @@ use keyward_proto::validate::{BatchValidateTokensRequest, BatchValidateTokensRes
 use crate::front::validate_token;
 use crate::validate::Validator;
 
-/// Most requests in a batch. They fit the largest message that a validator reads.
-const MOST: usize = 500;
+/// Largest number of requests in a batch. That many fit into the largest message that a validator accepts.
+const MAX_REQUESTS: usize = 500;
 
 pub(super) fn answer(
     validator: &Validator,
     request: &BatchValidateTokensRequest,
 ) -> Result<BatchValidateTokensResponse, Error> {
-    if request.requests.len() > MOST {
-        return Err(Error::field("requests", format!("at most {MOST}")));
+    if request.requests.len() > MAX_REQUESTS {
+        return Err(Error::field("requests", format!("at most {MAX_REQUESTS}")));
     }
-    // Each is judged afresh: a change that comes in between counts for those behind it.
+    // Each request sees the newest replica: a change that arrives meanwhile applies to the remaining ones.
     let answers = request.requests.iter().enumerate().map(|(n, one)| {
         validate_token::answer(validator, one).map_err(|error| error.within(&format!("requests[{n}]")))
     });

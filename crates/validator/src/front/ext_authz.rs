@@ -14,17 +14,17 @@ use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 use tonic::{Code, Request, Response, Status};
 
-use crate::front::gate::{Decided, Decision, Gate, KEY_HEADER, PROJECT_HEADER};
+use crate::front::gate::{Decision, Gate, Judgement, KEY_HEADER, PROJECT_HEADER};
 use crate::front::route;
 
-/// Envoy's `Authorization`.
+/// The service `Authorization` of Envoy's ext_authz.
 #[derive(Clone, Debug)]
 pub(crate) struct ExtAuthzApi(pub(crate) Gate);
 
 #[tonic::async_trait]
 impl Authorization for ExtAuthzApi {
-    /// What is wrong inside goes out as a gRPC error: only then do Envoy's `failure_mode_allow` and `status_on_error`
-    /// apply. A CheckResponse of another status is a refusal to it, with 403.
+    /// Failures are returned as gRPC errors, so that Envoy's `failure_mode_allow` and `status_on_error` apply. Envoy would take
+    /// a CheckResponse with an error status as a refusal of the client, with 403.
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
         match check(&self.0, request.get_ref()) {
             Ok(response) => Ok(Response::new(response)),
@@ -39,20 +39,20 @@ fn check(gate: &Gate, request: &CheckRequest) -> Result<CheckResponse, Error> {
     let http = http.ok_or_else(|| Error::field("attributes.request.http", "present"))?;
     let settings = attributes.context_extensions.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let route = route::read(settings)?;
-    let presented = gate.places().find(headers(http), std::iter::once(http.path.as_bytes()));
-    let decided = gate.decide(&presented, &route.expectation)?;
-    let (code, response) = match &decided.decision {
+    let presented = gate.token_sources().find(headers(http), std::iter::once(http.path.as_bytes()));
+    let judgement = gate.judge(&presented, &route.expectation)?;
+    let (code, response) = match &judgement.decision {
         Decision::Allow(key) => (Code::Ok, HttpResponse::OkResponse(allowed(gate, http, key))),
         Decision::Deny(refusal) => (denied_code(refusal), HttpResponse::DeniedResponse(denied(refusal))),
     };
     Ok(CheckResponse {
         status: Some(envoy::Status { code: code.into(), message: String::new() }),
         http_response: Some(response),
-        dynamic_metadata: Some(metadata(&decided)),
+        dynamic_metadata: Some(metadata(&judgement)),
     })
 }
 
-/// Every header, whether Envoy sends them as text or raw.
+/// Returns all headers. Envoy sends them as text or raw, depending on its configuration.
 fn headers(http: &HttpRequest) -> impl Iterator<Item = (&str, &[u8])> {
     let text = http.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let raw = http.header_map.iter().flat_map(|map| &map.headers).map(|header| {
@@ -65,11 +65,11 @@ fn headers(http: &HttpRequest) -> impl Iterator<Item = (&str, &[u8])> {
 fn allowed(gate: &Gate, http: &HttpRequest, key: &Facts) -> OkHttpResponse {
     let mut headers_to_set =
         vec![header(PROJECT_HEADER, key.name.project.as_str()), header(KEY_HEADER, key.name.key.as_str())];
-    // Not by `query_parameters_to_remove`: Envoy would sort the whole query and encode it anew, and signatures of it break.
-    headers_to_set.extend(gate.places().without_token(&http.path).map(|target| header(":path", &target)));
+    // `query_parameters_to_remove` would make Envoy sort and re-encode the whole query, which breaks signatures over it.
+    headers_to_set.extend(gate.token_sources().without_token(&http.path).map(|target| header(":path", &target)));
     OkHttpResponse {
         headers: headers_to_set,
-        headers_to_remove: gate.places().to_remove(headers(http)).into_iter().map(str::to_owned).collect(),
+        headers_to_remove: gate.token_sources().to_remove(headers(http)).into_iter().map(str::to_owned).collect(),
         ..Default::default()
     }
 }
@@ -88,10 +88,11 @@ fn denied(refusal: &Refusal) -> DeniedHttpResponse {
     }
 }
 
-/// For Envoy's access log and later filters, which the client does not see: also why a token was refused, and whose it is.
-fn metadata(decided: &Decided) -> Struct {
-    let mut fields = BTreeMap::from([("verdict".to_owned(), text(decided.verdict))]);
-    if let Some(key) = &decided.key {
+/// Dynamic metadata for Envoy's access log and later filters: the verdict, and the key of the token. The client does not see
+/// it.
+fn metadata(judgement: &Judgement) -> Struct {
+    let mut fields = BTreeMap::from([("verdict".to_owned(), text(judgement.verdict))]);
+    if let Some(key) = &judgement.key {
         fields.extend([
             ("project".to_owned(), text(key.name.project.as_str())),
             ("key".to_owned(), text(key.name.key.as_str())),
@@ -106,7 +107,7 @@ fn text(value: &str) -> Value {
     Value { kind: Some(Kind::StringValue(value.to_owned())) }
 }
 
-/// Replaces what the client may have sent under that name.
+/// Returns a header that replaces any header of that name from the client.
 fn header(name: &str, value: &str) -> HeaderValueOption {
     HeaderValueOption {
         header: Some(HeaderValue { key: name.to_owned(), value: value.to_owned(), raw_value: Vec::new() }),

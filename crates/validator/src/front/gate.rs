@@ -1,4 +1,4 @@
-//! One decision for every gateway, whatever it speaks.
+//! One decision for all gateways, whichever protocol they use.
 
 use std::sync::Arc;
 
@@ -7,60 +7,60 @@ use keyward_replica::{Answer, Facts};
 
 use crate::validate::Validator;
 
-/// The header by which an upstream learns the key's project, as a bare id.
+/// Request header for the upstream with the key's project, as a bare id.
 pub(crate) const PROJECT_HEADER: &str = "x-keyward-project";
-/// The header by which an upstream learns the key's name within the project.
+/// Request header for the upstream with the key's name within the project.
 pub(crate) const KEY_HEADER: &str = "x-keyward-key";
 
-/// Decides on requests that gateways hold. Cheap to clone.
+/// Decides whether gateways let requests in. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Gate {
     validator: Validator,
-    places: Arc<TokenSources>,
+    token_sources: Arc<TokenSources>,
 }
 
-/// What was decided.
+/// The decision about a request.
 #[derive(Debug)]
 pub(crate) enum Decision {
-    /// Let it in, as this key.
+    /// Let the request in, as this key.
     Allow(Arc<Facts>),
-    /// Refuse it.
+    /// Refuse the request.
     Deny(Refusal),
 }
 
-/// A decision, with what the gateway's operator may know of it and the client may not.
+/// A decision with its grounds. The gateway's operator may see them; the client may not.
 #[derive(Debug)]
-pub(crate) struct Decided {
+pub(crate) struct Judgement {
     pub(crate) decision: Decision,
-    /// The verdict; `missing` or `ambiguous` where there was no one token to judge.
+    /// The verdict on the token. `missing` or `ambiguous` if the request has no token or several.
     pub(crate) verdict: &'static str,
-    /// The key whose token was presented, good or not.
+    /// The key of the token, whatever the verdict.
     pub(crate) key: Option<Arc<Facts>>,
 }
 
 impl Gate {
-    pub(crate) fn new(validator: Validator, places: TokenSources) -> Self {
-        Self { validator, places: Arc::new(places) }
+    pub(crate) fn new(validator: Validator, token_sources: TokenSources) -> Self {
+        Self { validator, token_sources: Arc::new(token_sources) }
     }
 
     /// Where requests carry tokens.
-    pub(crate) fn places(&self) -> &TokenSources {
-        &self.places
+    pub(crate) fn token_sources(&self) -> &TokenSources {
+        &self.token_sources
     }
 
-    /// Decides on what a request presents.
+    /// Judges the token of a request, and decides.
     ///
     /// # Errors
-    /// `NO_LEASE`: there is no decision.
-    pub(crate) fn decide(&self, presented: &Presented<'_>, expectation: &Expectation<'_>) -> Result<Decided, Error> {
-        // Also what presents nothing is judged: a validator without a lease decides nothing at all.
+    /// `NO_LEASE`: the validator may not decide.
+    pub(crate) fn judge(&self, presented: &Presented<'_>, expectation: &Expectation<'_>) -> Result<Judgement, Error> {
+        // A request without a token is judged too, as MALFORMED, because a validator without a lease must not decide anything.
         let token = if let Presented::One(token) = presented { token } else { "" };
         let Answer { verdict, key, .. } = self.validator.validate(token, expectation, Revision(0))?;
         let decision = match Refusal::of(presented, verdict) {
             Some(refusal) => Decision::Deny(refusal),
-            None => Decision::Allow(key.clone().ok_or_else(|| Error::internal("a valid token of no key"))?),
+            None => Decision::Allow(key.clone().ok_or_else(|| Error::internal("a valid token without a key"))?),
         };
-        Ok(Decided { decision, verdict: name(presented, verdict), key })
+        Ok(Judgement { decision, verdict: name(presented, verdict), key })
     }
 }
 

@@ -9,67 +9,71 @@ use keyward_replica::Facts;
 use crate::front::gate::{Decision, Gate, KEY_HEADER, PROJECT_HEADER};
 use crate::front::route::{self, Route};
 
-/// The real status of an answer whose own one nginx would not have understood.
+/// Response header with the real status of an answer to nginx, which understands 2xx, 401 and 403 only.
 const STATUS_HEADER: &str = "x-keyward-status";
 
-/// What Envoy's HTTP ext_authz must take from the request before the upstream sees it. Other gateways skip it.
+/// Response header that makes Envoy's HTTP ext_authz remove headers from the request. Other gateways ignore it.
 const REMOVE_HEADER: &str = "x-envoy-auth-headers-to-remove";
 
-/// By these gateways tell of the client's request: nginx and HAProxy as deploy/ configures them; Caddy and Traefik.
+/// Request headers with the path and query of the client's request: nginx and HAProxy as configured in `deploy/`; Caddy and
+/// Traefik.
 const ORIGINAL_TARGETS: [&str; 2] = ["x-original-uri", "x-forwarded-uri"];
 
-/// The HTTP hook: `/auth` and all below it, any method.
+/// Returns the routes of the HTTP hook: `/auth` and everything below it, with any method.
 ///
-/// A route's settings are the gateway's operator's, and no part of a request that the client wrote may be taken for them.
-/// They are parameters of the path's first segment, as `/auth;project=6666`. At that segment alone they may also be the
-/// query, as `/auth?project=6666`: what asks for it has no path of the client's in it. Below it
-/// (`/auth;project=6666/v1/items?page=2`, Envoy's way) path and query are the client's.
+/// The settings of a route come from the gateway's operator. No part of the path or query that the client wrote may be taken
+/// for a setting. Settings are parameters of the first path segment, such as `/auth;project=6666`. If the path ends there, they
+/// may also be the query, such as `/auth?project=6666`, because that URL contains nothing of the client's. Below the first
+/// segment (`/auth;project=6666/v1/items?page=2`, as Envoy sends it) path and query are the client's.
 pub(crate) fn router(gate: Gate) -> Router {
     Router::new().fallback(hook).with_state(gate)
 }
 
 async fn hook(State(gate): State<Gate>, uri: Uri, headers: HeaderMap) -> Response {
-    let Some(asked) = Asked::parse(&uri) else { return not_found() };
-    match route::read(asked.settings()) {
-        Ok(route) => for_gateway(&route, answer(&gate, &route, &asked, &headers)),
+    let Some(target) = HookTarget::parse(&uri) else { return not_found() };
+    match route::read(target.settings()) {
+        Ok(route) => for_gateway(&route, answer(&gate, &route, &target, &headers)),
         Err(error) => misconfigured(&error),
     }
 }
 
-/// The hook's address as it was asked for.
-struct Asked<'a> {
+/// The request target of a call to the hook, taken apart.
+struct HookTarget<'a> {
+    /// Parameters of the first segment, with their leading `;`.
     parameters: &'a str,
+    /// The operator's query. Empty if the target has a part of the client's.
     query: &'a str,
-    /// Path and query of the client, below the first segment.
-    target: Option<&'a str>,
+    /// The client's path and query, below the first segment.
+    client: Option<&'a str>,
 }
 
-impl<'a> Asked<'a> {
-    /// `None`: no address of the hook's.
+impl<'a> HookTarget<'a> {
+    /// Returns `None` if the target is outside `/auth`.
     fn parse(uri: &'a Uri) -> Option<Self> {
         let below = uri.path().strip_prefix("/auth")?;
-        let (parameters, client) = below.find('/').map_or((below, None), |at| (&below[..at], Some(at)));
+        let (parameters, slash) = below.find('/').map_or((below, None), |at| (&below[..at], Some(at)));
         if !parameters.is_empty() && !parameters.starts_with(';') {
             return None;
         }
-        let target = client.and_then(|at| uri.path_and_query()?.as_str().get("/auth".len() + at..));
-        let query = if target.is_some() { "" } else { uri.query().unwrap_or_default() };
-        Some(Self { parameters, query, target })
+        let client = slash.and_then(|at| uri.path_and_query()?.as_str().get("/auth".len() + at..));
+        let query = if client.is_some() { "" } else { uri.query().unwrap_or_default() };
+        Some(Self { parameters, query, client })
     }
 
-    /// Settings are words, ids and booleans, so nothing in them needs percent-encoding.
+    /// Returns the settings as pairs. They are not percent-decoded: all valid values are words, ids and booleans.
     fn settings(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
         let pairs = self.parameters.split(';').chain(self.query.split('&'));
         pairs.filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
     }
 }
 
-fn answer(gate: &Gate, route: &Route<'_>, asked: &Asked<'_>, headers: &HeaderMap) -> Response {
-    let told = ORIGINAL_TARGETS.iter().flat_map(|name| headers.get_all(*name)).map(HeaderValue::as_bytes);
-    let presented = gate.places().find(pairs(headers), asked.target.map(str::as_bytes).into_iter().chain(told));
-    match gate.decide(&presented, &route.expectation) {
-        Ok(decided) => match decided.decision {
-            Decision::Allow(key) => allowed(&key, &gate.places().to_remove(pairs(headers))),
+fn answer(gate: &Gate, route: &Route<'_>, target: &HookTarget<'_>, headers: &HeaderMap) -> Response {
+    let forwarded = ORIGINAL_TARGETS.iter().flat_map(|name| headers.get_all(*name)).map(HeaderValue::as_bytes);
+    let presented =
+        gate.token_sources().find(pairs(headers), target.client.map(str::as_bytes).into_iter().chain(forwarded));
+    match gate.judge(&presented, &route.expectation) {
+        Ok(judgement) => match judgement.decision {
+            Decision::Allow(key) => allowed(&key, &gate.token_sources().to_remove(pairs(headers))),
             Decision::Deny(refusal) => refused(&refusal),
         },
         Err(_) => refused(&Refusal::UNAVAILABLE),
@@ -83,9 +87,9 @@ fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
 fn allowed(key: &Facts, remove: &[&str]) -> Response {
     let mut response = Response::new(Body::empty());
     let (project, name) = (key.name.project.as_str(), key.name.key.as_str());
-    let told = [(PROJECT_HEADER, project), (KEY_HEADER, name), (REMOVE_HEADER, &remove.join(","))];
-    for (name, value) in told {
-        // Ids and names of headers, which any header may hold.
+    let pairs = [(PROJECT_HEADER, project), (KEY_HEADER, name), (REMOVE_HEADER, &remove.join(","))];
+    for (name, value) in pairs {
+        // Always parses: the values are ids and header names.
         if let Ok(value) = value.parse() {
             response.headers_mut().insert(name, value);
         }
@@ -102,7 +106,8 @@ fn refused(refusal: &Refusal) -> Response {
     response
 }
 
-/// nginx makes 500 of every status but 2xx, 401 and 403: it gets 403, and the real one in a header.
+/// Adapts the answer to nginx, which turns every status except 2xx, 401 and 403 into 500. It gets 403 instead, and the real
+/// status in a header.
 fn for_gateway(route: &Route<'_>, mut response: Response) -> Response {
     if route.nginx {
         let status = response.status();
@@ -114,12 +119,12 @@ fn for_gateway(route: &Route<'_>, mut response: Response) -> Response {
     response
 }
 
-/// Settings that cannot be read cannot be the client's doing: 500, which tells the operator which. In every mode, for the
-/// mode is among them.
+/// Answers 500 with the invalid setting, because only the gateway's operator can have caused it. The same answer goes to nginx:
+/// the mode is one of the settings.
 fn misconfigured(error: &Error) -> Response {
     let body = serde_json::json!({
         "type": "about:blank", "title": "Internal Server Error", "status": 500,
-        "detail": format!("the gateway's route to this hook is not configured right: {error}"),
+        "detail": format!("the gateway's route to this hook is misconfigured: {error}"),
     });
     problem(500, body.to_string())
 }
@@ -145,7 +150,7 @@ mod tests {
 
     fn settings(uri: &str) -> String {
         let uri: Uri = uri.parse().unwrap();
-        Asked::parse(&uri).unwrap().settings().map(|(name, value)| format!("{name}={value} ")).collect()
+        HookTarget::parse(&uri).unwrap().settings().map(|(name, value)| format!("{name}={value} ")).collect()
     }
 
     #[test]
@@ -158,21 +163,21 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_a_client_writes_below_the_first_segment_is_a_setting() {
+    fn no_text_below_the_first_segment_is_a_setting() {
         for below in
             ["/", "/?project=7777", "/;project=7777", "/../auth;project=7777", "//auth;project=7777?mode=nginx"]
         {
             assert_eq!(settings(&format!("/auth;project=6666{below}")), "project=6666 ", "{below}");
             assert_eq!(settings(&format!("/auth{below}")), "", "{below}");
             let uri: Uri = format!("/auth{below}").parse().unwrap();
-            assert_eq!(Asked::parse(&uri).unwrap().target, Some(below));
+            assert_eq!(HookTarget::parse(&uri).unwrap().client, Some(below));
         }
     }
 
     #[test]
-    fn other_addresses_are_not_the_hooks() {
+    fn targets_outside_the_hook_are_rejected() {
         for other in ["/", "/authx", "/authx/y", "/auth%3bproject=6666", "/Auth", "//auth", "/x/auth"] {
-            assert!(Asked::parse(&other.parse().unwrap()).is_none(), "{other}");
+            assert!(HookTarget::parse(&other.parse().unwrap()).is_none(), "{other}");
         }
     }
 }

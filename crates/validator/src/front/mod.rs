@@ -1,4 +1,4 @@
-//! What callers speak: each front finds the token, asks [`crate::validate`], and renders the answer.
+//! The protocols of callers. Each front finds the token, calls [`crate::validate`], and renders the answer.
 
 mod batch_validate_tokens;
 mod ext_authz;

@@ -1,28 +1,28 @@
-//! What a gateway's route asks of a token: its settings, which the gateway's operator wrote.
+//! The settings of a gateway's route, which the gateway's operator wrote: what a token must fulfil.
 
 use keyward_domain::{Error, Expectation, OnField, ProjectId};
 
-/// A route's settings.
+/// The settings of a route.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Route<'a> {
     pub(crate) expectation: Expectation<'a>,
-    /// The gateway understands 2xx, 401 and 403 only.
+    /// `true` if the gateway is nginx, which understands 2xx, 401 and 403 only.
     pub(crate) nginx: bool,
 }
 
-/// Reads settings: `project` (a bare id; absent: any), `allow_client_keys` (`true` or `false`; absent: false) and `mode`
-/// (`nginx`; absent: every other gateway).
+/// Parses settings: `project` (a bare id; default: any project), `allow_client_keys` (`true` or `false`; default: `false`) and
+/// `mode` (`nginx`; default: any other gateway).
 ///
 /// # Errors
-/// `FIELD_INVALID`: an unknown setting is refused and not skipped, because a misspelt `project` would let every
-/// project's keys in. One that is said twice is refused, because one of the two is not meant.
+/// `FIELD_INVALID`: an unknown, repeated or invalid setting. An unknown setting is not ignored, because a misspelt `project`
+/// would let in the keys of every project.
 pub(crate) fn read<'a>(settings: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Route<'a>, Error> {
-    let (mut route, mut said) = (Route::default(), Vec::new());
+    let (mut route, mut seen) = (Route::default(), Vec::new());
     for (name, value) in settings {
-        if said.contains(&name) {
-            return Err(Error::field(name, "said once"));
+        if seen.contains(&name) {
+            return Err(Error::field(name, "given once"));
         }
-        said.push(name);
+        seen.push(name);
         match (name, value) {
             ("project", id) => route.expectation.project = Some(ProjectId::check(id).on_field("project")?),
             ("allow_client_keys", "true") => route.expectation.allow_client_keys = true,

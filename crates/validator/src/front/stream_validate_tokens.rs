@@ -10,20 +10,21 @@ use tonic::{Status, Streaming};
 use crate::front::validate_token;
 use crate::validate::Validator;
 
-/// The answers, each made when the one before it has been taken: a caller that does not read is not read from.
+/// Returns the stream of answers. Each is computed once the previous one was sent, so a caller that stops reading exerts
+/// backpressure on its own requests.
 pub(super) fn answers(
     validator: Validator,
     requests: Streaming<StreamValidateTokensRequest>,
     shutdown: Shutdown,
 ) -> impl Stream<Item = Result<StreamValidateTokensResponse, Status>> + Send + 'static {
-    let answers = requests.map(move |said| said.map(|request| answer(&validator, &request)));
-    // Otherwise one stream would hold up the drain until its end.
+    let answers = requests.map(move |received| received.map(|request| answer(&validator, &request)));
+    // An open stream must not delay the drain.
     answers.take_until(async move { shutdown.wait().await })
 }
 
 fn answer(validator: &Validator, request: &StreamValidateTokensRequest) -> StreamValidateTokensResponse {
-    let asked = request.request.as_ref().ok_or_else(|| Error::field("request", "present"));
-    let outcome = match asked.and_then(|asked| validate_token::answer(validator, asked)) {
+    let inner = request.request.as_ref().ok_or_else(|| Error::field("request", "present"));
+    let outcome = match inner.and_then(|request| validate_token::answer(validator, request)) {
         Ok(response) => Outcome::Response(response),
         Err(error) => Outcome::Error(failure(&error)),
     };

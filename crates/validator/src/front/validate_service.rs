@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::front::{batch_validate_tokens, stream_validate_tokens, validate_token};
 use crate::validate::Validator;
 
-/// `ValidateService`.
+/// The service `keyward.validate.v1.ValidateService`.
 #[derive(Clone, Debug)]
 pub(crate) struct ValidateApi {
     pub(crate) validator: Validator,
@@ -29,16 +29,16 @@ impl ValidateService for ValidateApi {
         &self,
         request: Request<ValidateTokenRequest>,
     ) -> Result<Response<ValidateTokenResponse>, Status> {
-        let answered = validate_token::answer(&self.validator, request.get_ref());
-        answered.map(Response::new).map_err(|error| status::from_error(&error))
+        let answer = validate_token::answer(&self.validator, request.get_ref());
+        answer.map(Response::new).map_err(|error| status::from_error(&error))
     }
 
     async fn batch_validate_tokens(
         &self,
         request: Request<BatchValidateTokensRequest>,
     ) -> Result<Response<BatchValidateTokensResponse>, Status> {
-        let answered = batch_validate_tokens::answer(&self.validator, request.get_ref());
-        answered.map(Response::new).map_err(|error| status::from_error(&error))
+        let answer = batch_validate_tokens::answer(&self.validator, request.get_ref());
+        answer.map(Response::new).map_err(|error| status::from_error(&error))
     }
 
     async fn stream_validate_tokens(

@@ -5,7 +5,7 @@ use keyward_replica::Answer;
 
 use crate::validate::Validator;
 
-/// Answers one request.
+/// Validates the token of one request.
 pub(super) fn answer(validator: &Validator, request: &ValidateTokenRequest) -> Result<ValidateTokenResponse, Error> {
     let project = match request.project.as_str() {
         "" => None,
@@ -16,7 +16,7 @@ pub(super) fn answer(validator: &Validator, request: &ValidateTokenRequest) -> R
     Ok(render(&answer))
 }
 
-/// The revision that the answer must have reached; 0 without such a wish.
+/// Returns the lowest revision that may answer: 0 unless consistency is AT_LEAST.
 fn at_least(request: &ValidateTokenRequest) -> Result<Revision, Error> {
     let consistency = Consistency::try_from(request.consistency)
         .map_err(|_| Error::field("consistency", "one of the enum's values"))?;
