@@ -1,4 +1,4 @@
-//! An HTTP service with a replica of all keys in its own memory: no validator, and no hop.
+//! An HTTP service with a replica of all keys in its own memory. It needs no validator and makes no call per request.
 //!
 //! ```text
 //! cargo run                                              # in one terminal: Keyward itself
@@ -19,30 +19,31 @@ use tokio::signal::unix::{SignalKind, signal};
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let file = arguments.next().context("say the file with the credential of a member with role validator")?;
+    let file =
+        arguments.next().context("first argument: the file with the credential of a member with role validator")?;
     let admin = arguments.next().unwrap_or_else(|| "http://127.0.0.1:8510".to_owned());
     let listen = arguments.next().unwrap_or_else(|| "127.0.0.1:8092".to_owned());
 
-    // Read again before each session, so that a credential is rotated without a restart.
+    // The file is read before each session, so the credential can be rotated without a restart.
     let admins = Admins::reading([admin], move || std::fs::read_to_string(&file));
     let keyward = Client::embedded(&admins)?;
-    // Until the replica is complete, requests would be answered 503.
+    // Until the replica is complete, requests would get 503.
     let ready = tokio::time::timeout(Duration::from_secs(30), keyward.ready()).await;
-    ready.context("no lease in 30 s: is that the address of an admin, and the credential of a validator?")?;
+    ready.context("no lease in 30 s: check the address of the admin and the role of the credential")?;
     let app = Router::new()
         .route("/", get(|Extension(key): Extension<ApiKey>| async move { format!("hello, {}\n", key.name()) }))
-        // Good keys of ANY project: this service tells them apart by the key's name.
+        // Accepts keys of ANY project; the handler distinguishes them by name.
         .layer(KeywardLayer::for_any_project(keyward.clone()));
 
     let listener = TcpListener::bind(listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
     axum::serve(listener, app).with_graceful_shutdown(leave()).await?;
-    // After the last answer: deactivations then wait for this replica no longer.
+    // After the last answer. From now on, deactivations do not wait for this replica.
     keyward.leave().await;
     Ok(())
 }
 
-/// SIGTERM, or Ctrl-C.
+/// Waits for SIGTERM or Ctrl-C.
 async fn leave() {
     let terminate = signal(SignalKind::terminate());
     let terminated = async {

@@ -1,4 +1,5 @@
-//! A gRPC service (the standard health service, so that this needs no proto) that asks a validator down one stream.
+//! A gRPC service that validates tokens over one stream to a validator. It is the standard health service, which needs no
+//! proto of its own.
 //!
 //! ```text
 //! cargo run                                              # in one terminal: Keyward itself
@@ -23,7 +24,7 @@ async fn main() -> anyhow::Result<()> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1alpha()?;
     let server = Server::builder()
-        // Before every service. A handler finds whose request it is in `request.extensions().get::<ApiKey>()`.
+        // In front of all services. Handlers get the key with `request.extensions().get::<ApiKey>()`.
         .layer(KeywardLayer::for_project(keyward, "6666")?)
         .add_service(service)
         .add_service(reflection);

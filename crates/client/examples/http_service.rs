@@ -1,4 +1,4 @@
-//! An HTTP service that asks a validator about each request, by a call.
+//! An HTTP service that calls a validator for each request.
 //!
 //! ```text
 //! cargo run                                              # in one terminal: Keyward itself
@@ -21,9 +21,9 @@ async fn main() -> anyhow::Result<()> {
     let app = Router::new()
         .route("/", get(greet))
         .layer(KeywardLayer::for_project(keyward.clone(), "6666")?)
-        // Behind no layer: anybody may ask.
-        .route("/public", get(|| async { "hello, whoever you are\n" }))
-        // Client keys, which the world can read, are good enough here. Keys of another project are not.
+        // Outside the layer: needs no key.
+        .route("/public", get(|| async { "hello, anonymous caller\n" }))
+        // Accepts client keys too, which are public. Keys of other projects are refused.
         .nest("/app", app(keyward)?);
 
     let listener = TcpListener::bind(listen).await?;

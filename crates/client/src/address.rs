@@ -6,47 +6,47 @@ use keyward_sync::{Authorization, Connector, ReadCredential, Upstream, is_valida
 use tonic::transport::Endpoint;
 use zeroize::Zeroizing;
 
-/// How long a question may take unless told otherwise: as long as the gateways under `deploy/` wait.
+/// Default of [`Validators::timeout`]: the timeout of the gateways in `deploy/`.
 const TIMEOUT: Duration = Duration::from_millis(250);
 
-/// How long a connection may take to come about.
+/// Timeout of connecting to a validator.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why a client cannot be made.
+/// Why a client cannot be created.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ConfigError {
-    /// Nobody to ask.
-    #[error("no address: say one or more, as http://127.0.0.1:8520 or unix:/run/keyward/grpc.sock")]
+    /// The list of addresses is empty.
+    #[error("no address: give one or more, such as http://127.0.0.1:8520 or unix:/run/keyward/grpc.sock")]
     NoAddress,
-    /// Not an address. The error names the rule that is broken.
+    /// An address breaks a rule, which the error names.
     #[error("{0}, or unix:/path for a validator on this machine")]
     Address(#[from] AddressError),
-    /// Not the path of a Unix socket.
+    /// The path of a Unix socket is invalid.
     #[error(
         "the path of a Unix socket is absolute, such as unix:/run/keyward/grpc.sock, and has no user, query or fragment"
     )]
     Socket,
-    /// Tokens, or a member's credential, would be readable on the way.
+    /// Tokens, or the credential, would cross a network in plaintext.
     #[error("{0}: call insecure_plaintext() if the network is private")]
     Plaintext(#[from] Exposed),
-    /// Not a credential. What was given instead is not repeated here.
-    #[error("the credential cannot be one: a member's is what `keyward members create --role validator` prints")]
+    /// The credential is malformed. The error does not contain it.
+    #[error("the credential is malformed: use the one that `keyward members create --role validator` prints")]
     Credential,
-    /// The credential could not be read, or what was read is not one. Says why, and nothing of what was read.
+    /// The credential could not be read, or is malformed. The error does not contain it.
     #[error("{0}")]
     CredentialSource(String),
-    /// The name of the process breaks its rule.
-    #[error("{0}: the name of a process is 1 to 64 letters, digits and hyphens")]
+    /// The name of the process is invalid.
+    #[error("{0}: the name of a process must be 1 to 64 letters, digits and hyphens")]
     Name(String),
-    /// A project's id breaks its rule, which this says.
+    /// The id of a project is invalid. The error names the rule.
     #[error("{0}")]
     Project(String),
-    /// There is no tokio runtime to run in.
-    #[error("make the client within a tokio runtime: it works in the background there")]
+    /// The client was created outside a tokio runtime.
+    #[error("create the client within a tokio runtime: it spawns background tasks")]
     NoRuntime,
 }
 
-/// Which validators to ask, and for how long.
+/// The validators to call, and the timeout of a validation.
 #[derive(Clone, Debug)]
 pub struct Validators {
     addresses: Vec<String>,
@@ -54,7 +54,7 @@ pub struct Validators {
     insecure_plaintext: bool,
 }
 
-/// Which admins feed an embedded replica.
+/// The admins that feed an embedded replica, and the credential for them.
 #[derive(Clone)]
 pub struct Admins {
     addresses: Vec<String>,
@@ -63,44 +63,44 @@ pub struct Admins {
     insecure_plaintext: bool,
 }
 
-/// Where the credential of an embedded replica comes from.
+/// The source of the credential of an embedded replica.
 #[derive(Clone)]
 enum Credential {
-    /// It was given, and is one or is not.
+    /// A fixed credential, parsed.
     Given(Result<Authorization, ConfigError>),
-    /// It is read whenever it may have changed.
+    /// A function that reads the credential, called whenever it may have changed.
     Read(Arc<ReadCredential>),
 }
 
 // === impl Validators ===
 
 impl Validators {
-    /// The gRPC listeners of one or more validators, as `http://127.0.0.1:8520` or `unix:/run/keyward/grpc.sock`. One is
-    /// asked as long as it answers, the next one when it does not.
+    /// Sets the gRPC addresses of one or more validators, such as `http://127.0.0.1:8520` or `unix:/run/keyward/grpc.sock`.
+    /// One is used as long as it answers; then the next one.
     pub fn at<A: Into<String>>(addresses: impl IntoIterator<Item = A>) -> Self {
         let addresses = addresses.into_iter().map(Into::into).collect();
         Self { addresses, timeout: TIMEOUT, insecure_plaintext: false }
     }
 
-    /// How long a question may take in all, another validator included. Default: 250 ms.
+    /// Sets how long the validation of a token may take, including a second attempt at another validator. Default: 250 ms.
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Allows validators beyond this machine, to which tokens travel in plaintext. For private networks only.
+    /// Allows validators on other machines, to which tokens travel in plaintext. For private networks only.
     #[must_use]
     pub const fn insecure_plaintext(mut self) -> Self {
         self.insecure_plaintext = true;
         self
     }
 
-    pub(crate) const fn patience(&self) -> Duration {
+    pub(crate) const fn request_timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// Ways to each of them; at least one.
+    /// Returns the checked addresses. At least one.
     pub(crate) fn endpoints(&self) -> Result<Vec<Endpoint>, ConfigError> {
         if self.addresses.is_empty() {
             return Err(ConfigError::NoAddress);
@@ -117,7 +117,7 @@ impl Validators {
             None => checked(address, self.insecure_plaintext)?.to_string(),
         };
         let endpoint = Endpoint::from_shared(address).map_err(|_| ConfigError::Socket)?;
-        // A connection that was cut in silence is found out by keepalive, not by request after request.
+        // Keepalive detects a silently broken connection; otherwise one request after another would time out on it.
         Ok(endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(Duration::from_secs(2))
@@ -135,17 +135,17 @@ impl std::fmt::Debug for Admins {
 }
 
 impl Admins {
-    /// The gRPC listeners of one or more admins, as `http://127.0.0.1:8510`, and the credential of a member with role
-    /// validator, as `keyward members create NAME --role validator` prints it.
+    /// Sets the gRPC addresses of one or more admins, such as `http://127.0.0.1:8510`, and the credential of a member with role
+    /// validator, which `keyward members create NAME --role validator` prints.
     pub fn at<A: Into<String>>(addresses: impl IntoIterator<Item = A>, credential: &str) -> Self {
         let given = Authorization::fixed(credential.trim()).map_err(|_| ConfigError::Credential);
         Self::new(addresses, Credential::Given(given))
     }
 
-    /// The same with a credential that is rotated while the service runs: `read` reads it where it is kept, such as in a file;
-    /// at first, before each new session, and after a refusal. An error, or a text that is not a credential, leaves the known
-    /// credential in use, and is logged. `read` may block; one line break may follow the credential. No error may hold the
-    /// credential.
+    /// Sets the addresses as [`Admins::at`] does, and a function that reads the credential, such as from a file, so that it can
+    /// be rotated without a restart. The function is called at the start, before each session, and after a refusal. It may
+    /// block. A line break after the credential is ignored. If it fails or returns a malformed credential, that is logged and
+    /// the previous credential stays in use. Its error must not contain the credential.
     ///
     /// ```no_run
     /// # use keyward_client::Admins;
@@ -165,14 +165,15 @@ impl Admins {
         Self { addresses, credential, name: None, insecure_plaintext: false }
     }
 
-    /// What this process is called in logs of admins; unique to it: 1 to 64 letters, digits and hyphens. Default: a random id.
+    /// Sets the name of this process in the logs of admins. It must be unique: 1 to 64 letters, digits and hyphens. Default: a
+    /// random id.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Allows admins beyond this machine, to which the credential travels in plaintext. For private networks only.
+    /// Allows admins on other machines, to which the credential travels in plaintext. For private networks only.
     #[must_use]
     pub const fn insecure_plaintext(mut self) -> Self {
         self.insecure_plaintext = true;
@@ -203,7 +204,7 @@ impl Admins {
     }
 }
 
-/// An address of a TCP listener to which a secret may be sent.
+/// Parses a TCP address, and checks that a secret may be sent to it.
 fn checked(address: &str, insecure_plaintext: bool) -> Result<Remote, ConfigError> {
     let remote: Remote = address.parse()?;
     remote.check_exposure(insecure_plaintext)?;
@@ -215,7 +216,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
-    /// A well-formed one, put together here so that nothing in the source looks like a live one.
+    /// A well-formed credential, in two pieces so that no line of this file looks like a live one.
     fn credential() -> String {
         format!("kwm_{}{}", "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg", "02yAN1")
     }
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_says_how_to_reach_a_validator_and_a_secret_does_not_leave_the_machine_unasked() {
+    fn addresses_are_checked_and_plaintext_to_other_machines_must_be_allowed() {
         for good in ["http://127.0.0.1:8520", "http://localhost:8520", "http://[::1]:8520", "unix:/run/k/grpc.sock"] {
             assert_eq!(fault(good), None, "{good}");
         }
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_credential_is_repeated_nowhere() {
+    fn no_error_and_no_debug_output_contains_a_credential() {
         let admins = Admins::at(["http://127.0.0.1:8510"], "hunter2\n3");
         assert_eq!(admins.upstream().err(), Some(ConfigError::Credential));
         for bad in ["", "hello", "\u{feff}kwm_", "kwm_hunter2"] {

@@ -3,7 +3,7 @@ use keyward_proto::validate::ValidateTokenResponse;
 use keyward_replica::Facts;
 use uuid::Uuid;
 
-/// Whose request it is: the key whose token it presented. The layer puts one into each request that it lets through.
+/// The key whose token a request presented. The layer puts it into the extensions of each request that it lets through.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ApiKey {
     name: KeyName,
@@ -12,7 +12,7 @@ pub struct ApiKey {
 }
 
 impl ApiKey {
-    /// The project that the key belongs to, as a bare id. Example: `6666`.
+    /// The key's project, as a bare id. Example: `6666`.
     pub fn project(&self) -> &str {
         self.name.project.as_str()
     }
@@ -27,18 +27,18 @@ impl ApiKey {
         self.name.to_string()
     }
 
-    /// The key's UUIDv7, which no other key ever has.
+    /// The key's UUIDv7, unique for ever.
     pub fn uid(&self) -> String {
         self.uid.to_string()
     }
 
-    /// Where the key's token lives. All but [`Platform::Server`] are client keys, which the world can read.
+    /// Where the key's token is stored. All platforms except [`Platform::Server`] mean client keys, which are public.
     pub const fn platform(&self) -> Platform {
         self.platform
     }
 
-    /// `None`: the answer does not name one in a way that this client can read.
-    pub(crate) fn told_by(response: &ValidateTokenResponse) -> Option<Self> {
+    /// Returns `None` if the response has no key, or one that this client cannot parse.
+    pub(crate) fn from_response(response: &ValidateTokenResponse) -> Option<Self> {
         Some(Self {
             name: KeyName::parse(&response.key).ok()?,
             uid: response.key_uid.parse::<Uuid>().ok()?.into(),

@@ -11,17 +11,18 @@ use tonic_types::StatusExt as _;
 use crate::address::{ConfigError, Validators};
 use crate::validation::{Unavailable, Validation};
 
-/// A question may be put twice: to the next validator, or once more to the one there is, whose connection may have been
-/// closed just then.
-const TRIES: u32 = 2;
+/// Attempts per token: the second goes to the next validator. With one validator it goes to the same one, whose connection
+/// may have been closed just before the first attempt.
+const ATTEMPTS: u32 = 2;
 
-/// Asks by a call for each token.
+/// Validates each token with a call of its own.
 #[derive(Debug)]
 pub(crate) struct ByCall {
     validators: Vec<ValidateServiceClient<Channel>>,
-    /// Which of them is asked first: the one that answered last.
-    turn: AtomicUsize,
-    patience: Duration,
+    /// Number of the validator to call first, modulo their count: the one that answered last.
+    preferred: AtomicUsize,
+    /// Time for all attempts of one token.
+    timeout: Duration,
     left: AtomicBool,
 }
 
@@ -29,9 +30,9 @@ impl ByCall {
     pub(crate) fn new(validators: &Validators) -> Result<Self, ConfigError> {
         let connect = |endpoint: Endpoint| ValidateServiceClient::new(endpoint.connect_lazy());
         Ok(Self {
-            patience: validators.patience(),
+            timeout: validators.request_timeout(),
             validators: validators.endpoints()?.into_iter().map(connect).collect(),
-            turn: AtomicUsize::new(0),
+            preferred: AtomicUsize::new(0),
             left: AtomicBool::new(false),
         })
     }
@@ -41,20 +42,20 @@ impl ByCall {
             return Err(Unavailable::NoAnswer);
         }
         let request = request(token, expectation);
-        tokio::time::timeout(self.patience, self.try_twice(&request)).await.unwrap_or(Err(Unavailable::NoAnswer))
+        tokio::time::timeout(self.timeout, self.attempt(&request)).await.unwrap_or(Err(Unavailable::NoAnswer))
     }
 
-    async fn try_twice(&self, request: &ValidateTokenRequest) -> Result<Validation, Unavailable> {
-        // One that hangs leaves time for another; alone, it may use all of it.
-        let patience = if self.validators.len() > 1 { self.patience / TRIES } else { self.patience };
+    async fn attempt(&self, request: &ValidateTokenRequest) -> Result<Validation, Unavailable> {
+        // A validator that hangs must leave time for the next one. A single validator may use all of it.
+        let timeout = if self.validators.len() > 1 { self.timeout / ATTEMPTS } else { self.timeout };
         let mut failure = Unavailable::NoAnswer;
-        for _ in 0..TRIES {
-            let turn = Turn { of: &self.turn, asked: self.turn.load(Ordering::Relaxed), answered: false };
-            let asked = tokio::time::timeout(patience, self.ask(turn.asked, request.clone())).await;
-            match asked.unwrap_or(Err(Unavailable::NoAnswer)) {
+        for _ in 0..ATTEMPTS {
+            let attempt = Attempt::begin(&self.preferred);
+            let called = tokio::time::timeout(timeout, self.call(attempt.validator, request.clone())).await;
+            match called.unwrap_or(Err(Unavailable::NoAnswer)) {
                 Err(unavailable @ (Unavailable::NoLease | Unavailable::NoAnswer)) => failure = unavailable,
                 verdict_or_fault => {
-                    turn.answered();
+                    attempt.answered();
                     return verdict_or_fault;
                 }
             }
@@ -62,8 +63,8 @@ impl ByCall {
         Err(failure)
     }
 
-    async fn ask(&self, turn: usize, request: ValidateTokenRequest) -> Result<Validation, Unavailable> {
-        let validator = self.validators.get(turn % self.validators.len()).ok_or(Unavailable::NoAnswer)?;
+    async fn call(&self, validator: usize, request: ValidateTokenRequest) -> Result<Validation, Unavailable> {
+        let validator = self.validators.get(validator % self.validators.len()).ok_or(Unavailable::NoAnswer)?;
         match validator.clone().validate_token(Request::new(request)).await {
             Ok(response) => Validation::try_from(response.get_ref()),
             Err(status) => Err(failure(&status)),
@@ -75,31 +76,34 @@ impl ByCall {
     }
 }
 
-/// One question to one validator. Dropped without an answer, also because whoever asked would not wait so long, it leaves
-/// the next question to the next validator.
-struct Turn<'a> {
-    of: &'a AtomicUsize,
-    asked: usize,
+/// One call to one validator. If dropped unanswered (cancellation included), moves on to the next validator.
+struct Attempt<'a> {
+    preferred: &'a AtomicUsize,
+    validator: usize,
     answered: bool,
 }
 
-impl Turn<'_> {
+impl<'a> Attempt<'a> {
+    fn begin(preferred: &'a AtomicUsize) -> Self {
+        Self { preferred, validator: preferred.load(Ordering::Relaxed), answered: false }
+    }
+
     fn answered(mut self) {
         self.answered = true;
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         if !self.answered {
-            // Unless somebody else has moved on from it already.
-            let next = self.asked.wrapping_add(1);
-            let _ = self.of.compare_exchange(self.asked, next, Ordering::Relaxed, Ordering::Relaxed);
+            // Fails if a concurrent attempt has moved on already.
+            let next = self.validator.wrapping_add(1);
+            let _ = self.preferred.compare_exchange(self.validator, next, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 }
 
-/// A validator's own errors say their reason; what has none is of the way there.
+/// Classifies an error. A status without ErrorInfo is a transport failure: a validator's own errors have one.
 fn failure(status: &Status) -> Unavailable {
     match status.get_details_error_info() {
         Some(info) => Unavailable::of(status.code().into(), &info.reason),
@@ -107,7 +111,7 @@ fn failure(status: &Status) -> Unavailable {
     }
 }
 
-/// The question as it goes over the wire.
+/// Returns the request to a validator.
 pub(crate) fn request(token: &str, expectation: &Expectation<'_>) -> ValidateTokenRequest {
     ValidateTokenRequest {
         token: token.to_owned(),

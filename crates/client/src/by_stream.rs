@@ -17,52 +17,52 @@ use crate::address::{ConfigError, Validators};
 use crate::by_call::request;
 use crate::validation::{Unavailable, Validation};
 
-/// Questions without an answer on a stream; further ones wait.
+/// Largest number of unanswered requests on a stream. Further requests wait.
 const IN_FLIGHT: usize = 1_024;
 
-/// How long a lone validator may take to open a stream. Of several, none is waited for so long.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a single validator may take to open a stream. With several validators the limit is lower.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A stream that lasted so long went well: the next one need not be waited for.
+/// A stream that lasted longer than this resets the backoff.
 const GOOD_STREAM: Duration = Duration::from_secs(1);
 
-/// Asks down one stream, which a task in the background keeps open.
+/// Validates tokens over one stream, which a background task keeps open.
 #[derive(Debug)]
 pub(crate) struct ByStream {
-    questions: mpsc::Sender<Question>,
-    patience: Duration,
+    queue: mpsc::Sender<Pending>,
+    timeout: Duration,
     stop: StopTrigger,
 }
 
-/// One token, and who waits for the answer.
-struct Question {
+/// A request whose caller waits for the answer.
+struct Pending {
     request: ValidateTokenRequest,
-    /// Validators that had no answer to it.
-    without_answer: usize,
-    asker: oneshot::Sender<Result<Validation, Unavailable>>,
+    /// How many validators had no answer to it.
+    failed_attempts: usize,
+    caller: oneshot::Sender<Result<Validation, Unavailable>>,
 }
 
 impl ByStream {
     pub(crate) fn start(validators: &Validators) -> Result<Self, ConfigError> {
-        let (questions, asked) = mpsc::channel(IN_FLIGHT);
-        let (stop, stops) = StopTrigger::new();
-        let (patience, validators) = (validators.patience(), validators.endpoints()?);
-        // One that hangs leaves time for another.
-        let overdue = if validators.len() > 1 { patience / 2 } else { patience };
-        let desk = Desk { validators, overdue, turn: 0, failures: 0, asked, again: VecDeque::new() };
-        tokio::spawn(desk.run(stops));
-        Ok(Self { questions, patience, stop })
+        let (sender, queue) = mpsc::channel(IN_FLIGHT);
+        let (trigger, stop) = StopTrigger::new();
+        let (timeout, validators) = (validators.request_timeout(), validators.endpoints()?);
+        // A validator that hangs must leave time for the next one.
+        let overdue = if validators.len() > 1 { timeout / 2 } else { timeout };
+        let dispatcher = Dispatcher { validators, overdue, current: 0, failures: 0, queue, retries: VecDeque::new() };
+        tokio::spawn(dispatcher.run(stop));
+        Ok(Self { queue: sender, timeout, stop: trigger })
     }
 
     pub(crate) async fn validate(&self, token: &str, expectation: &Expectation<'_>) -> Result<Validation, Unavailable> {
         let answered = async {
-            let (asker, answer) = oneshot::channel();
-            let question = Question { request: request(token, expectation), without_answer: 0, asker };
-            self.questions.send(question).await.map_err(|_| Unavailable::NoAnswer)?;
+            let (caller, answer) = oneshot::channel();
+            let pending = Pending { request: request(token, expectation), failed_attempts: 0, caller };
+            self.queue.send(pending).await.map_err(|_| Unavailable::NoAnswer)?;
             answer.await.unwrap_or(Err(Unavailable::NoAnswer))
         };
-        // Dropping the future when it is over tells the desk that nobody waits any more.
-        tokio::time::timeout(self.patience, answered).await.unwrap_or(Err(Unavailable::NoAnswer))
+        // On timeout the oneshot is dropped, by which the dispatcher notices that the caller has gone.
+        tokio::time::timeout(self.timeout, answered).await.unwrap_or(Err(Unavailable::NoAnswer))
     }
 
     pub(crate) fn leave(&self) {
@@ -70,37 +70,37 @@ impl ByStream {
     }
 }
 
-/// Carries questions to whichever validator answers.
-struct Desk {
+/// Sends requests to one validator at a time, and moves on to the next one when a stream fails.
+struct Dispatcher {
     validators: Vec<Endpoint>,
-    /// How long a question may go without an answer before the stream counts as dead.
+    /// How long a request may be unanswered before the stream counts as dead.
     overdue: Duration,
-    /// Which of them is next.
-    turn: usize,
-    /// How many in a row have been of no use.
+    /// Index of the validator in use.
+    current: usize,
+    /// Number of consecutive streams that failed early.
     failures: usize,
-    asked: mpsc::Receiver<Question>,
-    /// What a stream that ended has left without an answer. To judge a token twice does no harm.
-    again: VecDeque<Question>,
+    queue: mpsc::Receiver<Pending>,
+    /// Requests that failed streams left unanswered. Validating a token twice has no side effect.
+    retries: VecDeque<Pending>,
 }
 
-/// A stream to a validator.
-struct Line {
+/// An open stream to a validator.
+struct ValidatorStream {
     outgoing: mpsc::Sender<StreamValidateTokensRequest>,
     incoming: Streaming<StreamValidateTokensResponse>,
     next_id: u64,
-    /// Answers come in the order of the questions.
-    waiting: VecDeque<Waiting>,
+    /// Unanswered requests, oldest first. Answers come in the order of the requests.
+    in_flight: VecDeque<InFlight>,
 }
 
-struct Waiting {
+struct InFlight {
     id: u64,
     since: Instant,
-    question: Question,
+    pending: Pending,
 }
 
-impl Desk {
-    /// Runs until it is told to stop. Who waits then hears that there is no answer.
+impl Dispatcher {
+    /// Runs until the stop signal. Waiting callers then get no answer.
     async fn run(mut self, stop: Stop) {
         tokio::select! {
             () = stop.wait() => {}
@@ -108,124 +108,126 @@ impl Desk {
         }
     }
 
-    /// One stream after another, without end.
+    /// Opens one stream after another. Never returns.
     async fn serve(&mut self) {
         let mut backoff = Backoff::default();
         loop {
-            let begun = Instant::now();
-            let ended = match self.open().await {
-                Ok(mut line) => {
-                    let ended = self.carry(&mut line).await;
-                    self.again.extend(line.waiting.into_iter().map(|waiting| waiting.question));
-                    ended
+            let started = Instant::now();
+            let error = match self.open().await {
+                Ok(mut stream) => {
+                    let error = self.exchange(&mut stream).await;
+                    self.retries.extend(stream.in_flight.into_iter().map(|in_flight| in_flight.pending));
+                    error
                 }
                 Err(error) => error,
             };
-            tracing::warn!(error = format!("{ended:#}"), "no stream to a validator");
-            if begun.elapsed() > GOOD_STREAM {
+            tracing::warn!(error = format!("{error:#}"), "no stream to a validator");
+            if started.elapsed() > GOOD_STREAM {
                 self.failures = 0;
                 backoff.reset();
             }
             self.failures += 1;
-            self.turn = (self.turn + 1) % self.validators.len();
-            // All of them had their turn: a little later, then.
+            self.current = (self.current + 1) % self.validators.len();
+            // Wait only after every validator has been tried.
             if self.failures.is_multiple_of(self.validators.len()) {
                 tokio::time::sleep(backoff.next_wait()).await;
             }
-            self.again.retain(|question| !question.asker.is_closed());
+            self.retries.retain(|pending| !pending.caller.is_closed());
         }
     }
 
-    async fn open(&self) -> anyhow::Result<Line> {
-        let endpoint = self.validators.get(self.turn).context("no validator is configured")?;
+    async fn open(&self) -> anyhow::Result<ValidatorStream> {
+        let endpoint = self.validators.get(self.current).context("no validator is configured")?;
         let opening = async {
             let channel = endpoint.connect().await?;
             let (outgoing, requests) = mpsc::channel(IN_FLIGHT);
             let requests = ReceiverStream::new(requests);
             let opened = ValidateServiceClient::new(channel).stream_validate_tokens(requests).await?;
-            anyhow::Ok(Line { outgoing, incoming: opened.into_inner(), next_id: 0, waiting: VecDeque::new() })
+            let incoming = opened.into_inner();
+            anyhow::Ok(ValidatorStream { outgoing, incoming, next_id: 0, in_flight: VecDeque::new() })
         };
-        let patience = if self.validators.len() > 1 { self.overdue.min(PATIENCE) } else { PATIENCE };
-        let opened = tokio::time::timeout(patience, opening).await.context("no stream in time")?;
-        opened.with_context(|| format!("{} opens no stream", endpoint.uri()))
+        let timeout = if self.validators.len() > 1 { self.overdue.min(OPEN_TIMEOUT) } else { OPEN_TIMEOUT };
+        let opened = tokio::time::timeout(timeout, opening).await.context("opening a stream timed out")?;
+        opened.with_context(|| format!("cannot open a stream to {}", endpoint.uri()))
     }
 
-    /// Carries questions up and answers down until the stream is of no more use, and says why.
-    async fn carry(&mut self, line: &mut Line) -> anyhow::Error {
+    /// Sends requests and receives answers until the stream fails. Returns why it failed.
+    async fn exchange(&mut self, stream: &mut ValidatorStream) -> anyhow::Error {
         loop {
-            let oldest = line.waiting.front().map(|waiting| waiting.since);
-            let ended = tokio::select! {
-                question = next(&mut self.again, &mut self.asked), if line.waiting.len() < IN_FLIGHT => {
-                    line.ask(question).await
+            let oldest = stream.in_flight.front().map(|in_flight| in_flight.since);
+            let step = tokio::select! {
+                pending = next(&mut self.retries, &mut self.queue), if stream.in_flight.len() < IN_FLIGHT => {
+                    stream.send(pending)
                 }
-                said = line.incoming.message() => line.hear(said, self.validators.len()),
-                () = overdue(oldest, self.overdue) => Err(anyhow::anyhow!("the validator hangs")),
+                received = stream.incoming.message() => stream.receive(received, self.validators.len()),
+                () = overdue(oldest, self.overdue) => Err(anyhow::anyhow!("the validator does not answer")),
             };
-            if let Err(error) = ended {
+            if let Err(error) = step {
                 return error;
             }
         }
     }
 }
 
-/// The next question, those first that were asked before. Cancel safe. Never one after the last client is gone: the desk is
-/// told to stop then.
-async fn next(again: &mut VecDeque<Question>, asked: &mut mpsc::Receiver<Question>) -> Question {
-    if let Some(question) = again.pop_front() {
-        return question;
+/// Returns the next request, retries first. Cancel safe. Waits for ever after the last client was dropped, because the stop
+/// signal ends the dispatcher then.
+async fn next(retries: &mut VecDeque<Pending>, queue: &mut mpsc::Receiver<Pending>) -> Pending {
+    if let Some(pending) = retries.pop_front() {
+        return pending;
     }
-    match asked.recv().await {
-        Some(question) => question,
+    match queue.recv().await {
+        Some(pending) => pending,
         None => std::future::pending().await,
     }
 }
 
-impl Line {
-    async fn ask(&mut self, question: Question) -> anyhow::Result<()> {
-        if question.asker.is_closed() {
+impl ValidatorStream {
+    fn send(&mut self, pending: Pending) -> anyhow::Result<()> {
+        if pending.caller.is_closed() {
             return Ok(());
         }
         let id = self.next_id;
         self.next_id += 1;
-        let request = StreamValidateTokensRequest { id, request: Some(question.request.clone()) };
-        self.waiting.push_back(Waiting { id, since: Instant::now(), question });
-        // There is room for as many as may wait, so this never does.
-        self.outgoing.try_send(request).context("the stream takes no more questions")
+        let request = StreamValidateTokensRequest { id, request: Some(pending.request.clone()) };
+        self.in_flight.push_back(InFlight { id, since: Instant::now(), pending });
+        // Never full: the channel has room for all requests in flight.
+        self.outgoing.try_send(request).context("the stream accepts no more requests")
     }
 
-    /// `validators`: how many there are; others may do better than one that has no answer now.
-    fn hear(
+    /// Passes an answer to its caller. If the validator has no answer now and another one (of `validators`) may have, the
+    /// request stays in flight and the stream is given up, so that it is retried there.
+    fn receive(
         &mut self,
-        said: Result<Option<StreamValidateTokensResponse>, tonic::Status>,
+        received: Result<Option<StreamValidateTokensResponse>, tonic::Status>,
         validators: usize,
     ) -> anyhow::Result<()> {
-        let Some(said) = said? else { bail!("the validator ended the stream") };
-        let mut waiting = self.waiting.pop_front().context("an answer without a question")?;
-        if waiting.id != said.id {
-            // Nobody may be given an answer about another token.
-            bail!("an answer to another question");
+        let Some(response) = received? else { bail!("the validator ended the stream") };
+        let mut in_flight = self.in_flight.pop_front().context("an answer without a request")?;
+        if in_flight.id != response.id {
+            // A caller must never get the answer about another token.
+            bail!("an answer to another request");
         }
-        let answer = match said.outcome {
+        let answer = match response.outcome {
             Some(Outcome::Response(response)) => Validation::try_from(&response),
             Some(Outcome::Error(error)) => Err(Unavailable::of(error.code, &error.reason)),
             None => Err(crate::validation::UNREADABLE),
         };
         if let Err(unavailable @ (Unavailable::NoLease | Unavailable::NoAnswer)) = answer {
-            waiting.question.without_answer += 1;
-            if waiting.question.without_answer < validators {
-                self.waiting.push_front(waiting);
+            in_flight.pending.failed_attempts += 1;
+            if in_flight.pending.failed_attempts < validators {
+                self.in_flight.push_front(in_flight);
                 bail!("the validator has no answer: {unavailable}");
             }
         }
-        // Whoever asked may have gone.
-        let _ = waiting.question.asker.send(answer);
+        // Fails if the caller has gone.
+        let _ = in_flight.pending.caller.send(answer);
         Ok(())
     }
 }
 
-/// Waits until the oldest question has gone without an answer for too long.
+/// Waits until the oldest request is overdue. Waits for ever if there is none.
 async fn overdue(oldest: Option<Instant>, after: Duration) {
-    // One that would be waited for beyond the end of time is never overdue.
+    // A timeout beyond the range of `Instant` never ends.
     match oldest.and_then(|since| since.checked_add(after)) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,

@@ -10,14 +10,14 @@ use crate::by_stream::ByStream;
 use crate::embedded::Embedded;
 use crate::validation::{UNREADABLE, Unavailable, Validation};
 
-/// The longest text that can be a token, in bytes. Longer ones are not carried anywhere.
+/// Longest token, in bytes. A longer text is MALFORMED without asking a validator.
 const LONGEST_TOKEN: usize = 64;
 
-/// How long [`Client::ready`] waits before it looks again: at first, and at most.
-const SOON: Duration = Duration::from_millis(5);
-const SELDOM: Duration = Duration::from_millis(100);
+/// First and longest interval at which [`Client::ready`] polls. It doubles in between.
+const FIRST_POLL: Duration = Duration::from_millis(5);
+const LONGEST_POLL: Duration = Duration::from_millis(100);
 
-/// Judges tokens, in one of three ways. Cheap to clone; clones share connections, streams and memory.
+/// Validates tokens, in one of three ways. Cheap to clone; clones share connections, streams and memory.
 #[derive(Clone, Debug)]
 pub struct Client(Mode);
 
@@ -29,43 +29,43 @@ enum Mode {
 }
 
 impl Client {
-    /// Asks a validator anew about each token: simplest, and a round trip of a whole call each. Connects when first asked.
+    /// Calls a validator for each token. The simplest way; it costs a round trip per token. Connects at the first token.
     ///
     /// # Errors
     /// [`ConfigError`], before anything is sent.
     pub fn by_call(validators: &Validators) -> Result<Self, ConfigError> {
-        in_a_runtime()?;
+        check_runtime()?;
         Ok(Self(Mode::ByCall(Arc::new(ByCall::new(validators)?))))
     }
 
-    /// Asks a validator down one stream that stays open: cheaper for each token than a call.
+    /// Validates all tokens over one open stream to a validator. Cheaper per token than a call.
     ///
     /// # Errors
     /// [`ConfigError`], before anything is sent.
     pub fn by_stream(validators: &Validators) -> Result<Self, ConfigError> {
-        in_a_runtime()?;
+        check_runtime()?;
         Ok(Self(Mode::ByStream(Arc::new(ByStream::start(validators)?))))
     }
 
-    /// Keeps a replica of all keys in this process, as a validator does, and asks nobody: no hop at all. It is held by the
-    /// same lease, so it has no answers once it has heard nothing of an admin for longer than that; and deactivations wait
-    /// for it, so let it [`leave`](Self::leave) before the process ends.
+    /// Keeps a replica of all keys in this process, as a validator does, so that a validation makes no call. The rules for
+    /// validators apply: without an admin, the replica stops answering when its lease expires; and deactivations wait for it,
+    /// so call [`leave`](Self::leave) before the process ends.
     ///
     /// # Errors
     /// [`ConfigError`], before anything is sent.
     pub fn embedded(admins: &Admins) -> Result<Self, ConfigError> {
-        in_a_runtime()?;
+        check_runtime()?;
         Ok(Self(Mode::Embedded(Arc::new(Embedded::start(admins)?))))
     }
 
-    /// Judges one token. The expectation's project is a bare id, as `6666`; with `None` a key of ANY project passes. Cancel
-    /// safe.
+    /// Validates one token. The expectation's project is a bare id, such as `6666`; with `None` a key of ANY project passes.
+    /// Cancel safe.
     ///
     /// # Errors
-    /// [`Unavailable`]: there is no answer. Refuse the request; never guess.
+    /// [`Unavailable`]: there is no verdict. Refuse the request.
     pub async fn validate(&self, token: &str, expectation: &Expectation<'_>) -> Result<Validation, Unavailable> {
         let project = expectation.project.map(ProjectId::check);
-        // On the wire an empty project means any: no variable that happens to be empty may open a route to all.
+        // On the wire an empty project means any project. Reject it here: an empty variable must not open a route to all keys.
         let project = project.transpose().map_err(|_| Unavailable::NoVerdict(Code::InvalidArgument.into()))?;
         let validation = self.judge(token, expectation).await?;
         match (&validation.key, project) {
@@ -87,18 +87,18 @@ impl Client {
         }
     }
 
-    /// Waits until there are answers: for ever, if there never are, so bound it with a timeout. Cancel safe.
+    /// Waits until tokens can be validated. May wait for ever, so set a timeout. Cancel safe.
     pub async fn ready(&self) {
-        let mut wait = SOON;
-        // The empty text is MALFORMED to whoever may answer.
+        let mut wait = FIRST_POLL;
+        // The empty token gets the verdict MALFORMED once there are answers.
         while self.validate("", &Expectation::default()).await.is_err() {
             tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(SELDOM);
+            wait = (wait * 2).min(LONGEST_POLL);
         }
     }
 
-    /// Stops answering, for all clones. An embedded replica says Goodbye to its admin, which then waits for it no longer;
-    /// one that is merely dropped, or whose process dies, makes the next deactivations wait for the end of its lease.
+    /// Stops validating, for all clones. An embedded replica sends Goodbye, after which deactivations do not wait for it. If the
+    /// client is only dropped, or the process dies, the next deactivations wait until its lease expires.
     pub async fn leave(&self) {
         match &self.0 {
             Mode::ByCall(mode) => mode.leave(),
@@ -108,7 +108,7 @@ impl Client {
     }
 }
 
-/// tonic and the tasks in the background need one.
-fn in_a_runtime() -> Result<(), ConfigError> {
+/// Checks for a tokio runtime, which tonic and the background tasks need.
+fn check_runtime() -> Result<(), ConfigError> {
     tokio::runtime::Handle::try_current().map(|_| ()).map_err(|_| ConfigError::NoRuntime)
 }

@@ -14,12 +14,12 @@ use crate::validation::{Unavailable, Validation};
 pub(crate) struct Embedded {
     replica: Arc<Replica<AnyClock>>,
     left: AtomicBool,
-    /// Tells the subscriber to stop, also when this is dropped.
+    /// Stops the subscriber, also when it is dropped.
     stop: StopTrigger,
     subscriber: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Not derived: the replica would print every key of every project.
+/// Not derived, because the replica would print all keys.
 impl std::fmt::Debug for Embedded {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Embedded").field("revision", &self.replica.revision()).finish_non_exhaustive()
@@ -31,10 +31,10 @@ impl Embedded {
         let upstream = admins.upstream()?;
         let replica = Arc::new(Replica::new(AnyClock::Boot));
         let writer = ReplicaWriter::new(Arc::clone(&replica));
-        let (stop, stops) = StopTrigger::new();
-        // In a task of its own: a snapshot is much work, and requests must not wait for it.
-        let subscriber = tokio::spawn(Subscriber::new(upstream, writer, admins.validator_id()).run(stops));
-        Ok(Self { replica, left: AtomicBool::new(false), stop, subscriber: Mutex::new(Some(subscriber)) })
+        let (trigger, stop) = StopTrigger::new();
+        // A separate task: requests must not wait while a snapshot is applied.
+        let subscriber = tokio::spawn(Subscriber::new(upstream, writer, admins.validator_id()).run(stop));
+        Ok(Self { replica, left: AtomicBool::new(false), stop: trigger, subscriber: Mutex::new(Some(subscriber)) })
     }
 
     pub(crate) fn validate(&self, token: &str, expectation: &Expectation<'_>) -> Result<Validation, Unavailable> {
@@ -45,13 +45,14 @@ impl Embedded {
     }
 
     pub(crate) async fn leave(&self) {
-        // At once, also where no session is left to say Goodbye to and a lease runs on.
+        // First of all: without a session no Goodbye is sent, and the lease may still be valid.
         self.left.store(true, Ordering::Relaxed);
         self.stop.stop();
-        // Whoever else leaves meanwhile waits as well, and one that was cancelled can be called again.
+        // The lock makes concurrent calls wait too. The handle stays in place until the task has ended, so that a cancelled
+        // call can be repeated.
         let mut subscriber = self.subscriber.lock().await;
         if let Some(running) = subscriber.as_mut() {
-            // It fails only if it panicked, or with the runtime: then there is nobody to say Goodbye.
+            // Fails only if the task panicked or the runtime ends; there is nothing left to do then.
             let _ = running.await;
             *subscriber = None;
         }

@@ -5,36 +5,36 @@ use tonic::Code;
 
 use crate::api_key::ApiKey;
 
-/// An answer about one token. It holds for the moment at which it was given: never keep it for the next request.
+/// The verdict on one token. It holds only at the moment of the validation, so do not cache it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Validation {
-    /// Whether to accept the token, or why not.
+    /// Accept the token, or why not.
     pub verdict: Verdict,
-    /// The key; none for MALFORMED and UNKNOWN.
+    /// The key of the token. `None` for MALFORMED and UNKNOWN.
     pub key: Option<ApiKey>,
-    /// The revision of the memory that answered.
+    /// The revision of the replica that answered.
     pub revision: Revision,
 }
 
-/// There is no answer, and nothing may be guessed: refuse the request.
+/// There is no verdict. Refuse the request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Unavailable {
-    /// Whoever was asked may not answer now: it has heard nothing of an admin for longer than its lease.
-    #[error("no lease: no admin could be heard for longer than it lasts")]
+    /// The validator, or the embedded replica, has no lease: it had no contact with an admin for the duration of its lease.
+    #[error("no lease: no admin was reachable for its duration")]
     NoLease,
     /// No validator could be reached, or none answered in time.
     #[error("no validator answered in time")]
     NoAnswer,
-    /// A validator answered with an error of that gRPC code, or with what this client cannot read.
-    #[error("the validator's answer was no verdict (gRPC code {0})")]
+    /// A validator answered with an error of this gRPC code, or with a message that this client cannot parse.
+    #[error("the validator's answer has no verdict (gRPC code {0})")]
     NoVerdict(i32),
 }
 
-/// What no client of ours can make sense of.
+/// An answer that this client cannot parse.
 pub(crate) const UNREADABLE: Unavailable = Unavailable::NoVerdict(Code::Internal as i32);
 
 impl Unavailable {
-    /// What an error of that code and reason is.
+    /// Classifies an error by its gRPC code and reason.
     pub(crate) fn of(code: i32, reason: &str) -> Self {
         match reason {
             "NO_LEASE" => Self::NoLease,
@@ -46,7 +46,7 @@ impl Unavailable {
 
 impl From<NoAnswer> for Unavailable {
     fn from(_: NoAnswer) -> Self {
-        // A question of this crate's demands no revision, so a lease is all that can be missing.
+        // This crate never requires a revision, so a missing lease is the only cause.
         Self::NoLease
     }
 }
@@ -64,14 +64,14 @@ impl TryFrom<&ValidateTokenResponse> for Validation {
         let verdict = verdict(response.verdict()).ok_or(UNREADABLE)?;
         let key = match verdict {
             Verdict::Malformed | Verdict::Unknown => None,
-            _ => Some(ApiKey::told_by(response).ok_or(UNREADABLE)?),
+            _ => Some(ApiKey::from_response(response).ok_or(UNREADABLE)?),
         };
         Ok(Self { verdict, key, revision: Revision(response.revision) })
     }
 }
 
-const fn verdict(told: validate::Verdict) -> Option<Verdict> {
-    match told {
+const fn verdict(verdict: validate::Verdict) -> Option<Verdict> {
+    match verdict {
         validate::Verdict::Unspecified => None,
         validate::Verdict::Valid => Some(Verdict::Valid),
         validate::Verdict::Malformed => Some(Verdict::Malformed),
@@ -88,11 +88,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_that_cannot_be_read_is_none() {
+    fn a_malformed_answer_is_no_verdict() {
         let valid = ValidateTokenResponse { verdict: 1, ..Default::default() };
-        assert_eq!(Validation::try_from(&valid), Err(UNREADABLE), "valid, of no key");
-        let unheard_of = ValidateTokenResponse { verdict: 99, ..Default::default() };
-        assert_eq!(Validation::try_from(&unheard_of), Err(UNREADABLE));
+        assert_eq!(Validation::try_from(&valid), Err(UNREADABLE), "valid, without a key");
+        let unknown = ValidateTokenResponse { verdict: 99, ..Default::default() };
+        assert_eq!(Validation::try_from(&unknown), Err(UNREADABLE));
         assert_eq!(Validation::try_from(&ValidateTokenResponse::default()), Err(UNREADABLE));
     }
 }

@@ -1,33 +1,33 @@
-//! The token in a request: found, and taken out of it.
+//! Finds the token of a request, and removes it.
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, Request, Uri};
 use keyward_domain::{Presented, TokenSources};
 
-/// How the names begin that only Keyward may use, folded.
-const OURS: &str = "x_keyward_";
+/// Prefix of the header names that are reserved for Keyward, folded.
+const RESERVED: &str = "x_keyward_";
 
-pub(super) fn find<'a>(request: &'a Parts, places: &TokenSources) -> Presented<'a> {
+pub(super) fn find<'a>(request: &'a Parts, sources: &TokenSources) -> Presented<'a> {
     let target = request.uri.path_and_query().map(|target| target.as_str().as_bytes());
-    places.find(pairs(&request.headers), target.into_iter())
+    sources.find(pairs(&request.headers), target.into_iter())
 }
 
-/// Takes out what carried the token, and what could be taken for Keyward's word.
-pub(super) fn strip<B>(request: &mut Request<B>, places: &TokenSources) {
+/// Removes the token, and headers of the client that handlers could mistake for Keyward's.
+pub(super) fn strip<B>(request: &mut Request<B>, sources: &TokenSources) {
     let carried: Vec<HeaderName> =
-        places.to_remove(pairs(request.headers())).into_iter().filter_map(|name| name.parse().ok()).collect();
-    // Every spelling: x.keyward.project and x_api_key are x-keyward-project and x-api-key to many handlers.
+        sources.to_remove(pairs(request.headers())).into_iter().filter_map(|name| name.parse().ok()).collect();
+    // In every spelling: many handlers read x.keyward.project and x_api_key as x-keyward-project and x-api-key.
     let carriers: Vec<_> = carried.iter().map(|name| folded(name.as_str())).collect();
-    let ours = |name: &&HeaderName| {
+    let is_spoofed = |name: &&HeaderName| {
         let folded = folded(name.as_str());
-        folded.starts_with(OURS) || carriers.contains(&folded)
+        folded.starts_with(RESERVED) || carriers.contains(&folded)
     };
-    let spoofed: Vec<_> = request.headers().keys().filter(ours).cloned().collect();
+    let spoofed: Vec<_> = request.headers().keys().filter(is_spoofed).cloned().collect();
     for name in carried.iter().chain(&spoofed) {
         request.headers_mut().remove(name);
     }
-    if let Some(uri) = without_token(request.uri(), places) {
+    if let Some(uri) = without_token(request.uri(), sources) {
         *request.uri_mut() = uri;
     }
 }
@@ -36,15 +36,15 @@ fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
     headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
 }
 
-/// The address without the token in its query; `None`: there is none.
-fn without_token(uri: &Uri, places: &TokenSources) -> Option<Uri> {
-    let target = places.without_token(uri.path_and_query()?.as_str())?;
+/// Returns the URI without the token in its query, or `None` if the query has no token.
+fn without_token(uri: &Uri, sources: &TokenSources) -> Option<Uri> {
+    let target = sources.without_token(uri.path_and_query()?.as_str())?;
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(PathAndQuery::try_from(target).ok()?);
     Uri::from_parts(parts).ok()
 }
 
-/// A header's name as CGI, PHP and WSGI know it: every character that is neither letter nor digit is `_`.
+/// Folds a header name as CGI, PHP and WSGI do: every character except letters and digits becomes `_`.
 fn folded(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect()
 }
@@ -55,8 +55,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_behind_the_layer_sees_the_token_or_a_spoofed_identity() {
-        let places = TokenSources::new("authorization", "x-api-key", Some("key")).unwrap();
+    fn the_token_and_spoofed_identity_headers_are_removed() {
+        let sources = TokenSources::new("authorization", "x-api-key", Some("key")).unwrap();
         let mut request = Request::builder().uri("http://a/b?c=d&key=secret&e=f&key").body(()).unwrap();
         for (name, value) in [
             ("x-api-key", "secret"),
@@ -69,16 +69,16 @@ mod tests {
         ] {
             request.headers_mut().append(name, value.parse().unwrap());
         }
-        strip(&mut request, &places);
+        strip(&mut request, &sources);
         assert_eq!(request.uri(), "http://a/b?c=d&e=f");
         let left: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
         assert_eq!(left, ["accept"]);
-        assert_eq!(without_token(&"/b?key=secret".parse().unwrap(), &places).unwrap(), "/b");
-        assert_eq!(without_token(&"/b?keys=secret".parse().unwrap(), &places), None);
+        assert_eq!(without_token(&"/b?key=secret".parse().unwrap(), &sources).unwrap(), "/b");
+        assert_eq!(without_token(&"/b?keys=secret".parse().unwrap(), &sources), None);
     }
 
     #[test]
-    fn the_services_own_authentication_is_left_alone() {
+    fn an_authorization_of_another_scheme_is_kept() {
         let mut request = Request::builder().uri("/").header("authorization", "Basic dTpw").body(()).unwrap();
         strip(&mut request, &TokenSources::default());
         assert!(request.headers().contains_key("authorization"));

@@ -1,4 +1,4 @@
-//! The tower layer: what gateways do for services behind them, done by the service itself.
+//! The tower layer: does in a service what gateways do for the services behind them.
 
 mod credential;
 mod keyward_layer;

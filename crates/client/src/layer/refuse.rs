@@ -3,12 +3,12 @@ use http_body_util::Full;
 use keyward_domain::Refusal;
 use tonic::{Code, Status};
 
-/// What bodies of refusals are made of.
+/// The buffer type of response bodies.
 pub(super) type Bytes = tonic::codegen::Bytes;
 
-/// The answer in whichever of the two the request was asked in.
-pub(super) fn refuse(refusal: &Refusal, asked: &HeaderMap) -> Response<Full<Bytes>> {
-    let kind = asked.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+/// Renders a refusal: as gRPC if the content type of the request is gRPC, else as a problem.
+pub(super) fn refuse(refusal: &Refusal, request: &HeaderMap) -> Response<Full<Bytes>> {
+    let kind = request.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     if kind.starts_with(b"application/grpc") { grpc(refusal) } else { problem(refusal) }
 }
 

@@ -11,7 +11,7 @@ pub(super) struct Route {
     pub(super) project: Option<ProjectId>,
     /// `true` if client keys (`kwc_…`) are accepted.
     pub(super) allow_client_keys: bool,
-    pub(super) places: TokenSources,
+    pub(super) token_sources: TokenSources,
     pub(super) unanswered: Arc<Unanswered>,
 }
 

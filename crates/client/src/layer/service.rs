@@ -47,7 +47,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        // The one that is ready goes along, and a clone stays.
+        // `poll_ready` was called on this instance, so the future takes it and leaves a clone.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let (client, route) = (self.client.clone(), Arc::clone(&self.route));
@@ -57,7 +57,7 @@ where
             request = Request::from_parts(parts, body);
             match decided {
                 Ok(key) => {
-                    credential::strip(&mut request, &route.places);
+                    credential::strip(&mut request, &route.token_sources);
                     request.extensions_mut().insert(key);
                     Ok(inner.call(request).await?.map(Either::Left))
                 }
@@ -67,9 +67,9 @@ where
     }
 }
 
-/// Whose request it is, or why it is refused. Of one that presents nothing nobody is asked.
+/// Returns the key of a request, or why it is refused. A request without a token is refused without calling a validator.
 async fn decide(client: &Client, route: &Route, request: &http::request::Parts) -> Result<ApiKey, Refusal> {
-    let presented = credential::find(request, &route.places);
+    let presented = credential::find(request, &route.token_sources);
     let Presented::One(token) = presented else {
         return Err(Refusal::of(&presented, Verdict::Malformed).unwrap_or(Refusal::INVALID));
     };

@@ -3,10 +3,10 @@ use std::time::{Duration, Instant};
 
 use crate::validation::Unavailable;
 
-/// How often requests that are refused for want of an answer are logged: an outage must not flood the log as well.
+/// Shortest interval between two log lines, so that an outage does not flood the log.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Requests that were refused for want of an answer.
+/// Counts the requests that were refused because there was no verdict, and logs them.
 #[derive(Debug, Default)]
 pub(super) struct Unanswered(Mutex<State>);
 
@@ -17,12 +17,12 @@ struct State {
 }
 
 impl Unanswered {
-    /// Notes one, and logs all since the last line.
-    pub(super) fn note(&self, why: Unavailable) {
+    /// Counts a request. Logs the count since the last line, at most once per interval.
+    pub(super) fn note(&self, cause: Unavailable) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.since += 1;
         if state.logged.is_none_or(|at| at.elapsed() >= INTERVAL) {
-            tracing::warn!(requests = state.since, %why, "refused for want of an answer");
+            tracing::warn!(requests = state.since, %cause, "refused requests without a verdict");
             *state = State { logged: Some(Instant::now()), since: 0 };
         }
     }
