@@ -4,6 +4,8 @@ mod admin;
 mod cli;
 mod defaults;
 mod serve;
+#[cfg(test)]
+mod settings;
 
 use std::alloc::System;
 use std::process::ExitCode;
