@@ -1,9 +1,10 @@
-//! The one place where an error becomes a gRPC status, with its google.rpc details.
+//! The one place where an error becomes a gRPC status, with its google.rpc details. Servers build a `Status` nowhere else, so
+//! every status has an ErrorInfo with a reason of the contract.
 
 use std::collections::HashMap;
 
 use keyward_domain::{Error, Kind};
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 /// The `domain` of every google.rpc.ErrorInfo.
@@ -23,6 +24,14 @@ pub const fn code(kind: Kind) -> Code {
         Kind::Unavailable => Code::Unavailable,
         Kind::Internal => Code::Internal,
     }
+}
+
+/// Renders the result of a call.
+///
+/// # Errors
+/// The status of the error, by [`from_error`].
+pub fn respond<T>(result: Result<T, Error>) -> Result<Response<T>, Status> {
+    result.map(Response::new).map_err(|error| from_error(&error))
 }
 
 /// Renders an error. Its internal detail is logged here, and nowhere else, and is not part of the status.

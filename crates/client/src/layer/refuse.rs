@@ -18,6 +18,7 @@ fn grpc(refusal: &Refusal) -> Response<Full<Bytes>> {
         403 => Code::PermissionDenied,
         _ => Code::Unavailable,
     };
+    // Without ErrorInfo: a refused client learns no more than the message, as through a gateway.
     Status::new(code, refusal.message).into_http()
 }
 

@@ -19,7 +19,7 @@ Exit codes:
   7  committed, but not known to be enforced everywhere yet: run it again
   8  `audit verify` found a problem";
 
-/// A failure that has an exit code of its own. Its text never holds a token or a credential.
+/// A failure with a specific exit code. Its text never holds a token or a credential.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// The admin answered with an error.

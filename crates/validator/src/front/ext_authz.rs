@@ -26,10 +26,7 @@ impl Authorization for ExtAuthzApi {
     /// Failures are returned as gRPC errors, so that Envoy's `failure_mode_allow` and `status_on_error` apply. Envoy would take
     /// a CheckResponse with an error status as a refusal of the client, with 403.
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
-        match check(&self.0, request.get_ref()) {
-            Ok(response) => Ok(Response::new(response)),
-            Err(error) => Err(status::from_error(&error)),
-        }
+        status::respond(check(&self.0, request.get_ref()))
     }
 }
 

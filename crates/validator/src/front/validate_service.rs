@@ -29,16 +29,14 @@ impl ValidateService for ValidateApi {
         &self,
         request: Request<ValidateTokenRequest>,
     ) -> Result<Response<ValidateTokenResponse>, Status> {
-        let answer = validate_token::answer(&self.validator, request.get_ref());
-        answer.map(Response::new).map_err(|error| status::from_error(&error))
+        status::respond(validate_token::answer(&self.validator, request.get_ref()))
     }
 
     async fn batch_validate_tokens(
         &self,
         request: Request<BatchValidateTokensRequest>,
     ) -> Result<Response<BatchValidateTokensResponse>, Status> {
-        let answer = batch_validate_tokens::answer(&self.validator, request.get_ref());
-        answer.map(Response::new).map_err(|error| status::from_error(&error))
+        status::respond(batch_validate_tokens::answer(&self.validator, request.get_ref()))
     }
 
     async fn stream_validate_tokens(
