@@ -27,7 +27,8 @@ pub(crate) struct ClientOptions {
     /// Address of the admin.
     #[arg(long, env = "KEYWARD_ADMIN", value_name = "URL", default_value = defaults::ADMIN, hide_env_values = true)]
     admin: String,
-    /// File that holds a member's credential. Default: keyward-data/root.credential.
+    /// File that holds a member's credential. Default: root.credential in $KEYWARD_DATA_DIR, or else in
+    /// keyward-data.
     #[arg(long, env = "KEYWARD_CREDENTIAL_FILE", value_name = "FILE")]
     credential_file: Option<PathBuf>,
     /// Allow an admin on another machine, which receives the credential in plaintext. For private networks only.
