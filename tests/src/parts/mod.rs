@@ -144,6 +144,24 @@ fn once(parts: &Path, key: &str, fetch: impl FnOnce(&Path) -> Result<Fetched>) -
     Ok(finished)
 }
 
+/// The directory of that name beside the parts: the one already there, or the one that `make` makes now. It is kept for
+/// the next run of the tests.
+///
+/// # Errors
+/// When the directory cannot be made.
+pub(crate) fn made_once(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let parts = directory();
+    let _lock = locked(&parts, name)?;
+    let finished = parts.join(name);
+    if !finished.is_dir() {
+        let partial = parts.join(format!("{name}.partial"));
+        remove(&partial)?;
+        make(&partial)?;
+        fs::rename(&partial, &finished)?;
+    }
+    Ok(finished)
+}
+
 /// Opens a lock file and waits for its lock, which closing the file releases.
 fn locked(parts: &Path, key: &str) -> Result<File> {
     fs::create_dir_all(parts).with_context(|| format!("cannot create {}", parts.display()))?;
