@@ -31,9 +31,17 @@ fn credential() -> String {
 
 /// Runs a command that must end within 10 s. Returns `true` if it succeeded, and its output.
 fn run(command: &mut Command) -> (bool, String) {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    run_until(command, |_| false)
+}
+
+/// Runs a command until it ends by itself or `enough` accepts what it printed to stderr so far, at most for 10 s.
+fn run_until(command: &mut Command, enough: impl Fn(&str) -> bool) -> (bool, String) {
+    let errors = tempfile::NamedTempFile::new().unwrap();
+    let stderr = errors.reopen().unwrap();
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
     let begun = Instant::now();
-    while child.try_wait().unwrap().is_none() && begun.elapsed() < Duration::from_secs(10) {
+    let printed = || String::from_utf8_lossy(&fs::read(errors.path()).unwrap()).into_owned();
+    while child.try_wait().unwrap().is_none() && begun.elapsed() < Duration::from_secs(10) && !enough(&printed()) {
         std::thread::sleep(Duration::from_millis(5));
     }
     let hung = child.try_wait().unwrap().is_none();
@@ -41,7 +49,7 @@ fn run(command: &mut Command) -> (bool, String) {
         child.kill().unwrap();
     }
     let output = child.wait_with_output().unwrap();
-    let text = output_of(&output);
+    let text = output_of(&output) + &printed();
     (output.status.success(), if hung { format!("hung: {text}") } else { text })
 }
 
@@ -128,7 +136,7 @@ fn directory_with_keyring() -> tempfile::TempDir {
     dir
 }
 
-/// A file of one kind of secret, and a command that reads it at its start and then ends.
+/// A file of each kind of secret, and a command that reads it at its start. Most of the commands end then.
 struct Reader {
     what: &'static str,
     file: PathBuf,
@@ -292,7 +300,7 @@ fn a_secret_that_is_not_a_regular_file_is_refused_at_once() {
         // A symbolic link to a regular file is accepted: container platforms mount secrets that way.
         fs::remove_file(&reader.file).unwrap();
         symlink(kept.file_name().unwrap(), &reader.file).unwrap();
-        let (_, text) = run(&mut (reader.command)());
+        let (_, text) = run_until(&mut (reader.command)(), |printed| printed.contains(reader.read));
         assert!(text.contains(reader.read), "{}: {text}", reader.what);
         fs::remove_file(&reader.file).unwrap();
         fs::rename(&kept, &reader.file).unwrap();
@@ -310,7 +318,7 @@ fn a_world_accessible_secret_is_refused_and_a_group_readable_one_is_warned_about
         let keyring = what.starts_with("keyring");
         for open in [0o644, 0o604, 0o606, 0o660, 0o620, 0o601, 0o777, 0o640, 0o440, 0o600, 0o400] {
             set_mode(file, open);
-            let (_, text) = run(&mut (reader.command)());
+            let (_, text) = run_until(&mut (reader.command)(), |printed| printed.contains(reader.read));
             let remark = format!("{} has mode {open:04o}", file.display());
             let mend = format!("chmod 600 {}", file.display());
             let refused = !public && (open & 0o037 != 0 || (keyring && open & 0o040 != 0));
