@@ -33,7 +33,7 @@ use crate::run::Run;
 use crate::schedule::{Lane, VALIDATORS, schedule};
 use crate::site::{PROJECT, Site};
 
-/// The length of a run in the test command.
+/// The length of a run. Only the full proof runs it.
 const SECONDS: u64 = 60;
 
 /// The seed of the test command: the same faults every time, as far as the machine's timing allows.
@@ -74,7 +74,7 @@ async fn deactivated_keys_are_refused_and_active_keys_accepted_under_random_faul
 fn announce(seed: u64, seconds: u64, lanes: &[Lane]) {
     report::line(&format!(
         "chaos: again by KEYWARD_CHAOS_SEED={seed:#x} KEYWARD_CHAOS_SECONDS={seconds} \
-         cargo test --workspace --test chaos -- --nocapture\n\
+         cargo test --package keyward-tests --features proof --test chaos -- --nocapture\n\
          faults: | at second, fault, for seconds"
     ));
     for lane in lanes {

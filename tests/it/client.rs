@@ -12,7 +12,7 @@ use keyward_proto::admin::receipt::EnforcedBy;
 use keyward_tests::client::{Admin, on_platform};
 use keyward_tests::keyward::{Serve, Validator};
 use keyward_tests::proxy::{Network, Proxy};
-use keyward_tests::{report, web};
+use keyward_tests::{report, size, web};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -129,7 +129,7 @@ async fn deactivate_waits_for_an_embedded_replica_that_cannot_be_reached() {
 
 /// The guarantees of every kind of client.
 async fn accepts_and_refuses_correctly(client: &Client, admin: &Admin) {
-    const TIMES: usize = 100;
+    const TIMES: usize = size::DEACTIVATIONS;
     let service = Service::start(client).await;
     admin.create_project("6666").await.unwrap();
     let foreign = admin.create_project("7777").await.unwrap().default_token;

@@ -10,7 +10,7 @@ use keyward_tests::client::{Admin, ValidatorClient, reason};
 use keyward_tests::cluster::{AdminProcess, Cluster};
 use keyward_tests::keyward::Validator;
 use keyward_tests::proxy::{Network, Proxy};
-use keyward_tests::{report, web};
+use keyward_tests::{report, size, web};
 use rustix::process::Signal;
 use tokio::task::JoinHandle;
 
@@ -105,7 +105,7 @@ fn percentiles(mut micros: Vec<u128>) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_single_admin_fences_by_acks_in_milliseconds() {
-    const TIMES: usize = 200;
+    const TIMES: usize = size::DEACTIVATIONS;
     let cluster = Cluster::start(&[]);
     let process = cluster.admin("a1");
     let admin = admin_of(&cluster, &process).await;
@@ -137,7 +137,7 @@ async fn a_single_admin_fences_by_acks_in_milliseconds() {
 /// Each admin learns from the other that its validators have acknowledged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_admins_that_call_each_other_fence_by_acks_in_milliseconds() {
-    const TIMES: usize = 200;
+    const TIMES: usize = size::DEACTIVATIONS;
     let cluster = Cluster::start(&[]);
     let processes = [cluster.admin("a1"), cluster.admin("a2")];
     let admins = [admin_of(&cluster, &processes[0]).await, admin_of(&cluster, &processes[1]).await];
@@ -170,6 +170,7 @@ async fn two_admins_that_call_each_other_fence_by_acks_in_milliseconds() {
 }
 
 /// For D − 3 s the database accepts requests and does not answer.
+#[cfg(feature = "proof")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_stall_shorter_than_a_lease_makes_no_validation_unavailable() {
     const STALL: Duration = Duration::from_secs(7);
@@ -214,12 +215,13 @@ async fn a_database_stall_shorter_than_a_lease_makes_no_validation_unavailable()
 async fn no_deactivated_key_is_accepted_while_validators_move_between_admins_without_peers() {
     let cluster = Cluster::start(&LEASE);
     let processes = [cluster.admin_without_peers("a1"), cluster.admin_without_peers("a2")];
-    let moves = Moves { at_least: 200, pause: Duration::ZERO };
+    let moves = Moves { at_least: size::MOVES, pause: Duration::ZERO };
     deactivate_among_moves(&cluster, processes, "that wait", moves, |by_acks| by_acks == 0).await;
 }
 
 /// Two admins that call each other. A lease granted on a broken stream is waited out. A call returns on
 /// acknowledgements alone only while no such lease is left, so there is a pause between the moves.
+#[cfg(feature = "proof")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_deactivated_key_is_accepted_while_validators_move_between_peers() {
     let cluster = Cluster::start(&LEASE);
@@ -245,7 +247,7 @@ async fn deactivate_among_moves(
     Moves { at_least, pause }: Moves,
     fits: fn(usize) -> bool,
 ) {
-    const KEYS: usize = 200;
+    const KEYS: usize = size::DEACTIVATIONS_AMONG_MOVES;
     const AT_ONCE: usize = 25;
     let admins = [admin_of(cluster, &processes[0]).await, admin_of(cluster, &processes[1]).await];
     let control = admins[0].create_project("6666").await.unwrap().default_token;
@@ -494,7 +496,7 @@ async fn an_admin_that_was_suspended_until_struck_off_begins_a_new_life() {
 /// At any moment of the kill, acknowledged keys exist, and unacknowledged ones exist whole or not at all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_admin_loses_no_acknowledged_key_and_leaves_no_partial_one() {
-    const KILLS: usize = 6;
+    const KILLS: usize = size::KILLS;
     const CLIENTS: usize = 8;
     let cluster = Cluster::start(&LEASE);
     let stays = cluster.admin("stays");

@@ -25,6 +25,7 @@ mod members;
 mod memory;
 mod names;
 mod operator;
+#[cfg(feature = "proof")]
 mod pauses;
 mod readme;
 mod reasons;

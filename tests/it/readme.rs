@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use keyward_tests::keyward::{Serve, workspace};
-use keyward_tests::parts;
+use keyward_tests::{parts, size};
 
 /// Returns the walk-through, with this process's data directory and ports.
 fn walk(serve: &Serve) -> String {
@@ -49,9 +49,10 @@ fn the_readme_has_exactly_two_set_up_commands() {
     let section = readme.split("## Two commands").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
     let commands: Vec<_> = section.split("```sh\n").skip(1).filter_map(|b| b.split("\n```").next()).collect();
     assert_eq!(commands, ["cargo run", "cargo test --workspace"]);
-    // CI runs the same test command.
+    // CI runs the test command, and then the full proof.
     let ci = std::fs::read_to_string(workspace().join(".ci/run")).unwrap();
-    assert_eq!(ci.lines().filter(|line| line.starts_with("cargo")).collect::<Vec<_>>(), ["cargo test --workspace"]);
+    let ci: Vec<_> = ci.lines().filter(|line| line.starts_with("cargo")).collect();
+    assert_eq!(ci, ["cargo test --workspace", size::PROOF_COMMAND]);
 }
 
 /// Each reason of the contract has a row with its code, and there are no other rows.

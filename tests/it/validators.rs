@@ -8,7 +8,7 @@ use keyward_proto::admin::{DeactivateKeyRequest, GetKeyRequest, WaitEnforcedRequ
 use keyward_proto::validate::Verdict;
 use keyward_tests::client::{Admin, ValidatorClient, reason, violation};
 use keyward_tests::keyward::Serve;
-use keyward_tests::{report, web};
+use keyward_tests::{report, size, web};
 use rustix::process::Signal;
 use tonic::Code;
 
@@ -164,7 +164,7 @@ async fn must_refuse_once_available(client: &ValidatorClient, token: &str) {
 /// Deactivate has returned.
 #[tokio::test]
 async fn a_suspended_validator_delays_a_deactivation_by_one_lease_at_most_and_accepts_no_deactivated_key() {
-    const TIMES: u32 = 8;
+    const TIMES: u32 = size::STOPPED_VALIDATORS;
     let serve = Serve::start_with(&LEASE);
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     admin.create_project("6666").await.unwrap();
@@ -234,7 +234,7 @@ async fn a_graceful_shutdown_of_a_validator_delays_no_deactivation() {
 
 #[tokio::test]
 async fn a_fence_takes_milliseconds_without_faults() {
-    const TIMES: usize = 200;
+    const TIMES: usize = size::DEACTIVATIONS;
     let serve = Serve::start();
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     admin.create_project("6666").await.unwrap();

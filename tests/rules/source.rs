@@ -6,7 +6,7 @@ use std::process::Command;
 use keyward_tests::keyward::workspace;
 
 /// Returns every text file that git tracks or would track, with its content.
-fn files() -> Vec<(PathBuf, String)> {
+pub(crate) fn files() -> Vec<(PathBuf, String)> {
     let all = ["ls-files", "--cached", "--others", "--exclude-standard"];
     let listed = Command::new("git").args(all).current_dir(workspace()).output().unwrap();
     assert!(listed.status.success(), "git does not list the files");

@@ -5,7 +5,8 @@
 //! database. [`proxy`] is a network that can fail, and [`disk`] is a disk that can fail. [`gateway`] starts a gateway
 //! in front of an [`upstream`]. [`recorder`] is an upstream that records requests byte for byte, and [`raw`] sends
 //! requests that no HTTP library would. [`client`] speaks gRPC, [`web`] speaks HTTP, and [`grpcurl`] runs the
-//! operators' command-line client.
+//! operators' command-line client. [`size`]
+//! defines how large each run is, in the test command and in the full proof.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test harness: failing loudly is its job")]
 
@@ -22,5 +23,6 @@ pub mod proxy;
 pub mod raw;
 pub mod recorder;
 pub mod report;
+pub mod size;
 pub mod upstream;
 pub mod web;

@@ -1,12 +1,15 @@
 //! Requests that try to bypass a gateway. Each is sent without a token, with a token of another project, and with a
 //! valid one.
 
+use std::fmt;
+use std::sync::Arc;
+
 use keyward_tests::client::Admin;
 use keyward_tests::gateway::{Gateway, Kind, ValidatorAt};
 use keyward_tests::keyward::Serve;
 use keyward_tests::raw::exchange;
 use keyward_tests::recorder::Recorder;
-use keyward_tests::report;
+use keyward_tests::{report, size};
 
 use super::judge::{Caller, judge};
 use super::rows::{Message, Row, rows};
@@ -55,41 +58,64 @@ async fn send(row: &Row, site: &Site, caller: Caller, tokens: &Tokens) -> (u16, 
     (head.status, faults)
 }
 
+const CALLERS: [Caller; 3] = [Caller::Anonymous, Caller::Foreign, Caller::Good];
+
+/// The result of one row at one gateway: the status for each caller, and the faults.
+struct Cell {
+    statuses: [u16; 3],
+    faults: Vec<String>,
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [anonymous, foreign, good] = self.statuses;
+        write!(f, "{}{anonymous}/{foreign}/{good}", if self.faults.is_empty() { "" } else { "!" })
+    }
+}
+
+/// Sends every row to one gateway, number `n` of [`Kind::ALL`], for every caller.
+async fn column(site: &Site, n: usize, rows: &[Row], tokens: &Tokens) -> Vec<Cell> {
+    let (kind, mut cells) = (site.0, Vec::new());
+    for row in rows {
+        let mut cell = Cell { statuses: [0; 3], faults: Vec::new() };
+        for (caller, cell_status) in CALLERS.into_iter().zip(&mut cell.statuses) {
+            let (status, faults) = send(row, site, caller, tokens).await;
+            *cell_status = status;
+            cell.faults.extend(faults.into_iter().map(|fault| format!("{kind:?}, {}, {caller:?}: {fault}", row.name)));
+        }
+        let (seen, wanted) = (cell.statuses, row.cells[n]);
+        if seen != wanted {
+            cell.faults.push(format!("{kind:?}, {}: {seen:?} instead of {wanted:?}", row.name));
+        }
+        cells.push(cell);
+    }
+    cells
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_hostile_request_gets_past_any_gateway() {
     let serve = Serve::start();
     let admin = Admin::connect(serve.admin, &serve.root()).await;
-    let tokens = tokens(&admin).await;
-    let mut gateways = Vec::new();
-    for kind in Kind::ALL {
+    let tokens = Arc::new(tokens(&admin).await);
+    let rows: Arc<Vec<_>> = Arc::new(rows().into_iter().step_by(size::HOSTILE_ROWS_STEP).collect());
+    let mut columns = Vec::new();
+    for (n, kind) in Kind::ALL.into_iter().enumerate() {
         let upstream = Recorder::start().await;
-        gateways.push((kind, Gateway::start(kind, &[ValidatorAt::in_serve(&serve)], upstream.at), upstream));
+        let site = (kind, Gateway::start(kind, &[ValidatorAt::in_serve(&serve)], upstream.at), upstream);
+        let (rows, tokens) = (Arc::clone(&rows), Arc::clone(&tokens));
+        columns.push(tokio::spawn(async move { column(&site, n, &rows, &tokens).await }));
+    }
+    let mut cells = Vec::new();
+    for column in columns {
+        cells.push(column.await.unwrap());
     }
     let heading: String = Kind::ALL.iter().map(|kind| format!("{:>14}", format!("{kind:?}"))).collect();
     report::line(&format!("{:56}{heading}", "status without a token / wrong project / good"));
-    let (mut wrong, mut cells) = (Vec::new(), 0);
-    for row in rows() {
-        let mut line = String::new();
-        for (site, wanted) in gateways.iter().zip(row.cells) {
-            let kind = site.0;
-            let mut seen = [0; 3];
-            let mut marked = false;
-            for (caller, status_cell) in [Caller::Anonymous, Caller::Foreign, Caller::Good].into_iter().zip(&mut seen) {
-                let (status, faults) = send(&row, site, caller, &tokens).await;
-                *status_cell = status;
-                cells += 1;
-                marked |= !faults.is_empty();
-                wrong.extend(faults.into_iter().map(|fault| format!("{kind:?}, {}, {caller:?}: {fault}", row.name)));
-            }
-            if seen != wanted {
-                marked = true;
-                wrong.push(format!("{kind:?}, {}: {seen:?} instead of {wanted:?}", row.name));
-            }
-            let cell = format!("{}{}/{}/{}", if marked { "!" } else { "" }, seen[0], seen[1], seen[2]);
-            line.push_str(&format!("{cell:>14}"));
-        }
+    for (n, row) in rows.iter().enumerate() {
+        let line: String = cells.iter().map(|column| format!("{:>14}", column[n].to_string())).collect();
         report::line(&format!("{:56}{line}", row.name));
     }
-    report::line(&format!("{cells} cells, {} faults", wrong.len()));
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let faults: Vec<_> = cells.iter().flatten().flat_map(|cell| &cell.faults).cloned().collect();
+    report::line(&format!("{} cells, {} faults", rows.len() * Kind::ALL.len() * CALLERS.len(), faults.len()));
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }

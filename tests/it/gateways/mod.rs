@@ -17,9 +17,9 @@ use keyward_proto::validate::Verdict;
 use keyward_tests::client::{Admin, ValidatorClient};
 use keyward_tests::gateway::{Gateway, Kind, ValidatorAt};
 use keyward_tests::keyward::{Serve, Validator};
-use keyward_tests::report;
 use keyward_tests::upstream::Upstream;
 use keyward_tests::web::{Answer, Connection, get};
+use keyward_tests::{report, size};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -311,7 +311,7 @@ async fn until<F: Future<Output = bool>>(what: &str, mut poll: impl FnMut() -> F
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_gateway_refuses_the_first_request_after_deactivate_returns() {
-    const TIMES: usize = 200;
+    const TIMES: usize = size::DEACTIVATIONS;
     let serve = Serve::start();
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     admin.create_project("6666").await.unwrap();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use keyward_domain::{KeyFilter, LoggedChange, Reason, Revision};
 use keyward_store::Store;
-use keyward_tests::report;
+use keyward_tests::{report, size};
 use tokio::time::{sleep, timeout};
 
 use super::database::{CHAIN_KEY, Database};
@@ -105,7 +105,7 @@ async fn changes_come_in_pages(db: &Database) {
 }
 
 const WRITERS: usize = 8;
-const EACH: usize = 1_000;
+const EACH: usize = size::CHANGES_OF_A_WRITER;
 
 /// Creates four keys and deactivates one of them, again and again. Returns the key and the revision of each change.
 async fn write(store: Store, writer: usize, acknowledged: Arc<AtomicI64>) -> Vec<(String, Revision)> {

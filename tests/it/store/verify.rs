@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use keyward_domain::{EventFilter, KeyFilter, Permission, Reason, Revision, Role};
 use keyward_store::{Call, LogHead, Store, Verification};
-use keyward_tests::report;
+use keyward_tests::{report, size};
 use keyward_token::DigestKey;
 
 use super::database::{Database, FINGERPRINT, Plain};
@@ -29,7 +29,7 @@ on_durable! {
 }
 
 /// The number of manipulations.
-const TAMPERINGS: usize = 1_000;
+const TAMPERINGS: usize = size::TAMPERINGS;
 
 /// The tables and columns that the log covers, with the kind of their values.
 const COVERED: &[(&str, &[(&str, Kind)])] = &[
