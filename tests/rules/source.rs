@@ -5,14 +5,15 @@ use std::process::Command;
 
 use keyward_tests::keyward::workspace;
 
-/// Returns every text file that git tracks or would track, with its content.
+/// Every text file that git knows or would add, with its path from the root and its content.
 pub(crate) fn files() -> Vec<(PathBuf, String)> {
     let all = ["ls-files", "--cached", "--others", "--exclude-standard"];
     let listed = Command::new("git").args(all).current_dir(workspace()).output().unwrap();
     assert!(listed.status.success(), "git does not list the files");
     let names = String::from_utf8(listed.stdout).unwrap();
-    let paths = names.lines().map(|name| workspace().join(name));
-    let files: Vec<_> = paths.filter_map(|p| std::fs::read_to_string(&p).ok().map(|text| (p, text))).collect();
+    let paths = names.lines().map(PathBuf::from);
+    let read = |path: PathBuf| std::fs::read_to_string(workspace().join(&path)).ok().map(|text| (path, text));
+    let files: Vec<_> = paths.filter_map(read).collect();
     assert!(files.len() > 50);
     files
 }
@@ -53,8 +54,17 @@ fn no_file_contains_a_text_that_looks_like_a_live_token() {
 #[test]
 fn no_line_ends_with_spaces() {
     let found: Vec<_> =
-        faults(|line| line.ends_with([' ', '\t'])).into_iter().filter(|f| !f.contains("LICENSE:")).collect();
+        faults(|line| line.ends_with([' ', '\t'])).into_iter().filter(|f| !f.starts_with("LICENSE:")).collect();
     assert!(found.is_empty(), "{found:#?}");
+}
+
+/// The code that ships of each source file of the crates: everything before its unit tests.
+fn shipped() -> impl Iterator<Item = (String, String)> {
+    files().into_iter().filter_map(|(path, text)| {
+        let path = path.to_string_lossy().into_owned();
+        let is_source = path.starts_with("crates/") && path.contains("/src/") && path.ends_with(".rs");
+        is_source.then(|| (path, text.split("#[cfg(test)]").next().unwrap_or_default().to_owned()))
+    })
 }
 
 /// `println!` and similar macros panic on a full disk or a closed pipe, and would end the process. `telemetry::note`
@@ -62,16 +72,61 @@ fn no_line_ends_with_spaces() {
 #[test]
 fn no_shipped_code_prints_with_a_macro_that_can_panic() {
     let mut found = Vec::new();
-    let sources = files().into_iter().filter(|(path, _)| {
-        let path = path.strip_prefix(workspace()).unwrap().to_string_lossy().into_owned();
-        path.starts_with("crates/") && path.contains("/src/") && path.ends_with(".rs")
-    });
-    for (path, text) in sources {
-        let shipped = text.split("#[cfg(test)]").next().unwrap_or_default();
+    for (path, text) in shipped() {
         let macros = ["print!(", "println!(", "eprint!(", "eprintln!(", "dbg!("];
-        for line in shipped.lines().filter(|line| macros.iter().any(|word| line.contains(word))) {
-            found.push(format!("{}: {line}", path.display()));
+        for line in text.lines().filter(|line| macros.iter().any(|word| line.contains(word))) {
+            found.push(format!("{path}: {line}"));
         }
     }
     assert!(found.is_empty(), "{found:#?}");
+}
+
+/// `runtime::status` turns a `domain::Error` into a gRPC status with its reason (google.rpc.ErrorInfo). A status made by hand has
+/// none.
+#[test]
+fn only_the_runtime_makes_grpc_statuses() {
+    const ALLOWED: [&str; 3] = [
+        "crates/runtime/src/status.rs",
+        // The layer for Rust services answers the service's own callers, and those are not Keyward's.
+        "crates/client/src/",
+        // The CLI has one type for errors of a call, and reports with it also what it could not call. No status leaves it.
+        "crates/keyward/src/cli/",
+    ];
+    assert!(makes_a_status("Err(Status::unavailable(text))") && !makes_a_status("Status::from_header_map(headers)"));
+    let mut found = Vec::new();
+    for (path, text) in shipped().filter(|(path, _)| !ALLOWED.iter().any(|allowed| path.starts_with(allowed))) {
+        for line in text.lines().filter(|line| makes_a_status(line)) {
+            found.push(format!("{path}: {line}"));
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+/// Returns `true` for a line of code that calls a constructor of tonic's `Status`. Those that parse one, such as
+/// `from_header_map`, are none.
+fn makes_a_status(line: &str) -> bool {
+    const CODES: [&str; 17] = [
+        "ok",
+        "cancelled",
+        "unknown",
+        "invalid_argument",
+        "deadline_exceeded",
+        "not_found",
+        "already_exists",
+        "permission_denied",
+        "resource_exhausted",
+        "failed_precondition",
+        "aborted",
+        "out_of_range",
+        "unimplemented",
+        "internal",
+        "unavailable",
+        "data_loss",
+        "unauthenticated",
+    ];
+    let code = line.split("//").next().unwrap_or_default();
+    code.match_indices("Status::").any(|(at, found)| {
+        let name = code[at + found.len()..].split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).next();
+        name.is_some_and(|name| name == "new" || name.starts_with("with_") || CODES.contains(&name))
+    })
 }

@@ -126,7 +126,12 @@ impl Options {
 
 /// Checks the names of the headers and of the query parameter that carry tokens. Absent headers have their default names.
 /// Returns the defaults after adding a fault.
-pub fn token_sources(bearer: Option<&str>, key: Option<&str>, query: Option<&str>, faults: &mut Faults) -> TokenSources {
+pub fn token_sources(
+    bearer: Option<&str>,
+    key: Option<&str>,
+    query: Option<&str>,
+    faults: &mut Faults,
+) -> TokenSources {
     let (bearer, key) = (bearer.unwrap_or(TokenSources::BEARER_HEADER), key.unwrap_or(TokenSources::KEY_HEADER));
     TokenSources::new(bearer, key, query).unwrap_or_else(|fault| {
         faults.add(fault);

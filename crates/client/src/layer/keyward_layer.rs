@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use keyward_domain::{TokenSources, ProjectId};
+use keyward_domain::{ProjectId, TokenSources};
 use tower::Layer;
 
 use crate::address::ConfigError;

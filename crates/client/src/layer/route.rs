@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use keyward_domain::{Expectation, TokenSources, ProjectId};
+use keyward_domain::{Expectation, ProjectId, TokenSources};
 
 use crate::layer::unanswered::Unanswered;
 
