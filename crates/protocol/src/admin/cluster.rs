@@ -1,16 +1,33 @@
-//! One admin among several over one database: it sends heartbeats so that the others know that it may have leases in use,
-//! grants no further than its last heartbeat reaches, and evicts admins without heartbeats.
-
-use keyward_domain::{AdminLife, AdminNode, Position, Revision};
+use keyward_domain::{AdminLife, AdminNode, Epoch, Position, Revision};
 
 use crate::admin::barrier::Listing;
 use crate::admin::basis::Basis;
 use crate::admin::enforced::Enforced;
-use crate::admin::history::contradicts;
-use crate::admin::node::{Cluster, Effect, Node, SentHeartbeat};
 use crate::admin::watch::Watch;
 use crate::policy::Policy;
 use crate::time::Instant;
+
+/// The part of a node that has peers: other admins over the same database.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(super) struct Cluster {
+    pub(super) life: AdminLife,
+    pub(super) basis: Basis,
+    /// The newest listing of this history.
+    pub(super) listing: Listing,
+    pub(super) enforced: Enforced,
+    pub(super) watch: Watch,
+    /// The heartbeat that has no answer yet.
+    pub(super) heartbeat: Option<SentHeartbeat>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) struct SentHeartbeat {
+    pub(super) sent: Instant,
+    /// The epoch that was followed.
+    pub(super) epoch: Epoch,
+    /// The newest position that was known to be in the log.
+    pub(super) known: Position,
+}
 
 impl Cluster {
     /// The record of a life that is registered, at an admin that has applied everything up to `applied`.
@@ -44,88 +61,10 @@ impl Cluster {
     }
 
     /// Takes a listing; returns the lives of other admins that may be evicted.
-    fn listed(&mut self, listing: Listing, policy: &Policy, now: Instant) -> Vec<AdminNode> {
+    pub(super) fn listed(&mut self, listing: Listing, policy: &Policy, now: Instant) -> Vec<AdminNode> {
         self.listing = listing;
         let mut silent = self.watch.silent(&self.listing, policy, now);
         silent.retain(|node| node.life != self.life);
         silent
-    }
-}
-
-impl Node {
-    /// Records that a heartbeat is about to be sent. `seen`: the newest position that this process knows to be in the log, if
-    /// it is newer than the head; it is what this process has committed but not applied yet.
-    pub(super) fn heartbeat_sent(&mut self, seen: Option<Position>, now: Instant) {
-        let head = self.history.head();
-        let known = seen.filter(|seen| seen.revision > head.revision).unwrap_or(head);
-        if let Some(cluster) = &mut self.cluster {
-            cluster.heartbeat = Some(SentHeartbeat { sent: now, epoch: head.epoch, known });
-        }
-    }
-
-    /// Takes the answer to the last heartbeat: the end of the log, and the rows of all admins.
-    pub(super) fn heartbeat_answered(&mut self, log: Position, nodes: Vec<AdminNode>, now: Instant) -> Vec<Effect> {
-        let policy = *self.policy();
-        let head = self.history.head();
-        let heartbeat = self.cluster.as_mut().and_then(|cluster| cluster.heartbeat.take());
-        // An answer to a heartbeat of another epoch proves nothing in this one.
-        let Some(SentHeartbeat { sent, known, .. }) = heartbeat.filter(|heartbeat| heartbeat.epoch == head.epoch)
-        else {
-            return Vec::new();
-        };
-        // Changes may have been applied since the heartbeat was sent; then the log's end must be among them.
-        let applied = (log.revision <= head.revision).then(|| self.history.position_at(log.revision));
-        let conflicts = applied.flatten().is_some_and(|applied| applied.chain != log.chain);
-        let contradicted = contradicts(&log, &known) || conflicts;
-        if !contradicted && applied == Some(None) && log != known {
-            // The position is not kept any more, so nothing can be concluded.
-            return Vec::new();
-        }
-        let mut effects = Vec::new();
-        if contradicted {
-            effects.extend(self.doubt());
-        } else {
-            // Reads of the log must find it: a grant is good only behind everything committed before the heartbeat.
-            effects.push(Effect::PositionSeen(log));
-        }
-        let in_doubt = self.history.is_in_doubt();
-        let Some(cluster) = self.cluster.as_mut().filter(|_| !in_doubt) else {
-            effects.extend([Effect::ReadLog, Effect::Moved]);
-            return effects;
-        };
-        cluster.basis.heartbeat(sent, log.revision);
-        let silent = cluster.listed(Listing { asked: sent, nodes }, &policy, now);
-        cluster.enforced.listed(&cluster.listing, &policy, now);
-        effects.extend(silent.into_iter().map(Effect::Evict));
-        if head.revision < log.revision {
-            effects.push(Effect::ReadLog);
-        }
-        effects.push(Effect::Moved);
-        effects
-    }
-
-    /// The row of this life is gone: peers do not wait for its leases any more, so it must not grant any.
-    pub(super) fn evicted(&mut self) -> Vec<Effect> {
-        if let Some(cluster) = &mut self.cluster {
-            cluster.basis.drop_basis();
-            cluster.heartbeat = None;
-        }
-        vec![Effect::Register]
-    }
-
-    /// A new life is registered.
-    pub(super) const fn registered(&mut self, life: AdminLife) {
-        if let Some(cluster) = &mut self.cluster {
-            cluster.life = life;
-        }
-    }
-
-    /// Stops granting, because the process is shutting down. Peers need not wait for this life if none of its leases can be
-    /// in use.
-    pub(super) fn leaving(&mut self, now: Instant) -> Vec<Effect> {
-        let Some(cluster) = &mut self.cluster else { return Vec::new() };
-        cluster.basis.drop_basis();
-        let life = cluster.life;
-        if self.sessions.in_use(now) { Vec::new() } else { vec![Effect::Deregister(life)] }
     }
 }

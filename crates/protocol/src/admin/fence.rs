@@ -1,8 +1,9 @@
-use keyward_domain::{AdminLife, Position, Revision};
+use keyward_domain::Revision;
 
 use crate::admin::barrier::{Barrier, BarrierStatus, Cleared};
+use crate::admin::cluster::Cluster;
 use crate::admin::enforced::EnforcedBy;
-use crate::admin::node::{Cluster, Node};
+use crate::policy::Policy;
 use crate::time::Instant;
 
 /// Numbers the fences of one admin process.
@@ -12,10 +13,10 @@ pub struct FenceId(pub u64);
 /// The wait of one committed change.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) struct Fence {
-    revision: Revision,
-    barrier: Barrier,
+    pub(super) revision: Revision,
+    pub(super) barrier: Barrier,
     /// The history has changed since the fence began: the revision may be another change now, or none.
-    history_changed: bool,
+    pub(super) history_changed: bool,
 }
 
 /// Whether a validator can still answer from before a revision.
@@ -63,10 +64,10 @@ pub enum PeerBarrier {
 }
 
 /// How far the validators of this admin have come.
-struct Own {
-    cleared: Cleared,
-    missing: usize,
-    next_check: Option<Instant>,
+pub(super) struct Own {
+    pub(super) cleared: Cleared,
+    pub(super) missing: usize,
+    pub(super) next_check: Option<Instant>,
 }
 
 impl Fence {
@@ -75,110 +76,8 @@ impl Fence {
     }
 }
 
-impl Node {
-    /// Begins a fence for `revision`, which is committed.
-    pub(super) fn begin_fence(&mut self, id: FenceId, revision: Revision, now: Instant) {
-        let known = self.cluster.as_ref().and_then(|cluster| cluster.enforced.committed_before(revision));
-        // The earlier the commit is known to be, the shorter the wait.
-        let barrier = Barrier::new(known.unwrap_or(now));
-        self.fences.insert(id, Fence { revision, barrier, history_changed: false });
-    }
-
-    pub(super) fn peer_cleared(&mut self, id: FenceId, life: AdminLife, cleared: Cleared) {
-        if let Some(fence) = self.fences.get_mut(&id) {
-            fence.barrier.cleared(life, cleared);
-        }
-    }
-
-    /// The status of a fence at `now`.
-    pub fn fence(&mut self, id: FenceId, now: Instant) -> FenceStatus {
-        let Some(Fence { revision, barrier, history_changed }) = self.fences.get(&id).cloned() else {
-            return FenceStatus::HistoryChanged;
-        };
-        if history_changed {
-            return FenceStatus::HistoryChanged;
-        }
-        if self.history.is_in_doubt() {
-            return FenceStatus::Pending(Pending {
-                acked: 0,
-                lapsed: 0,
-                missing: 1,
-                only_peers: false,
-                next_check: None,
-            });
-        }
-        let own = self.own(revision, now);
-        let (is_applied, policy) = (self.history.head().revision >= revision, *self.policy());
-        let Some(cluster) = &mut self.cluster else { return own.status() };
-        cluster.enforced.listed(&cluster.listing, &policy, now);
-        if let Some(by) = cluster.enforced.by(revision) {
-            return FenceStatus::Enforced { acked: own.cleared.acked, lapsed: own.cleared.lapsed, by };
-        }
-        let (status, barrier) = cluster.wait(own, barrier, is_applied, &policy, now);
-        if let FenceStatus::Enforced { by, .. } = status {
-            cluster.enforced.enforced(revision, by);
-        }
-        if let Some(fence) = self.fences.get_mut(&id) {
-            fence.barrier = barrier;
-        }
-        status
-    }
-
-    /// Returns `true` if `revision` is known to be enforced at `now`.
-    pub fn is_enforced(&mut self, revision: Revision, now: Instant) -> bool {
-        if self.history.is_in_doubt() {
-            return false;
-        }
-        let policy = *self.policy();
-        match &mut self.cluster {
-            Some(cluster) => {
-                cluster.enforced.listed(&cluster.listing, &policy, now);
-                cluster.enforced.by(revision).is_some()
-            }
-            None => self.own(revision, now).missing == 0,
-        }
-    }
-
-    /// Answers a peer that waits for `position` and believes this admin to be in `life`.
-    pub fn peer_barrier(&self, life: AdminLife, position: &Position, now: Instant) -> PeerBarrier {
-        let is_that_life = self.cluster.as_ref().is_some_and(|cluster| cluster.life == life);
-        let head = self.history.head();
-        let follows = if head.revision < position.revision {
-            head.epoch == position.epoch
-        } else {
-            // The revision alone proves little: another history has a change of the same number.
-            self.history.position_at(position.revision).as_ref() == Some(position)
-        };
-        if self.history.is_in_doubt() || !is_that_life || !follows {
-            return PeerBarrier::NotHere;
-        }
-        let Own { cleared, missing, next_check } = self.own(position.revision, now);
-        if missing == 0 {
-            return PeerBarrier::Cleared(cleared);
-        }
-        PeerBarrier::Pending(Pending {
-            acked: cleared.acked,
-            lapsed: cleared.lapsed,
-            missing,
-            only_peers: false,
-            next_check,
-        })
-    }
-
-    fn own(&self, revision: Revision, now: Instant) -> Own {
-        if self.history.head().revision < revision {
-            // The delta is not queued yet: every session may answer from before, and further sessions may join.
-            let missing = self.sessions.connected().max(1);
-            return Own { cleared: Cleared::default(), missing, next_check: None };
-        }
-        let sum = self.sessions.enforcement(revision, now);
-        let cleared = Cleared { acked: sum.acked, lapsed: sum.lapsed };
-        Own { cleared, missing: sum.missing, next_check: sum.next_lapse }
-    }
-}
-
 impl Own {
-    const fn status(self) -> FenceStatus {
+    pub(super) const fn status(self) -> FenceStatus {
         let Self { cleared: Cleared { acked, lapsed }, missing, next_check } = self;
         if missing > 0 {
             return FenceStatus::Pending(Pending { acked, lapsed, missing, only_peers: false, next_check });
@@ -187,21 +86,22 @@ impl Own {
     }
 }
 
-impl Cluster {
-    /// Combines this admin's validators with those of the peers.
-    fn wait(
-        &self,
+impl Fence {
+    /// Combines this admin's validators with those of the peers. `is_applied`: this admin has applied the fence's revision.
+    pub(super) fn status(
+        &mut self,
         own: Own,
-        mut barrier: Barrier,
+        cluster: &Cluster,
         is_applied: bool,
-        policy: &crate::Policy,
+        policy: &Policy,
         now: Instant,
-    ) -> (FenceStatus, Barrier) {
-        barrier.listed(self.life, &self.listing, policy);
+    ) -> FenceStatus {
+        let barrier = &mut self.barrier;
+        barrier.listed(cluster.life, &cluster.listing, policy);
         let theirs = barrier.sum();
         let cleared = Cleared { acked: own.cleared.acked + theirs.acked, lapsed: own.cleared.lapsed + theirs.lapsed };
         let (missing, next_check) = (own.missing, own.next_check);
-        let status = match barrier.status(now) {
+        match barrier.status(now) {
             BarrierStatus::Unlisted => Own { cleared, missing: missing + 1, next_check }.status(),
             BarrierStatus::Blocked { peers, until } => FenceStatus::Pending(Pending {
                 acked: cleared.acked,
@@ -217,7 +117,6 @@ impl Cluster {
                 by: EnforcedBy::WaitOut,
             },
             BarrierStatus::Clear | BarrierStatus::WaitedOut => Own { cleared, missing, next_check }.status(),
-        };
-        (status, barrier)
+        }
     }
 }
