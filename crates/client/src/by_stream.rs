@@ -6,10 +6,11 @@ use keyward_domain::Expectation;
 use keyward_proto::validate::stream_validate_tokens_response::Outcome;
 use keyward_proto::validate::validate_service_client::ValidateServiceClient;
 use keyward_proto::validate::{StreamValidateTokensRequest, StreamValidateTokensResponse, ValidateTokenRequest};
-use keyward_sync::{Backoff, Stop, StopTrigger};
+use keyward_sync::Backoff;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Streaming;
 use tonic::transport::Endpoint;
 
@@ -31,7 +32,8 @@ const GOOD_STREAM: Duration = Duration::from_secs(1);
 pub(crate) struct ByStream {
     queue: mpsc::Sender<Pending>,
     timeout: Duration,
-    stop: StopTrigger,
+    stop: CancellationToken,
+    _stop_on_drop: DropGuard,
 }
 
 /// A request whose caller waits for the answer.
@@ -45,13 +47,13 @@ struct Pending {
 impl ByStream {
     pub(crate) fn start(validators: &Validators) -> Result<Self, ConfigError> {
         let (sender, queue) = mpsc::channel(IN_FLIGHT);
-        let (trigger, stop) = StopTrigger::new();
+        let stop = CancellationToken::new();
         let (timeout, validators) = (validators.request_timeout(), validators.endpoints()?);
         // A validator that hangs must leave time for the next one.
         let overdue = if validators.len() > 1 { timeout / 2 } else { timeout };
         let dispatcher = Dispatcher { validators, overdue, current: 0, failures: 0, queue, retries: VecDeque::new() };
-        tokio::spawn(dispatcher.run(stop));
-        Ok(Self { queue: sender, timeout, stop: trigger })
+        tokio::spawn(dispatcher.run(stop.clone()));
+        Ok(Self { queue: sender, timeout, _stop_on_drop: stop.clone().drop_guard(), stop })
     }
 
     pub(crate) async fn validate(&self, token: &str, expectation: &Expectation<'_>) -> Result<Validation, Unavailable> {
@@ -66,7 +68,7 @@ impl ByStream {
     }
 
     pub(crate) fn leave(&self) {
-        self.stop.stop();
+        self.stop.cancel();
     }
 }
 
@@ -100,10 +102,10 @@ struct InFlight {
 }
 
 impl Dispatcher {
-    /// Runs until the stop signal. Waiting callers then get no answer.
-    async fn run(mut self, stop: Stop) {
+    /// Runs until `stop` is cancelled. Waiting callers then get no answer.
+    async fn run(mut self, stop: CancellationToken) {
         tokio::select! {
-            () = stop.wait() => {}
+            () = stop.cancelled() => {}
             () = self.serve() => {}
         }
     }

@@ -3,9 +3,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use keyward_domain::{Expectation, Revision};
 use keyward_replica::{AnyClock, Replica, ReplicaWriter};
-use keyward_sync::{StopTrigger, Subscriber};
+use keyward_sync::Subscriber;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::address::{Admins, ConfigError};
 use crate::validation::{Unavailable, Validation};
@@ -15,7 +16,8 @@ pub(crate) struct Embedded {
     replica: Arc<Replica<AnyClock>>,
     left: AtomicBool,
     /// Stops the subscriber, also when it is dropped.
-    stop: StopTrigger,
+    stop: CancellationToken,
+    _stop_on_drop: DropGuard,
     subscriber: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -31,10 +33,16 @@ impl Embedded {
         let upstream = admins.upstream()?;
         let replica = Arc::new(Replica::new(AnyClock::Boot));
         let writer = ReplicaWriter::new(Arc::clone(&replica));
-        let (trigger, stop) = StopTrigger::new();
+        let stop = CancellationToken::new();
         // A separate task: requests must not wait while a snapshot is applied.
-        let subscriber = tokio::spawn(Subscriber::new(upstream, writer, admins.validator_id()).run(stop));
-        Ok(Self { replica, left: AtomicBool::new(false), stop: trigger, subscriber: Mutex::new(Some(subscriber)) })
+        let subscriber = tokio::spawn(Subscriber::new(upstream, writer, admins.validator_id()).run(stop.clone()));
+        Ok(Self {
+            replica,
+            left: AtomicBool::new(false),
+            _stop_on_drop: stop.clone().drop_guard(),
+            stop,
+            subscriber: Mutex::new(Some(subscriber)),
+        })
     }
 
     pub(crate) fn validate(&self, token: &str, expectation: &Expectation<'_>) -> Result<Validation, Unavailable> {
@@ -47,7 +55,7 @@ impl Embedded {
     pub(crate) async fn leave(&self) {
         // First of all: without a session no Goodbye is sent, and the lease may still be valid.
         self.left.store(true, Ordering::Relaxed);
-        self.stop.stop();
+        self.stop.cancel();
         // The lock makes concurrent calls wait too. The handle stays in place until the task has ended, so that a cancelled
         // call can be repeated.
         let mut subscriber = self.subscriber.lock().await;

@@ -7,11 +7,11 @@ use keyward_proto::replica::{Ack, Hello, SyncResponse};
 use keyward_protocol::validator::{Decision, Handover, HolderSession, is_short};
 use keyward_replica::{AnyClock, ReplicaWriter};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::backoff::{Backoff, start_anywhere};
 use crate::decode;
 use crate::link::{Event, Link};
-use crate::stop::Stop;
 use crate::upstream::Upstream;
 
 /// The version of the replica protocol that this validator speaks.
@@ -89,8 +89,8 @@ impl Subscriber {
         Self { upstream, writer, validator_id, turn, failures: 0, backoff: Backoff::default() }
     }
 
-    /// Runs until it is stopped, and then sends Goodbye.
-    pub async fn run(mut self, stop: Stop) {
+    /// Runs until `stop` is cancelled, and then sends Goodbye.
+    pub async fn run(mut self, stop: CancellationToken) {
         let mut open = None;
         loop {
             let link = match open.take() {
@@ -110,7 +110,7 @@ impl Subscriber {
                 End::ContinueWith(link) => open = Some(*link),
                 End::Lost => {
                     tokio::select! {
-                        () = stop.wait() => return,
+                        () = stop.cancelled() => return,
                         () = tokio::time::sleep(self.pause()) => {}
                     }
                 }
@@ -125,11 +125,11 @@ impl Subscriber {
     }
 
     /// Opens a session with the first admin that answers; `None` if the validator is stopping.
-    async fn connect(&mut self, stop: &Stop) -> Option<Link> {
+    async fn connect(&mut self, stop: &CancellationToken) -> Option<Link> {
         loop {
             let (session, opening) = self.open();
             let opened = tokio::select! {
-                () = stop.wait() => return None,
+                () = stop.cancelled() => return None,
                 opened = opening => opened,
             };
             match opened {
@@ -137,7 +137,7 @@ impl Subscriber {
                 Err(error) => self.not_connected(session, &error),
             }
             tokio::select! {
-                () = stop.wait() => return None,
+                () = stop.cancelled() => return None,
                 () = tokio::time::sleep(self.pause()) => {}
             }
         }
@@ -165,7 +165,7 @@ impl Subscriber {
         tracing::warn!(error = format!("{error:#}"), "not connected to an admin");
     }
 
-    async fn run_session(&mut self, link: Link, stop: &Stop) -> End {
+    async fn run_session(&mut self, link: Link, stop: &CancellationToken) -> End {
         let mut links = Links { current: link, next: Next::None(Instant::now()) };
         loop {
             let open_second = self.wants_to_move(&links.current);
@@ -364,7 +364,7 @@ impl Subscriber {
 
 impl Links {
     /// Waits for the next thing to react to. Cancel safe.
-    async fn happens(&mut self, open_second: bool, stop: &Stop) -> Happened {
+    async fn happens(&mut self, open_second: bool, stop: &CancellationToken) -> Happened {
         let Self { current, next } = self;
         let beside = async {
             match next {
@@ -378,7 +378,7 @@ impl Links {
             }
         };
         tokio::select! {
-            () = stop.wait() => Happened::Stop,
+            () = stop.cancelled() => Happened::Stop,
             event = current.next() => Happened::Current(event),
             happened = beside => happened,
         }

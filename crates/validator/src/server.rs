@@ -13,10 +13,11 @@ use keyward_runtime::grpc::{VALIDATOR_MESSAGE_LIMIT, add_reflection, server};
 use keyward_runtime::listener::Listener;
 use keyward_runtime::ops::{self, Ops};
 use keyward_runtime::shutdown::{Shutdown, bounded};
-use keyward_sync::{StopTrigger, Subscriber, Upstream};
+use keyward_sync::{Subscriber, Upstream};
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::server::Connected;
 use tonic_health::server::HealthReporter;
@@ -59,11 +60,16 @@ impl Role {
     /// Creates a validator with an empty replica. `token_sources` defines where gateways' requests carry tokens.
     /// `validator_id` is unique to this process; logs and receipts show it.
     pub fn new(upstream: Upstream, token_sources: TokenSources, validator_id: String) -> Self {
-        Self::by_clock(AnyClock::Boot, upstream, token_sources, validator_id)
+        Self::with_clock(AnyClock::Boot, upstream, token_sources, validator_id)
     }
 
-    /// Creates a validator as [`Role::new`] does, with the given clock. For simulations.
+    /// Creates a validator as [`Role::new`] does, with the clock of a simulation.
+    #[cfg(feature = "simulation")]
     pub fn by_clock(clock: AnyClock, upstream: Upstream, token_sources: TokenSources, validator_id: String) -> Self {
+        Self::with_clock(clock, upstream, token_sources, validator_id)
+    }
+
+    fn with_clock(clock: AnyClock, upstream: Upstream, token_sources: TokenSources, validator_id: String) -> Self {
         let replica = Arc::new(Replica::new(clock));
         let (metrics, registry) = Metrics::new(Arc::clone(&replica));
         let validator = Validator::new(Arc::clone(&replica), metrics);
@@ -122,12 +128,14 @@ async fn run_with_subscriber(
     subscriber: Subscriber,
     serve: impl Future<Output = anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
-    let (trigger, stop) = StopTrigger::new();
+    let stop = CancellationToken::new();
+    // Stops the subscriber too if this future is dropped.
+    let _stop_on_drop = stop.clone().drop_guard();
     // A separate task: applying a snapshot must not block the listeners.
-    let subscriber = tokio::spawn(subscriber.run(stop));
+    let subscriber = tokio::spawn(subscriber.run(stop.clone()));
     let served = serve.await;
     // After the drain, because the requests in progress needed the lease.
-    trigger.stop();
+    stop.cancel();
     subscriber.await.context("the subscriber failed")?;
     served
 }
