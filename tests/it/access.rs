@@ -176,7 +176,7 @@ async fn invalid_members_and_create_requests_are_refused_with_the_field_and_the_
 }
 
 #[test]
-fn the_health_check_needs_no_credential_and_returns_only_the_status() {
+fn the_health_checks_of_admin_and_validator_report_serving() {
     let serve = Serve::start();
     let health = call(serve.admin, &serve.root(), "grpc.health.v1.Health/Check", &json!({}));
     assert_eq!(health.answer["status"], "SERVING", "{}", health.error);
