@@ -152,7 +152,7 @@ impl Key {
         revision: Revision,
     ) -> Result<Self, Error> {
         self.check_etag(etag)?;
-        let (expiry, schedule) = (update.expire_time.flatten(), update.scheduled_deactivate_time.flatten());
+        let (expiry, schedule) = (update.expire_time.value(), update.scheduled_deactivate_time.value());
         if self.default_key && (expiry.is_some() || schedule.is_some()) {
             return Err(Error::default_key_protected(&self.name));
         }
@@ -179,11 +179,15 @@ impl Key {
         if let Some(annotations) = &update.annotations {
             key.annotations.clone_from(annotations);
         }
-        if let Some(expire_time) = update.expire_time {
-            key.expire_time = expire_time;
+        match update.expire_time {
+            Patch::Keep => {}
+            Patch::Clear => key.expire_time = None,
+            Patch::Set(time) => key.expire_time = Some(time),
         }
-        if let Some(time) = update.scheduled_deactivate_time {
-            key.schedule = time.map(|time| Schedule { time, by: by.clone() });
+        match update.scheduled_deactivate_time {
+            Patch::Keep => {}
+            Patch::Clear => key.schedule = None,
+            Patch::Set(time) => key.schedule = Some(Schedule { time, by: by.clone() }),
         }
         key
     }
@@ -306,10 +310,32 @@ pub struct KeyUpdate {
     pub description: Option<String>,
     /// All annotations: those that are not in here are removed.
     pub annotations: Option<BTreeMap<String, String>>,
-    /// The new expiry (inclusive); `Some(None)` removes it.
-    pub expire_time: Option<Option<Timestamp>>,
-    /// The new time of the scheduled deactivation; `Some(None)` cancels it.
-    pub scheduled_deactivate_time: Option<Option<Timestamp>>,
+    /// The expiry (inclusive).
+    pub expire_time: Patch<Timestamp>,
+    /// The time of the scheduled deactivation.
+    pub scheduled_deactivate_time: Patch<Timestamp>,
+}
+
+/// What an update does to a field that may be absent.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Patch<T> {
+    /// Leaves the field as it is.
+    #[default]
+    Keep,
+    /// Removes the field's value.
+    Clear,
+    /// Sets the field's value.
+    Set(T),
+}
+
+impl<T> Patch<T> {
+    /// The value to set; `None` if the update sets none.
+    pub fn value(self) -> Option<T> {
+        match self {
+            Self::Keep | Self::Clear => None,
+            Self::Set(value) => Some(value),
+        }
+    }
 }
 
 impl KeyUpdate {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use keyward_domain::{Change, Key, KeyEntry, KeyName, KeyState, KeyUpdate, Permission, Reason, Timestamp};
-use keyward_store::{Call, IssuedSecret, Rotation, Store};
+use keyward_domain::{Change, Key, KeyEntry, KeyName, KeyState, KeyUpdate, Patch, Permission, Reason, Timestamp};
+use keyward_store::{Call, Rotation, Store};
 
 use super::database::Database;
 use super::{
@@ -33,7 +33,7 @@ fn rotation(old: &KeyName, new: &str, after: Option<u64>) -> Rotation {
 /// Schedules a deactivation 50 ms from now, and waits until it is due.
 async fn make_due(store: &Store, name: &KeyName) -> Key {
     let time = store.now().await.unwrap().plus(Duration::from_millis(50));
-    let update = KeyUpdate { scheduled_deactivate_time: Some(Some(time)), ..Default::default() };
+    let update = KeyUpdate { scheduled_deactivate_time: Patch::Set(time), ..Default::default() };
     let key = store.update_key(&to(Permission::KeyUpdate), name, &update, "").await.unwrap().key;
     while store.now().await.unwrap() < time {
         tokio::task::yield_now().await;
@@ -201,7 +201,7 @@ async fn the_image_equals_the_replayed_log(db: &Database) {
         create_key(&store, &key_name(name)).await;
     }
     store.rotate_key(&to(Permission::KeyRotate), &rotation(&key_name("a"), "c", Some(60)), &secret("c")).await.unwrap();
-    let update = KeyUpdate { expire_time: Some(Some(Timestamp::from_micros(i64::MAX / 2))), ..Default::default() };
+    let update = KeyUpdate { expire_time: Patch::Set(Timestamp::from_micros(i64::MAX / 2)), ..Default::default() };
     store.update_key(&to(Permission::KeyUpdate), &key_name("b"), &update, "").await.unwrap();
     deactivate_key(&store, &key_name("b")).await;
     store.activate_key(&to(Permission::KeyActivate), &key_name("b"), "").await.unwrap();

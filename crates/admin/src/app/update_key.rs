@@ -19,7 +19,7 @@ impl App {
         let (begun, name) = (Instant::now(), &by.target);
         let updated = self.store.update_key(&by.call(None), name, update, etag).await?;
         tracing::info!(revision = %updated.revision, key = %name, actor = %by.actor(), "key updated");
-        let receipt = if matches!(update.expire_time, Some(Some(_))) {
+        let receipt = if update.expire_time.value().is_some() {
             self.fence(updated.revision, remaining(timeout, begun.elapsed())).await?
         } else {
             self.push(updated.revision).await

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward_domain::{Error, KeyDraft, KeyFilter, KeyId, KeyName, KeyUpdate, OnField, ProjectId, Revision};
+use keyward_domain::{Error, KeyDraft, KeyFilter, KeyId, KeyName, KeyUpdate, OnField, Patch, ProjectId, Revision};
 use keyward_proto::admin::key_service_server::KeyService;
 use keyward_proto::admin::{
     ActivateKeyRequest, ActivateKeyResponse, CreateKeyRequest, CreateKeyResponse, DeactivateKeyRequest,
@@ -196,11 +196,10 @@ fn draft(project: ProjectId, message: CreateKeyRequest) -> Result<KeyDraft, Erro
 fn update(key: &Key, mask: Option<&FieldMask>) -> Result<KeyUpdate, Error> {
     let named = named(key, mask)?;
     let has = |path: &str| named.contains(&path);
-    let instant = |path: &str, time: Option<&prost_types::Timestamp>| {
-        if !has(path) {
-            return Ok(None);
-        }
-        time.map(|time| convert::instant(&format!("key.{path}"), time)).transpose().map(Some)
+    let instant = |path: &str, time: Option<&prost_types::Timestamp>| match time {
+        _ if !has(path) => Ok(Patch::Keep),
+        None => Ok(Patch::Clear),
+        Some(time) => convert::instant(&format!("key.{path}"), time).map(Patch::Set),
     };
     let update = KeyUpdate {
         description: has("description").then(|| key.description.clone()),
