@@ -229,7 +229,7 @@ impl Error {
     /// The database's history is not the one that this process published to validators.
     pub fn history_changed() -> Self {
         let message =
-            "the database's history has changed under this admin, which is finding its place in it; try again";
+            "the database's history has changed under this admin, which is looking up its position in it; try again";
         Self::new(Reason::StoreUnavailable, message).retry_after(Duration::from_secs(1))
     }
 

@@ -373,3 +373,23 @@ fn check_annotations(annotations: &BTreeMap<String, String>) -> Result<(), Rule>
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_platform_has_one_name_in_the_log_and_in_the_database() {
+        for (platform, name) in [
+            (Platform::Server, "server"),
+            (Platform::Android, "android"),
+            (Platform::Ios, "ios"),
+            (Platform::Javascript, "javascript"),
+        ] {
+            assert_eq!((platform.as_str(), Platform::from_name(name)), (name, Some(platform)));
+            assert_eq!(serde_json::to_value(platform).unwrap(), name);
+        }
+        assert_eq!(Platform::from_name("Server"), None);
+    }
+}
