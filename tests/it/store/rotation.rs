@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keyward_domain::{Change, Key, KeyEntry, KeyName, KeyState, KeyUpdate, Patch, Permission, Reason, Timestamp};
-use keyward_store::{Call, Rotation, Store};
+use keyward_store::{Call, IssuedSecret, Rotation, Store};
 
 use super::database::Database;
 use super::{

@@ -10,11 +10,12 @@
 //!    its message long after the headers. The handler then parses the name of the resource and asks the caller for an
 //!    [`Authorized`] ([`Caller::on_project`] and its siblings): the proof that the permission holds on that resource. The
 //!    functions of `app` take the proof instead of a name, so none of them can run unchecked. A resource of a project that
-//!    the caller may not see does not exist for it: the answer is `…_NOT_FOUND`, not `PERMISSION_DENIED`. The handler asks
-//!    before it parses the rest of the request, so a refused caller learns nothing from field violations.
+//!    the caller may not see does not exist for it: the answer is `…_NOT_FOUND`, not `PERMISSION_DENIED`. Methods
+//!    on keys and projects ask before they parse the rest of the request, so a refused caller learns nothing from field
+//!    violations.
 //! 3. **In the transaction of a change**: [`Authorized::call`] turns the proof into the store's `Call`. The store compares it
-//!    with the credential and the roles in the database twice: at the start of the transaction, before anything is read for
-//!    the caller, and under the lock of the counter row, so that no change commits at a revision after the one that revoked
+//!    with the credential and the roles in the database twice: at the start of the transaction, and
+//!    again under the lock of the counter row, so that no change commits at a revision after the one that revoked
 //!    the right.
 //!
 //! A method that only reads ends with the second check. ListProjects, ListSdks, WaitEnforced and WhoAmI name no resource, so
