@@ -194,6 +194,8 @@ async fn an_admin_picks_up_a_changed_database_password_without_a_restart() {
 
 /// Returns invalid contents of a credential file, each with a part of the error that names the rule.
 fn invalid(credential: &str, token: &str) -> Vec<(String, &'static str)> {
+    // One in 62 credentials ends with an x.
+    let other = if credential.ends_with('x') { 'y' } else { 'x' };
     vec![
         (String::new(), "is empty"),
         ("\n \n".to_owned(), "is empty"),
@@ -205,7 +207,7 @@ fn invalid(credential: &str, token: &str) -> Vec<(String, &'static str)> {
         (format!("{token}\n"), "holds a key's token"),
         (format!("Bearer {credential}"), "does not hold a member's credential"),
         (credential[..credential.len() - 1].to_owned(), "wrong length"),
-        (format!("{}x", &credential[..credential.len() - 1]), "checksum"),
+        (format!("{}{other}", &credential[..credential.len() - 1]), "checksum"),
     ]
 }
 
