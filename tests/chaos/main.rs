@@ -74,7 +74,7 @@ async fn deactivated_keys_are_refused_and_active_keys_accepted_under_random_faul
 fn announce(seed: u64, seconds: u64, lanes: &[Lane]) {
     report::line(&format!(
         "chaos: again by KEYWARD_CHAOS_SEED={seed:#x} KEYWARD_CHAOS_SECONDS={seconds} \
-         cargo test --package keyward-tests --features proof --test chaos -- --nocapture\n\
+         cargo proof --test chaos -- --nocapture\n\
          faults: | at second, fault, for seconds"
     ));
     for lane in lanes {

@@ -5,7 +5,7 @@
 //! value.
 
 /// The command of the full proof.
-pub const PROOF_COMMAND: &str = "cargo test --package keyward-tests --package keyward-model --features proof";
+pub const PROOF_COMMAND: &str = "cargo proof";
 
 /// `true` in the full proof.
 pub const PROOF: bool = cfg!(feature = "proof");
