@@ -5,7 +5,7 @@ use keyward_token::{CredentialFault, TokenFormat};
 use tonic::metadata::{Ascii, MetadataValue};
 use zeroize::Zeroizing;
 
-/// Reads the credential from where it is kept, such as a file. The error names the place and the fault, never the content.
+/// Reads the credential from where it is kept, such as a file. The error names the source and the fault, never the content.
 pub type ReadCredential = dyn Fn() -> Result<Zeroizing<String>, String> + Send + Sync;
 
 /// The credential that a process presents to admins. It can be read again, so that a credential is rotated without a restart.
@@ -15,7 +15,7 @@ pub struct Authorization(Arc<Inner>);
 
 struct Inner {
     current: Mutex<MetadataValue<Ascii>>,
-    /// `None`: the credential never changes.
+    /// `None` if the credential never changes.
     source: Option<Arc<ReadCredential>>,
     /// What was wrong when the credential was last read, so that it is logged once.
     fault: Mutex<Option<String>>,
@@ -46,7 +46,7 @@ impl Authorization {
     /// A credential that `read` reads, now and whenever it may have changed.
     ///
     /// # Errors
-    /// What `read` says, or what is wrong with what it has read.
+    /// The error of `read`, or the rule that the content breaks.
     pub fn read_by(
         name: &str,
         read: impl Fn() -> Result<Zeroizing<String>, String> + Send + Sync + 'static,
@@ -54,7 +54,7 @@ impl Authorization {
         let name = name.to_owned();
         let read = move || {
             let content = read()?;
-            // Checked here, so that the fault has the name of the place.
+            // Checked here, so that the error names the source.
             TokenFormat::default().member_credential(&content).map_err(|fault| format!("{name} {fault}"))?;
             Ok(content)
         };

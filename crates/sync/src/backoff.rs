@@ -4,8 +4,8 @@ use std::time::Duration;
 const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// How long to wait before the next try: twice as long each time, times a random factor from a half to one, so that
-/// those that lost the same admin do not all come back at once.
+/// The wait before the next attempt: 50 ms, doubled each time up to 2 s, and multiplied by a random factor from 0.5 to 1, so that
+/// the validators of a failed admin do not reconnect at the same time.
 #[derive(Debug)]
 pub struct Backoff(Duration);
 
@@ -23,19 +23,19 @@ impl Backoff {
         wait
     }
 
-    /// A session went well.
+    /// Begins again with the shortest wait, after a success.
     pub fn reset(&mut self) {
         self.0 = FIRST;
     }
 }
 
-/// A place in a list of so many.
+/// A random index into a list of `count` items.
 pub fn start_anywhere(count: usize) -> usize {
     let random = RandomState::new().build_hasher().finish();
     usize::try_from(random % (count.max(1) as u64)).unwrap_or(0)
 }
 
-/// From 0 to 1. The standard library seeds its hashers from the system's randomness, which is all that jitter needs.
+/// A random number from 0 to 1. The standard library seeds its hashers from the system's randomness, which is enough for jitter.
 fn random() -> f64 {
     let bits = RandomState::new().build_hasher().finish();
     f64::from(u32::try_from(bits >> 32).unwrap_or(0)) / f64::from(u32::MAX)
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_to_a_bound_and_start_anew_after_success() {
+    fn waits_grow_to_a_bound_and_start_again_after_a_success() {
         let mut backoff = Backoff::default();
         let mut bound = FIRST;
         for _ in 0..12 {

@@ -13,10 +13,10 @@ pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// A connection coming about.
+/// A connection that is being made.
 pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Box<dyn Io>>> + Send>>;
 
-/// How to get to another process: over TCP, or by what somebody made instead, such as a simulated network. Cheap to clone.
+/// Makes connections to other processes: over TCP, or over a simulated network. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Connector(Option<Arc<dyn Fn(Uri) -> Connecting + Send + Sync>>);
 
@@ -36,7 +36,7 @@ impl Connector {
     /// Connects.
     ///
     /// # Errors
-    /// Nobody answers there.
+    /// No connection could be made.
     pub async fn connect(&self, endpoint: &Endpoint) -> Result<Channel, tonic::transport::Error> {
         match self.0.clone() {
             Some(connect) => endpoint.connect_with_connector(tower::service_fn(move |uri| wrapped(connect(uri)))).await,
@@ -44,7 +44,7 @@ impl Connector {
         }
     }
 
-    /// Connects when the channel is first used, and anew when it broke.
+    /// Connects when the channel is first used, and again after the connection broke.
     pub fn connect_lazy(&self, endpoint: &Endpoint) -> Channel {
         match self.0.clone() {
             Some(connect) => endpoint.connect_with_connector_lazy(tower::service_fn(move |uri| wrapped(connect(uri)))),

@@ -11,27 +11,27 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use crate::authorization::Authorization;
 use crate::connector::Connector;
 
-/// How much the in-process channel holds.
+/// The buffer of the in-process channel, in bytes.
 const IN_PROCESS_BUFFER: usize = 64 << 10;
 
-/// Where a replica is fed from.
+/// The admins that a replica is fed by.
 #[derive(Clone, Debug)]
 pub enum Upstream {
-    /// Admins over the network; the next one is tried when one fails.
+    /// Admins over the network. If one fails, the next one is tried.
     Remote {
         /// Their addresses; at least one.
         admins: Vec<Remote>,
-        /// What to present to them.
+        /// The credential that is presented to them.
         authorization: Authorization,
-        /// How to get there.
+        /// How connections are made.
         connector: Connector,
     },
-    /// The admin in the same process, which accepts what comes down this channel.
+    /// The admin in the same process, which accepts connections from this channel.
     InProcess(mpsc::Sender<DuplexStream>),
 }
 
 impl Upstream {
-    /// How many admins there are.
+    /// The number of admins.
     pub(super) const fn count(&self) -> usize {
         match self {
             Self::Remote { admins, .. } => admins.len(),
@@ -39,7 +39,7 @@ impl Upstream {
         }
     }
 
-    /// Connects to the admin of that turn, and says which that is.
+    /// Connects to the admin with that index, modulo their number. Returns its address too.
     pub(super) async fn connect(&self, turn: usize) -> anyhow::Result<(Channel, String)> {
         match self {
             Self::Remote { admins, connector, .. } => {
@@ -58,7 +58,7 @@ impl Upstream {
                         Ok::<_, std::io::Error>(TokioIo::new(ours))
                     }
                 });
-                // The address is for the HTTP/2 :authority only.
+                // The address is used for the HTTP/2 :authority only.
                 let endpoint = Endpoint::from_static("http://in-process");
                 let channel = hardened(endpoint).connect_with_connector(connector).await?;
                 Ok((channel, "the admin in this process".to_owned()))
@@ -66,7 +66,7 @@ impl Upstream {
         }
     }
 
-    /// What to present, where something has to be; read again, because this is for a new connection.
+    /// The credential for a new connection, read again from its source; `None` for the admin in this process.
     pub(super) async fn authorization(&self) -> Option<MetadataValue<Ascii>> {
         let Self::Remote { authorization, .. } = self else { return None };
         authorization.read_again().await;
@@ -74,7 +74,7 @@ impl Upstream {
     }
 }
 
-/// A connection to an admin that is made when it is first used, and anew when it broke.
+/// A connection to an admin that is made when it is first used, and again after it broke.
 ///
 /// # Errors
 /// The transport cannot use the address.

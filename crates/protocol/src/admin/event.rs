@@ -22,7 +22,7 @@ pub struct Start {
     pub peers: PeerMode,
 }
 
-/// Whether other admins may use the same database.
+/// The other users of the database.
 #[derive(Clone, Copy, Debug)]
 pub enum PeerMode {
     /// This process has the database to itself. `former_lives`: the policy by which an earlier process may have granted leases
@@ -102,7 +102,7 @@ pub enum Event {
         /// Its answer.
         cleared: Cleared,
     },
-    /// Nobody waits for the fence any more.
+    /// The caller of the fence does not wait for it any more.
     FenceEnded(FenceId),
     /// The check of the history is complete: the database has an epoch that accounts for every position that was lost.
     HistoryChecked {

@@ -28,7 +28,7 @@ pub enum Known {
     Contained,
     /// It is of the same epoch and newer than everything that is applied here.
     Ahead,
-    /// The admin cannot tell.
+    /// Only the database knows.
     Unknown,
 }
 

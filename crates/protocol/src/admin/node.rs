@@ -105,7 +105,7 @@ impl Node {
     /// contains the position. `log`: the end of the log, read with `relation`.
     ///
     /// # Errors
-    /// [`NotNow`]; the effects say what to do about it.
+    /// [`NotNow`].
     pub fn admit(&mut self, position: &Position, relation: LogRelation, log: &Position) -> Result<bool, NotNow> {
         let head = self.history.head();
         if relation == LogRelation::Lost || log.epoch != head.epoch {
