@@ -73,22 +73,37 @@ fn only_the_store_depends_on_sea_orm_and_pure_crates_do_not_depend_on_tonic() {
     }
 }
 
-#[test]
-fn the_validator_has_no_database_in_its_dependency_tree() {
+/// The names of all packages in the dependency tree of a package, without build and dev dependencies.
+fn dependency_tree(package: &str) -> BTreeSet<String> {
     let metadata = metadata();
     let nodes: BTreeMap<_, _> = metadata.resolve.iter().flat_map(|r| &r.nodes).map(|node| (&node.id, node)).collect();
     let name = |id: &PackageId| metadata.packages.iter().find(|p| p.id == *id).map_or("", |p| p.name.as_str());
-    let mut waiting: Vec<_> = nodes.keys().copied().filter(|id| name(id) == "keyward-validator").collect();
+    let mut waiting: Vec<_> = nodes.keys().copied().filter(|id| name(id) == package).collect();
     let mut seen = BTreeSet::new();
     while let Some(id) = waiting.pop() {
-        if seen.insert(name(id)) {
+        if seen.insert(name(id).to_owned()) {
             let linked = |kinds: &[cargo_metadata::DepKindInfo]| kinds.iter().any(|k| k.kind == DependencyKind::Normal);
             waiting.extend(nodes[id].deps.iter().filter(|d| linked(&d.dep_kinds)).map(|d| &d.pkg));
         }
     }
-    assert!(seen.len() > 50, "the tree was not walked: {seen:?}");
+    seen
+}
+
+#[test]
+fn the_validator_has_no_database_in_its_dependency_tree() {
+    let tree = dependency_tree("keyward-validator");
+    assert!(tree.len() > 50, "the tree was not walked: {tree:?}");
     for database in ["keyward-store", "sea-orm", "sqlx", "sqlx-core", "libsqlite3-sys"] {
-        assert!(!seen.contains(database), "{database}");
+        assert!(!tree.contains(database), "{database}");
+    }
+}
+
+#[test]
+fn the_protocol_has_no_transport_no_runtime_and_no_database_in_its_dependency_tree() {
+    let tree = dependency_tree("keyward-protocol");
+    assert!(tree.contains("keyward-domain"), "the tree was not walked: {tree:?}");
+    for forbidden in ["tonic", "hyper", "tokio", "sea-orm", "sqlx", "rustix"] {
+        assert!(!tree.contains(forbidden), "{forbidden}");
     }
 }
 
