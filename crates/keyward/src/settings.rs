@@ -30,7 +30,7 @@ not start. Every secret can be given as a file, so that no command line and no v
 | BOOL | `true` or `false`; a flag alone means `true` |
 | DURATION | a number and one unit: `2500ms`, `10s`, `5m`, `24h`, `7d` |
 | FILE, DIR | a path, relative to the working directory |
-| URL | `http://host:port` unless the meaning says more |
+| URL | `http://host:port` unless the meaning adds to it |
 | NAME | the name of a header or of a query parameter |
 ";
 
