@@ -49,7 +49,6 @@ pub(crate) fn corrupt(problem: impl std::fmt::Display) -> Error {
 }
 
 /// The error for a failure of the database. It names the fault, and its reason states if a retry can help.
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(crate) fn from_driver(error: DbErr) -> Error {
     if is_unreadable(&error) {
         return corrupt(error);

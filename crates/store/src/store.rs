@@ -48,7 +48,7 @@ impl Store {
         Self {
             pools: Arc::new(RwLock::new(pools)),
             backend,
-            route: Route::default(),
+            route: Route::DIRECT,
             chain_key: Arc::new(chain_key),
             seen: Arc::default(),
         }

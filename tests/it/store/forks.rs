@@ -120,7 +120,7 @@ async fn each_lost_history_is_recorded_as_one_fork(db: &Database) {
     assert_eq!(forks(&store).await, ["history_forked"; 2]);
     let changes = all_changes(&store).await;
     let Change::HistoryForked { former, lost, known, .. } = &changes[2].change else { panic!("{changes:?}") };
-    assert_eq!((*former, *lost, *known), (position.epoch.into(), other.epoch.into(), position.revision));
+    assert_eq!((*former, *lost, *known), (position.epoch, other.epoch, position.revision));
     assert_eq!(changes[2].actor.name(), "members/_platform");
 }
 
@@ -156,12 +156,12 @@ async fn only_tokens_that_the_rows_accept_longer_are_withheld(db: &Database) {
 async fn an_epoch_is_accepted_by_its_id_once(db: &Database) {
     let store = db.started().await;
     let initial = store.head().await.unwrap().epoch;
-    let at_first = store.accept_epoch(&to_accept(), initial.into()).await.unwrap();
+    let at_first = store.accept_epoch(&to_accept(), initial).await.unwrap();
     assert_eq!((at_first.revision, at_first.released), (head(&store).await, 0), "the first epoch needs no acceptance");
     let key = create_key(&store, &key_name("a")).await;
     let epoch = fork(&store, &["a"]).await;
     assert!(!store.load_history(drop).await.unwrap().accepted);
-    assert_eq!(refused(store.accept_epoch(&to_accept(), initial.into()).await), Reason::EpochMismatch);
+    assert_eq!(refused(store.accept_epoch(&to_accept(), initial).await), Reason::EpochMismatch);
     create_member(&store, "alice", &[on_platform(Role::Support)]).await;
     let by_support = Call { permission: Permission::EpochAccept, ..to_create_member("alice") };
     assert_eq!(refused(store.accept_epoch(&by_support, epoch).await), Reason::PermissionDenied);

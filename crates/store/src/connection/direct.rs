@@ -15,11 +15,13 @@ where
 
 /// How calls reach the database: directly.
 #[cfg(not(feature = "simulation"))]
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Route;
 
 #[cfg(not(feature = "simulation"))]
 impl Route {
+    pub(crate) const DIRECT: Self = Self;
+
     pub(crate) async fn statement<T>(&self, call: impl Future<Output = Result<T, DbErr>> + Send) -> Result<T, DbErr> {
         call.await
     }

@@ -40,16 +40,17 @@ pub trait Network: Debug + Send + Sync {
 }
 
 /// How calls reach the database: directly, or through a simulated network.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) enum Route {
     /// As in a shipped binary.
-    #[default]
     Direct,
     /// Through a simulated network.
     Network(Arc<dyn Network>),
 }
 
 impl Route {
+    pub(crate) const DIRECT: Self = Self::Direct;
+
     pub(crate) async fn statement<T, F>(&self, call: F) -> Result<T, DbErr>
     where
         T: Send + 'static,
