@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod architecture;
+mod circles;
 mod paths;
 mod proof;
 mod source;
