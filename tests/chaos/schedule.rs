@@ -79,7 +79,7 @@ const VALIDATOR: [Card; 6] = [
     (Fault::Kill, 200, 1_500),
 ];
 
-/// In two of these, the admin is away for so long that the other admin strikes it off.
+/// In two of these, the admin is away for so long that the other admin evicts it.
 const ADMIN: [Card; 5] = [
     (Fault::Stop, 100, 1_000),
     (Fault::Stop, 1_000, 3_000),
@@ -101,7 +101,7 @@ const LINK: [Card; 6] = [
 const DATABASE: [Card; 2] = [(Fault::Restart, 0, 1_500), (Fault::Crash, 0, 1_500)];
 
 /// In each minute there is a lull: the only fault is an admin's suspension, which is so long that the other admin
-/// strikes it off. Only then can a deactivation return on acknowledgements alone.
+/// evicts it. Only then can a deactivation return on acknowledgements alone.
 const LULL: Range<Duration> = Duration::from_secs(43)..Duration::from_secs(52);
 const LULL_STOP: Event = Event { at: Duration::from_secs(44), fault: Fault::Stop, lasts: Duration::from_millis(7_900) };
 const LULL_TARGET: Target = Target::Admin(1);

@@ -171,7 +171,7 @@ async fn a_scheduled_deactivation_that_fails_on_a_full_disk_happens_when_there_i
     let before = world.committed.revision().await;
     disk.fail(1, u64::MAX, ENOSPC);
     let failed = async {
-        while !world.serve.process.log().contains("cannot deactivate on schedule") {
+        while !world.serve.process.log().contains("cannot deactivate a key on schedule") {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };

@@ -372,7 +372,7 @@ async fn an_admin_cut_off_from_the_database_cannot_extend_leases() {
         for (name, token) in ["a", "b"].into_iter().zip(&tokens) {
             let begun = Instant::now();
             let receipt = admin.deactivate("6666", name).await.unwrap().receipt.unwrap();
-            // At the second key, the silent admin has already been struck off.
+            // At the second key, the silent admin has already been evicted.
             let expected = if name == "a" { EnforcedBy::WaitOut } else { EnforcedBy::Acks };
             assert_eq!(receipt.enforced_by(), expected, "{receipt:?}");
             assert!(begun.elapsed() < WAIT_OUT + NOISE, "{:?}", begun.elapsed());
@@ -387,7 +387,7 @@ async fn an_admin_cut_off_from_the_database_cannot_extend_leases() {
         assert_eq!(unavailable, 0, "the validator with two admins moved in time");
         assert!(free.process.log().contains("moved to another admin"));
 
-        // The admin that was struck off begins another life.
+        // The evicted admin begins another life.
         database.set(Network::Cut);
         database.set(Network::Whole);
         until_valid(&bound_client, &control).await;
@@ -397,9 +397,9 @@ async fn an_admin_cut_off_from_the_database_cannot_extend_leases() {
     }
 }
 
-/// The other admin waits until the killed admin's leases have ended, and then strikes off its row.
+/// The other admin waits until the killed admin's leases have ended, and then deletes its row.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_admin_delays_one_deactivation_and_is_then_struck_off() {
+async fn a_killed_admin_delays_one_deactivation_and_is_then_evicted() {
     let cluster = Cluster::start(&LEASE);
     let mut killed = cluster.admin("a1");
     let stays = cluster.admin("a2");
@@ -427,7 +427,7 @@ async fn a_killed_admin_delays_one_deactivation_and_is_then_struck_off() {
         assert!(must_not_accept(client, &tokens[0]).await, "both have moved to the other admin");
     }
     let mut log = stays.process;
-    log.wait_for("the killed admin to be struck off", |p| p.log().contains("struck off").then_some(()));
+    log.wait_for("the eviction of the killed admin", |p| p.log().contains("evicted an admin").then_some(()));
     let receipt = admin.deactivate("6666", "k1").await.unwrap().receipt.unwrap();
     assert_eq!((receipt.enforced_by(), receipt.validators_acked), (EnforcedBy::Acks, 2), "{receipt:?}");
     for client in &clients {
@@ -463,9 +463,9 @@ async fn a_graceful_shutdown_of_an_admin_delays_no_deactivation_and_fails_no_val
     assert_eq!(unavailable, 0, "of {validations}");
 }
 
-/// An admin that wakes up after it was struck off finds its row gone, and its leases are void.
+/// An admin that wakes up after it was evicted finds its row gone, and its leases are void.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_admin_that_was_suspended_until_struck_off_begins_a_new_life() {
+async fn an_admin_that_was_suspended_until_its_eviction_begins_a_new_life() {
     let cluster = Cluster::start(&LEASE);
     let (sleeper, other) = (cluster.admin("a1"), cluster.admin("a2"));
     let admin = admin_of(&cluster, &other).await;
@@ -478,7 +478,9 @@ async fn an_admin_that_was_suspended_until_struck_off_begins_a_new_life() {
     sleeper.process.signal(Signal::STOP);
     admin.deactivate("6666", "a").await.unwrap();
     let mut other = other;
-    other.process.wait_for("the sleeper to be struck off", |p| p.log().contains("struck off").then_some(()));
+    other
+        .process
+        .wait_for("the eviction of the suspended admin", |p| p.log().contains("evicted an admin").then_some(()));
     sleeper.process.signal(Signal::CONT);
     loop {
         if must_not_accept(&client, &token).await {
@@ -486,7 +488,7 @@ async fn an_admin_that_was_suspended_until_struck_off_begins_a_new_life() {
         }
     }
     until_valid(&client, &later).await;
-    assert!(sleeper.process.log().contains("beginning anew"));
+    assert!(sleeper.process.log().contains("beginning a new life"));
     let receipt = admin.deactivate("6666", "b").await.unwrap().receipt.unwrap();
     let outcome = (receipt.enforced_by(), receipt.validators_acked);
     assert_eq!(outcome, (EnforcedBy::Acks, 1), "its new life holds the validator's session and answers: {receipt:?}");

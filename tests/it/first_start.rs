@@ -139,7 +139,7 @@ fn all_configuration_errors_are_listed_at_once() {
         .arg(dir.path().join("data"))
         .output()
         .unwrap();
-    assert!(String::from_utf8_lossy(&output.stderr).contains("10s or 2500ms"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("such as 10s, 2500ms, 5m, 24h or 7d"));
     let output = command("keyward")
         .args(["serve", "--lease", "999s", "--admin-listen", "0.0.0.0:0", "--hook-listen", "0.0.0.0:0", "--data-dir"])
         .arg(dir.path().join("data"))

@@ -20,8 +20,8 @@ pub(crate) enum Mutant {
     ServesStale,
     /// An operator whose Deactivate failed takes the key's state in GetKey for its success.
     TrustsGetKey,
-    /// Admins are struck off while they are running.
-    StruckOffEarly,
+    /// Admins are evicted while they are running.
+    EvictedEarly,
 }
 
 impl Mutant {
@@ -34,7 +34,7 @@ impl Mutant {
         Self::SingleFlight,
         Self::ServesStale,
         Self::TrustsGetKey,
-        Self::StruckOffEarly,
+        Self::EvictedEarly,
     ];
 
     pub(crate) fn name(self) -> String {

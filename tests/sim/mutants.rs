@@ -20,7 +20,7 @@ const fn mutant(name: &'static str, edits: &'static [Edit]) -> CodeMutant {
     CodeMutant { name, edits }
 }
 
-const FENCE: &str = "crates/protocol/src/admin/fence.rs";
+const FENCE: &str = "crates/protocol/src/admin/enforcement.rs";
 const FENCE_IO: &str = "crates/admin/src/sync/fence.rs";
 const FOLLOWER: &str = "crates/protocol/src/validator/follower.rs";
 const NODE: &str = "crates/protocol/src/admin/node.rs";
@@ -151,9 +151,9 @@ pub(crate) const CODE_MUTANTS: &[CodeMutant] = &[
             cluster.enforced.enforced(revision, by);",
         }],
     ),
-    // Admins strike each other off before their leases have run out.
+    // Admins evict each other before their leases have expired.
     mutant(
-        "strikes_off_early",
+        "evicts_early",
         &[Edit {
             file: WATCH,
             from: "            if seen.1.plus(policy.held(node.lease)) <= listing.asked {",

@@ -28,7 +28,7 @@ pub(crate) const LENGTH: Duration = Duration::from_secs(24);
 pub(crate) const QUICKEST: Duration = Duration::from_millis(1);
 pub(crate) const SLOWEST: Duration = Duration::from_millis(12);
 
-/// The interval at which the mutant strikes admins off.
+/// The interval at which the mutant evicts admins.
 const STRIKES: Duration = Duration::from_millis(300);
 
 /// The result of a simulation.
@@ -52,7 +52,7 @@ pub(crate) fn simulate(seed: u64, mutant: Mutant, loud: bool) -> Outcome {
     while sim.elapsed() < LENGTH {
         let calm = sim.elapsed() >= CALM;
         faults.step(&mut sim, calm);
-        if mutant == Mutant::StruckOffEarly && sim.elapsed().as_millis().is_multiple_of(STRIKES.as_millis()) {
+        if mutant == Mutant::EvictedEarly && sim.elapsed().as_millis().is_multiple_of(STRIKES.as_millis()) {
             world.evict_all_admins();
         }
         sim.step().unwrap();
