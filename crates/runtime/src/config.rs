@@ -218,7 +218,8 @@ impl Faults {
         if self.0.is_empty() {
             return Ok(config);
         }
-        anyhow::bail!("the configuration has {} fault(s):\n  - {}", self.0.len(), self.0.join("\n  - "))
+        let faults = if self.0.len() == 1 { "fault" } else { "faults" };
+        anyhow::bail!("the configuration has {} {faults}:\n  - {}", self.0.len(), self.0.join("\n  - "))
     }
 }
 
@@ -283,8 +284,7 @@ mod tests {
         faults.add("another");
         let text = faults.into_result(()).err().map(|e| e.to_string()).unwrap_or_default();
         assert!(
-            text.starts_with("the configuration has 2 fault(s):")
-                && text.contains("the hook would listen on 0.0.0.0:1")
+            text.starts_with("the configuration has 2 faults:") && text.contains("the hook would listen on 0.0.0.0:1")
         );
     }
 }
