@@ -64,10 +64,24 @@ impl Process {
         }
     }
 
-    /// Sends a signal.
+    /// Sends a signal. After SIGSTOP, waits until every thread has stopped: a thread that runs on another processor answers
+    /// requests for a moment longer.
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).unwrap();
+        while signal == Signal::STOP && !self.is_stopped() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Returns `true` if no thread of the process can run, by proc(5).
+    fn is_stopped(&self) -> bool {
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.child.id())) else { return true };
+        threads.flatten().all(|thread| {
+            // The state follows the name, which is in parentheses.
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 't', 'Z', 'X']))
+        })
     }
 
     /// Returns `true` if it has ended.
