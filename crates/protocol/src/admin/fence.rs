@@ -74,6 +74,11 @@ impl Fence {
     pub(super) const fn history_changed(&mut self) {
         self.history_changed = true;
     }
+
+    /// See [`Node::canonical`].
+    pub(super) fn canonical(&self, now: Instant, useless: Instant) -> Self {
+        Self { barrier: self.barrier.canonical(now, useless), ..self.clone() }
+    }
 }
 
 impl Own {

@@ -3,6 +3,7 @@
 mod agreement;
 mod barrier;
 mod basis;
+mod canonical;
 mod cluster;
 mod enforced;
 mod enforcement;

@@ -22,7 +22,7 @@ pub struct Node {
     pub(super) history: History,
     pub(super) sessions: Sessions,
     /// D' of the leases that earlier lives may have in use; zero if there are none, or if they have rows of their own.
-    former_wait: Duration,
+    pub(super) former_wait: Duration,
     /// Set if other admins may use the same database.
     pub(super) cluster: Option<Cluster>,
     pub(super) fences: BTreeMap<FenceId, Fence>,

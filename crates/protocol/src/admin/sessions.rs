@@ -196,6 +196,14 @@ impl Sessions {
         record
     }
 
+    /// This record without its leases, for a search in which no fence follows: only the sessions that have a stream.
+    #[must_use]
+    pub fn without_leases(&self) -> Self {
+        let connected = self.sessions.iter().filter(|(_, session)| !session.gone);
+        let sessions = connected.map(|(id, _)| (*id, Session::default())).collect();
+        Self { policy: self.policy, sessions, former_life_until: None }
+    }
+
     /// Returns `true` if a lease of this record may be in use at `now`.
     pub fn in_use(&self, now: Instant) -> bool {
         let leased = |session: &Session| session.block_until.is_some_and(|until| now < until);

@@ -32,12 +32,18 @@ impl Watch {
         silent
     }
 
+    /// The newest heartbeat of `life` that was seen; `None` if it is not in the newest listing.
+    pub fn newest(&self, life: AdminLife) -> Option<i64> {
+        self.seen.get(&life).map(|(heartbeat, _)| *heartbeat)
+    }
+
     /// This record on a clock whose zero is `now`, for a search through all states. A heartbeat seen before `useless` is old
-    /// enough for an eviction. Counters are relative to the newest one seen.
+    /// enough for an eviction. `rename` numbers the heartbeats of a life.
     #[must_use]
-    pub fn canonical(&self, now: Instant, useless: Instant) -> Self {
+    pub fn canonical(&self, now: Instant, useless: Instant, rename: impl Fn(AdminLife, i64) -> i64) -> Self {
         let shifted = |at: Instant| at.relative_to(now).max(useless);
-        Self { seen: self.seen.iter().map(|(life, (_, at))| (*life, (0, shifted(*at)))).collect() }
+        let seen = self.seen.iter().map(|(life, (heartbeat, at))| (*life, (rename(*life, *heartbeat), shifted(*at))));
+        Self { seen: seen.collect() }
     }
 }
 

@@ -190,6 +190,19 @@ impl<T: Table> Session<T> {
         self.at.map_or(Revision(0), |at| at.position.revision)
     }
 
+    /// See [`Follower::canonical`]. What decides about a snapshot is dropped once the snapshot is installed.
+    fn canonical(&self) -> Self
+    where
+        T: Clone,
+    {
+        let mut session = self.clone();
+        if let Some(welcome) = session.welcome.as_mut().filter(|_| matches!(self.snapshot, Snapshot::None)) {
+            *welcome = Welcome { snapshot: false, accepted: true, continues: true, ..*welcome };
+            session.from = None;
+        }
+        session
+    }
+
     /// Returns `true` if the session's snapshot, if it has one, is what requests are answered from.
     fn is_complete(&self) -> bool {
         self.welcome.is_some() && matches!(self.snapshot, Snapshot::None)
@@ -280,6 +293,20 @@ impl<T: Table> Follower<T> {
             Message::Delta { position, keys, accepted } => self.delta(id, position, keys, accepted),
             Message::Grant { seq, duration, wall_time } => Ok(self.grant(id, seq, duration, wall_time)),
         }
+    }
+
+    /// This follower on a clock whose zero is `now`, for a search through all states: followers that will do the same become
+    /// equal. The arguments and the second value returned are those of [`Holder::canonical`].
+    #[must_use]
+    pub fn canonical(&self, now: Instant, longest: Duration, open: &[HolderSession]) -> (Self, Vec<Vec<u64>>)
+    where
+        T: Clone,
+    {
+        let (holder, renewals) = self.holder.canonical(now, longest, open);
+        let sessions = (1..).map(HolderSession).zip(open.iter().filter_map(|id| self.sessions.get(id)));
+        let sessions = sessions.map(|(id, session)| (id, session.canonical())).collect();
+        let (served, table) = (self.served.clone(), self.table.clone());
+        (Self { served, lost_change: self.lost_change, table, holder, sessions }, renewals)
     }
 
     fn session(&mut self, id: HolderSession) -> Result<&mut Session<T>, FollowerError> {
