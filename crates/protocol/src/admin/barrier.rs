@@ -7,12 +7,19 @@ use crate::policy::Policy;
 use crate::time::Instant;
 
 /// The rows of `admin_node`: the admins that share a database, this one included.
-#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Listing {
-    /// This admin's clock before the query was sent.
+    /// This admin's clock before the query was sent; [`Instant::MIN`] before the first query.
     pub asked: Instant,
     /// One row for each life that may have leases in use.
     pub nodes: Vec<AdminNode>,
+}
+
+impl Default for Listing {
+    /// No listing: older than every commit, so no fence accepts it.
+    fn default() -> Self {
+        Self { asked: Instant::MIN, nodes: Vec::new() }
+    }
 }
 
 impl Listing {
@@ -154,6 +161,14 @@ mod tests {
         assert_eq!(barrier.status(at(100)), BarrierStatus::Unlisted);
         listed(&mut barrier, 5, &[]);
         assert_eq!(barrier.status(at(6)), BarrierStatus::Clear);
+    }
+
+    #[test]
+    fn before_the_first_listing_no_barrier_is_clear() {
+        // The clock of a machine that has just booted.
+        let mut barrier = Barrier::new(at(0));
+        barrier.listed(OWN, &Listing::default(), &EXACT);
+        assert_eq!(barrier.status(at(100)), BarrierStatus::Unlisted);
     }
 
     #[test]
