@@ -84,6 +84,11 @@ impl Barrier {
         Self { committed, peers: None, cleared: BTreeMap::new() }
     }
 
+    /// On this admin's clock, when the commit was known.
+    pub const fn committed(&self) -> Instant {
+        self.committed
+    }
+
     /// Takes a listing. `own`: the life that waits. A listing that was queried before the commit is ignored.
     pub fn listed(&mut self, own: AdminLife, listing: &Listing, policy: &Policy) {
         if listing.asked < self.committed {

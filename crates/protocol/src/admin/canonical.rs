@@ -5,8 +5,10 @@ use std::time::Duration;
 use keyward_domain::AdminLife;
 
 use crate::admin::barrier::Listing;
+use crate::admin::cluster::Cluster;
 use crate::admin::enforced::Enforced;
-use crate::admin::node::{Cluster, Node};
+use crate::admin::fence::Fence;
+use crate::admin::node::Node;
 use crate::admin::sessions::SessionId;
 use crate::admin::watch::Watch;
 use crate::time::Instant;
@@ -49,7 +51,14 @@ impl Node {
         // No more than the margin is left of a lease that is chained to this instant.
         let no_grant = zero.minus(policy.lease.saturating_sub(policy.clock_margin));
         let shifted = |at: Instant| at.relative_to(now).max(waited_out);
-        let mut listing = Listing { asked: shifted(cluster.listing.asked), ..cluster.listing.clone() };
+        let mut listing = cluster.listing.clone();
+        // Only the order matters, among the changes that a fence or `Enforced` has on record, and changes from now on.
+        let recorded = self.fences.values().map(Fence::committed).chain(cluster.enforced.recorded());
+        if listing.asked < now {
+            listing.asked = recorded.filter(|at| *at <= listing.asked).max().map_or(Instant::MIN, shifted);
+        } else {
+            listing.asked = shifted(listing.asked);
+        }
         // Only `Watch` compares heartbeats of two listings.
         listing.nodes.iter_mut().for_each(|node| node.heartbeat = 0);
         let mut sent = cluster.heartbeat;
@@ -60,7 +69,7 @@ impl Node {
             listing,
             enforced: cluster.enforced.canonical(now, waited_out),
             // The listing of an answer may be as old as `waited_out`.
-            watch: cluster.watch.canonical(now, waited_out.minus(wait_out), heartbeat),
+            watch: cluster.watch.canonical(now, waited_out.minus(wait_out), heartbeat).without(cluster.life),
             heartbeat: sent,
         }
     }
@@ -70,40 +79,37 @@ impl Node {
         self.cluster.as_ref().and_then(|cluster| cluster.watch.newest(life))
     }
 
-    /// This node once the answer to its last heartbeat is lost.
-    #[must_use]
-    pub fn without_heartbeat(&self) -> Self {
-        self.with_cluster(|cluster| cluster.heartbeat = None)
+    /// Drops the last heartbeat, once its answer is lost.
+    pub fn drop_heartbeat(&mut self) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.heartbeat = None;
+        }
     }
 
-    /// This node without what only evictions depend on, for a search in which it evicts no life.
-    #[must_use]
-    pub fn without_evictions(&self) -> Self {
-        self.with_cluster(|cluster| cluster.watch = Watch::default())
+    /// Drops what only evictions depend on, for a search in which this node evicts no life.
+    pub fn drop_evictions(&mut self) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.watch = Watch::default();
+        }
     }
 
-    /// This node without leases that no queued delta waits for, for a search in which no change follows.
-    #[must_use]
-    pub fn after_the_last_change(&self) -> Self {
-        Self { sessions: self.sessions.after_the_last_delta(), ..self.clone() }
+    /// Drops leases that no queued delta waits for, for a search in which no change follows.
+    pub fn drop_leases_of_no_delta(&mut self) {
+        self.sessions = self.sessions.after_the_last_delta();
     }
 
-    /// This node without what only fences and evictions depend on, for a search in which no fence and no fork follows. What
-    /// it grants stays the same.
-    #[must_use]
-    pub fn after_the_last_fence(&self) -> Self {
-        let mut node = self.with_cluster(|cluster| {
-            (cluster.listing, cluster.enforced, cluster.watch) =
-                (Listing::default(), Enforced::default(), Watch::default());
-        });
-        node.sessions = self.sessions.without_leases();
-        node.fences.clear();
-        node
+    /// Drops this node's own fences and what they depend on, for a search in which none follows. Peers may still ask.
+    pub fn drop_fences(&mut self) {
+        if let Some(cluster) = &mut self.cluster {
+            (cluster.listing, cluster.enforced) = (Listing::default(), Enforced::default());
+        }
+        self.fences.clear();
     }
 
-    fn with_cluster(&self, change: impl FnOnce(&mut Cluster)) -> Self {
-        let mut node = self.clone();
-        node.cluster.as_mut().map(change);
-        node
+    /// Drops everything but what grants depend on, for a search in which no fence, eviction or fork follows.
+    pub fn keep_only_grants(&mut self) {
+        self.drop_fences();
+        self.drop_evictions();
+        self.sessions = self.sessions.without_leases();
     }
 }

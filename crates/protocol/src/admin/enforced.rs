@@ -72,11 +72,17 @@ impl Enforced {
         (revision <= self.by_wait_out).then_some(EnforcedBy::WaitOut)
     }
 
+    /// The instants at which revisions were applied that are not known to be enforced.
+    pub fn recorded(&self) -> impl Iterator<Item = Instant> {
+        self.applied.iter().filter(|(revision, _)| *revision > Revision(0)).map(|(_, at)| *at)
+    }
+
     /// This record on a clock whose zero is `now`, for a search through all states. What was applied before `useless` was
-    /// applied long enough ago.
+    /// applied long enough ago. The empty log is dropped, because no fence waits for it.
     #[must_use]
     pub fn canonical(&self, now: Instant, useless: Instant) -> Self {
-        let applied = self.applied.iter().map(|(revision, at)| (*revision, at.relative_to(now).max(useless))).collect();
+        let applied = self.applied.iter().filter(|(revision, _)| *revision > Revision(0));
+        let applied = applied.map(|(revision, at)| (*revision, at.relative_to(now).max(useless))).collect();
         Self { applied, ..self.clone() }
     }
 }

@@ -75,6 +75,11 @@ impl Fence {
         self.history_changed = true;
     }
 
+    /// When the commit was known.
+    pub(super) const fn committed(&self) -> Instant {
+        self.barrier.committed()
+    }
+
     /// See [`Node::canonical`].
     pub(super) fn canonical(&self, now: Instant, useless: Instant) -> Self {
         Self { barrier: self.barrier.canonical(now, useless), ..self.clone() }

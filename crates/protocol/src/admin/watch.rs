@@ -45,6 +45,13 @@ impl Watch {
         let seen = self.seen.iter().map(|(life, (heartbeat, at))| (*life, (rename(*life, *heartbeat), shifted(*at))));
         Self { seen: seen.collect() }
     }
+
+    /// This record without one life, which is never evicted.
+    #[must_use]
+    pub fn without(mut self, life: AdminLife) -> Self {
+        self.seen.remove(&life);
+        self
+    }
 }
 
 #[cfg(test)]
