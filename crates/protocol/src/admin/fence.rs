@@ -64,6 +64,7 @@ pub enum PeerBarrier {
 }
 
 /// How far the validators of this admin have come.
+#[derive(Clone, Copy)]
 pub(super) struct Own {
     pub(super) cleared: Cleared,
     pub(super) missing: usize,
