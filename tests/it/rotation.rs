@@ -89,7 +89,10 @@ async fn an_invalid_credential_file_leaves_the_session_and_the_last_credential_i
     until_valid(&client, &token).await;
     let log = edge.process.log();
     let rule = format!("{} begins with a byte order mark", file.display());
-    assert!(log.contains(&rule) && log.contains("the one that is known is kept") && !log.contains("hunter2"), "{log}");
+    assert!(
+        log.contains(&rule) && log.contains("the previous credential stays in use") && !log.contains("hunter2"),
+        "{log}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -170,7 +173,7 @@ async fn an_admin_picks_up_a_changed_database_password_without_a_restart() {
     };
     // First a text that is no URL, then the URL of another database.
     write_secret(&file, "hello");
-    logged(&mut process, "the one that is known is kept");
+    logged(&mut process, "the previous URL stays in use");
     write_secret(&file, cluster.postgres.database("another").unwrap());
     logged(&mut process, "names another host, port or database");
     // Then a URL with a password that the server does not accept yet.

@@ -32,7 +32,7 @@ pub async fn follow_database_url(store: &Store, file: &Path, opened_with: Secret
             Err(fault) => Some(fault),
         };
         if fault.is_some() && fault != logged {
-            tracing::warn!(fault, "the database URL in the file is not used; the one that is known is kept");
+            tracing::warn!(fault, "the database URL in the file is not used; the previous URL stays in use");
         }
         logged = fault;
     }

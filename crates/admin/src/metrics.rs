@@ -52,12 +52,12 @@ impl Metrics {
         registry.register("fence_seconds", help, metrics.fence_seconds.clone());
         let help = "Narrowing changes whose call ended before they were enforced";
         registry.register("fences_unfinished", help, metrics.fences_unfinished.clone());
-        let help = "Heartbeats that the database did not answer; leases run out when it never does";
+        let help = "Heartbeats that the database did not answer; without heartbeats, leases expire";
         registry.register("heartbeats_failed", help, metrics.heartbeats_failed.clone());
         registry.register("forks", "Times that the database was found to have lost changes", metrics.forks.clone());
         let help = "1 while the database's history has forked and no owner has accepted it";
         registry.register("unaccepted_epoch", help, metrics.unaccepted_epoch.clone());
-        let help = "Tokens that are refused because they were before the history forked";
+        let help = "Tokens that are withheld: denied because a lost history denied them";
         registry.register("withheld_tokens", help, metrics.withheld_tokens.clone());
         keyward_runtime::telemetry::register(&mut registry);
         (metrics, Arc::new(registry))

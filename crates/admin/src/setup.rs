@@ -15,7 +15,7 @@ use crate::first_start::bind_root;
 use crate::secrets::{Secrets, chain_key};
 use crate::sync::put_lease;
 
-/// The member that admins are when they call each other.
+/// The member as which admins call each other, with role admin_node.
 const PEER: &str = "admins";
 
 /// Options of `keyward init`.
@@ -126,7 +126,7 @@ async fn make_root(
     Ok(SetupOutcome::AlreadyThere)
 }
 
-/// Creates the member that admins are when they call each other, or checks that it exists with the credential in `file`.
+/// Creates the member as which admins call each other, or checks that it exists with the credential in `file`.
 async fn make_peer(store: &Store, keyring: &Keyring, format: &TokenFormat, file: &Path) -> anyhow::Result<()> {
     let id = MemberId::parse(PEER)?;
     let secrets = Secrets::new(format.clone(), Keyring::parse(&keyring.render())?);
@@ -150,7 +150,7 @@ async fn make_peer(store: &Store, keyring: &Keyring, format: &TokenFormat, file:
     bind_peer(store, &secrets, &token).await
 }
 
-/// Creates the member that admins are when they call each other, with this credential.
+/// Creates the member as which admins call each other, with this credential.
 async fn bind_peer(store: &Store, secrets: &Secrets, token: &Token) -> anyhow::Result<()> {
     let id = MemberId::parse(PEER)?;
     let roles = vec![RoleBinding { role: Role::AdminNode, project: None }];

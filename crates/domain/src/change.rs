@@ -78,8 +78,8 @@ impl From<KeyRecord> for KeyEntry {
     }
 }
 
-/// A token that is refused because an earlier history of the database had it refused. Validators refuse it even if the
-/// database's present history has it valid, until an owner accepts the epoch.
+/// A withheld token: a lost history of the database denied it. Validators deny it although the present history may accept
+/// it, until an owner accepts the epoch.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct WithheldToken {
     /// The key that it belongs to.
@@ -87,12 +87,12 @@ pub struct WithheldToken {
     /// The digest that it is looked up by.
     #[serde(with = "digest_hex")]
     pub digest: Digest,
-    /// It is refused from this instant on (inclusive).
+    /// It is denied from this instant on (inclusive).
     pub from: Timestamp,
 }
 
 impl KeyEntry {
-    /// The key's tokens that are refused now or from a known instant on.
+    /// The key's tokens that are denied now or from a known instant on.
     pub fn ends(&self) -> impl Iterator<Item = WithheldToken> {
         self.tokens.iter().filter_map(|token| {
             let end = [token.not_after, self.expire_time].into_iter().flatten().min();
@@ -218,7 +218,7 @@ pub enum Change {
         /// The new epoch.
         epoch: Epoch,
     },
-    /// Tokens that an earlier history had refused, and this one does not, stay refused until the epoch is accepted.
+    /// Tokens that the lost history denied, and this one does not, stay denied until the epoch is accepted.
     TokensWithheld {
         /// The epoch.
         epoch: Epoch,
@@ -227,7 +227,7 @@ pub enum Change {
         /// The tokens.
         tokens: Vec<WithheldToken>,
     },
-    /// An owner accepted the epoch: no token is refused any more because of an earlier history.
+    /// An owner accepted the epoch: no token is denied any more because of a lost history.
     EpochAccepted {
         /// The epoch.
         epoch: Epoch,

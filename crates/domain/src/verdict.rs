@@ -4,7 +4,11 @@ use crate::id::ProjectId;
 use crate::key::Platform;
 use crate::time::Timestamp;
 
-/// The result of a validation. A denied token is an answer, not an error. Variants are in the order in which they are decided.
+/// The result of a validation. A denied token is an answer, not an error.
+///
+/// `Valid` if no other variant applies. The others are in the order in which they are decided: a validator decides
+/// `Malformed` and `Unknown` when it parses and looks up the token (`crates/replica/src/replica.rs`), [`evaluate`] decides the
+/// rest. A validator without a lease gives no verdict at all.
 #[derive(Clone, Copy, Debug, Eq, Hash, IntoStaticStr, PartialEq, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Verdict {

@@ -3,7 +3,8 @@ use std::time::Duration;
 
 const MILLION: u128 = 1_000_000;
 
-/// The lengths that D may have. Below, a short network fault is an outage; above, a deactivation can take minutes.
+/// The lengths that D may have. With a shorter D, a short network fault is an outage; with a longer one, a deactivation can
+/// take minutes.
 const LEASES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(120);
 
 /// The timing parameters that admins and validators of one deployment share. They are kept in the database, because a lease

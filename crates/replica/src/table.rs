@@ -49,10 +49,10 @@ impl Slot {
     }
 }
 
-/// Refused tokens, each with the instant from which it is refused.
+/// Tokens that end, each with the instant from which it is denied.
 pub type Ends = HashMap<Digest, Timestamp>;
 
-/// A token that is refused because a former history refused it.
+/// A token that is denied because a lost history denied it.
 #[derive(Debug)]
 struct Withheld {
     from: Timestamp,
@@ -61,7 +61,7 @@ struct Withheld {
 }
 
 impl Withheld {
-    /// Returns the earlier of the former history's end and `not_after`, the present history's end.
+    /// Returns the earlier of the lost history's end and `not_after`, the present history's end.
     fn end_with(&mut self, not_after: Option<Timestamp>) -> Option<Timestamp> {
         self.own_end = not_after;
         Some(not_after.map_or(self.from, |end| end.min(self.from)))
@@ -145,7 +145,7 @@ impl TableWriter {
         &self.table
     }
 
-    /// The number of tokens that are refused because a former history refused them.
+    /// The number of withheld tokens.
     pub(crate) fn withheld_len(&self) -> usize {
         self.withheld.len()
     }

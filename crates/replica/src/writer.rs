@@ -113,7 +113,7 @@ impl<C: Clock> ReplicaWriter<C> {
         self.follower.revision_of(id)
     }
 
-    /// The number of tokens that are refused because a former history refused them.
+    /// The number of withheld tokens: those that are denied because a lost history denied them.
     pub fn withheld(&self) -> usize {
         self.follower.table().withheld_len()
     }

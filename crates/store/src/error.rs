@@ -11,7 +11,7 @@ use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr};
 pub(crate) enum TxError {
     /// An error for the caller.
     Answer(Error),
-    /// Another transaction got in between. The same transaction may succeed when it is run again.
+    /// A concurrent transaction conflicted. This one may succeed when it is run again.
     Conflict(DbErr),
 }
 

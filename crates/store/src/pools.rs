@@ -4,8 +4,8 @@ use std::sync::{PoisonError, RwLock};
 
 use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr};
 
-/// Sizes of the pools over PostgreSQL: writers, readers, heartbeats. One connection of the last pool beats and one listens;
-/// the third is for the time in which either is being replaced.
+/// Sizes of the pools over PostgreSQL: writers, readers, heartbeats. Of the connections for heartbeats, one sends heartbeats
+/// and one listens for notifications; the third is used while one of these is replaced.
 const SERVER_POOLS: [u32; 3] = [8, 8, 3];
 
 /// The most connections that one admin opens to PostgreSQL.

@@ -1,4 +1,4 @@
-//! Runs a transaction again when another one got in between.
+//! Runs a transaction again after a conflict with a concurrent one.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use keyward_domain::Error;
 
 use crate::error::{TxError, from_driver};
 
-/// How often a transaction is tried in all.
+/// The number of attempts, including the first.
 const ATTEMPTS: u32 = 5;
 
 /// Runs `transaction` until it ends without a conflict, 5 times at most, with pauses of 10, 20, 40 and 80 ms between.

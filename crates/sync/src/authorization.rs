@@ -71,8 +71,8 @@ impl Authorization {
         lock(&self.0.current).clone()
     }
 
-    /// Reads the credential again: before a connection is made, and after a refusal. If that fails, the one that is known is
-    /// kept, and the fault is logged once.
+    /// Reads the credential again: before a connection is made, and after a refusal. If that fails, the previous credential
+    /// stays in use, and the fault is logged once.
     pub async fn read_again(&self) {
         let Some(source) = self.0.source.clone() else { return };
         // A file may be on a network file system. A task that cannot be run changes nothing.
@@ -93,7 +93,7 @@ impl Authorization {
             }
             Err(fault) => {
                 if known_fault.as_ref() != Some(&fault) {
-                    tracing::warn!(fault, "the credential cannot be read again; the one that is known is kept");
+                    tracing::warn!(fault, "the credential cannot be read again; the previous credential stays in use");
                 }
                 *known_fault = Some(fault);
             }

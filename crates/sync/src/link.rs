@@ -21,7 +21,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// HTTP/2's keepalive detects a dead admin.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A stream counts as dead after so many renew intervals without a message.
+/// A stream counts as dead after this many renew intervals without a message.
 const UNANSWERED: u32 = 4;
 
 /// The queue of messages to the admin. There is one acknowledgement per delta.

@@ -276,7 +276,7 @@ impl Subscriber {
         Ok(())
     }
 
-    /// Logs that tokens begin or cease to be refused because a former history refused them.
+    /// Logs that tokens begin or cease to be withheld.
     fn log_withheld(&self, withheld_before: usize) {
         let withheld = self.writer.withheld();
         if withheld_before == 0 && withheld > 0 {

@@ -1,4 +1,4 @@
-//! Databases that have lost changes: the history forks into one new epoch, and refused tokens stay refused.
+//! Databases that have lost changes: the history forks into one new epoch, and denied tokens stay denied.
 
 use keyward_domain::{
     Change, Epoch, KeyState, Permission, Position, Reason, Revision, Role, Timestamp, Uid, WithheldToken,
@@ -42,7 +42,7 @@ async fn repair(store: &Store, own: &Position, refused: &[WithheldToken]) -> His
     store.repair_history(&[], own, refused).await.unwrap()
 }
 
-/// Forks the history. The lost history refused the tokens of these keys. Returns the new epoch.
+/// Forks the history. The lost history denied the tokens of these keys. Returns the new epoch.
 pub(super) async fn fork(store: &Store, keys: &[&str]) -> Epoch {
     let mut refused = Vec::new();
     for key in keys {

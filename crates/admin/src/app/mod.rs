@@ -1,4 +1,4 @@
-//! The rules of each method, free of transport: one file a method, with the name of the method, as in the store.
+//! The rules of each method, free of transport: one file a method, with the name of the method.
 
 pub(crate) mod accept_epoch;
 pub(crate) mod activate_key;

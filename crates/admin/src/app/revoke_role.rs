@@ -8,7 +8,7 @@ use crate::auth::Authorized;
 
 impl App {
     /// Revokes a role of a member. Admins refuse its calls from the commit on. The fence waits for validators whose sessions
-    /// depend on the role: their sessions end, and they may answer until their leases have run out.
+    /// depend on the role: their sessions end, and they may answer until their leases have expired.
     pub(crate) async fn revoke_role(
         &self,
         by: &Authorized,

@@ -9,9 +9,9 @@ use crate::app::{App, Receipt};
 use crate::auth::Authorized;
 
 impl App {
-    /// Gives a default key a new token and ends the old one after `grace`. Waits for the fence as a deactivation does, because
-    /// every validator must know the old token's end. Returns the token only if it is not stored, because no one could reveal
-    /// it then.
+    /// Gives a default key a new token and ends the old one after `grace`. Waits for the fence as a deactivation does,
+    /// because every validator must know the old token's end. Returns the token only if it is not stored: a stored token can
+    /// be revealed.
     pub(crate) async fn rotate_default_key(
         &self,
         by: &Authorized<KeyName>,

@@ -66,8 +66,8 @@ impl App {
         self.publisher.ready().await;
     }
 
-    /// Ends this admin's life in the database, once it serves no one any more, so that fences of other admins need not wait for
-    /// leases that it granted and that are not in use.
+    /// Ends this admin's life in the database, after its listeners have ended. Fences of other admins then need not wait for
+    /// leases that this admin granted and that are no longer in use.
     pub async fn leave(&self) {
         self.publisher.leave().await;
     }

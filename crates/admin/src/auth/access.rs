@@ -2,7 +2,8 @@
 
 use keyward_domain::Permission;
 
-/// Who may call a method at all. On which resource, the method's handler asks ([`Caller`](crate::auth::Caller)).
+/// Which callers the layer admits to a method. The handler then authorizes the call on its resource, such as by
+/// [`Caller::on_project`](crate::auth::Caller::on_project).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Access {
     /// Everyone, without a credential: the method reveals nothing about keys.

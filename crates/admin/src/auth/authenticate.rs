@@ -17,10 +17,10 @@ impl App {
         Err(Error::credential_invalid())
     }
 
-    /// Reads the caller's member again: its credential or roles may have been revoked since.
+    /// Reads the caller's member again: its credential or roles may have been revoked since the headers of the call arrived.
     ///
     /// # Errors
-    /// As for the first read.
+    /// Those of [`App::authenticate`].
     pub(crate) async fn refresh(&self, caller: &Caller) -> Result<Caller, Error> {
         let member = self.store.member_by_credential(&caller.credential).await?;
         Caller::new(member.ok_or_else(Error::credential_invalid)?, caller.credential, caller.permission)

@@ -27,9 +27,9 @@ const QUEUE: usize = 8_192;
 pub(super) struct Feed {
     pub(super) node: Node,
     pub(super) image: Image,
-    /// Tokens that a former history refused, and that validators must refuse.
+    /// The withheld tokens: a lost history denied them, so validators must deny them.
     pub(super) withheld: Withheld,
-    /// Tokens that a former history refused, and that this history does not contain. Another restore may bring them back.
+    /// Tokens that a lost history denied, and that this history does not contain. Another restore may bring them back.
     unknown: Vec<WithheldToken>,
     /// The deltas of the node's recent positions, in the same order.
     deltas: VecDeque<Delta>,
@@ -114,7 +114,7 @@ impl Feed {
         self.node.history().head().revision
     }
 
-    /// Every token that this admin has seen refused, in the history that it follows.
+    /// Every token that is denied now or from a known instant on, in the history that this admin follows.
     pub(super) fn refused(&self) -> impl FnOnce() -> Vec<WithheldToken> + use<> {
         // Computed without the lock: all keys are looked through.
         let (chunks, withheld, unknown) = (self.image.snapshot(), self.withheld.clone(), self.unknown.clone());

@@ -10,13 +10,13 @@ use keyward_replica::Clock;
 use crate::sync::peers::Queries;
 use crate::sync::publisher::Publisher;
 
-/// The longest wait before a fence is looked at again without a reason.
+/// The longest interval between two checks of a fence.
 const POLL: Duration = Duration::from_secs(1);
 
 /// How much longer than all leases a fence may take, for reading the log and for scheduling.
 const SLACK: Duration = Duration::from_secs(5);
 
-/// Timers are not exact to the nanosecond.
+/// How much later than computed a fence is checked, because timers are inexact.
 const TIMER_ERROR: Duration = Duration::from_millis(1);
 
 /// Which peers a fence waits for.

@@ -46,7 +46,7 @@ impl Publisher {
                 Err(error) => {
                     self.metrics.heartbeat_failed();
                     let detail = error.internal_detail().unwrap_or_default();
-                    tracing::warn!(detail, "no heartbeat: leases run out with the last one");
+                    tracing::warn!(detail, "no heartbeat: leases expire with the last one");
                 }
             }
             let _ = tokio::time::timeout(interval, self.send_heartbeat.notified()).await;

@@ -1,10 +1,10 @@
 //! Follows the change log, and repairs the history after the database has lost changes: a backup was restored, or a server
 //! took over without the last changes.
 //!
-//! The loss is noticed by an admin whose own head is not in the log any more, and by an admin whose validator names a position
-//! that the log lacks. The database then continues in a new epoch, in which every token that the lost history refused stays
-//! refused ([`keyward_store::Store::repair_history`]). Validators reconnect and take a snapshot. Keys that are active in both
-//! histories work throughout.
+//! The loss is noticed by an admin whose own head is not in the log any more, and by an admin whose validator names a
+//! position that the log lacks. The database then continues in a new epoch, in which every token that the lost history
+//! denied stays denied ([`keyward_store::Store::repair_history`]). Validators reconnect and take a snapshot. Keys that are
+//! active in both histories work throughout.
 
 use std::time::Duration;
 
@@ -117,7 +117,7 @@ impl Publisher {
         refused()
     }
 
-    /// Loads everything that the database has now. `refused`: the tokens that this admin has seen refused.
+    /// Loads everything that the database has now. `refused`: the tokens that this admin has seen denied.
     async fn reload(&self, refused: &[WithheldToken]) -> Result<(), Error> {
         tracing::error!("the database has lost changes that validators know; loading it again");
         let mut image = Image::default();

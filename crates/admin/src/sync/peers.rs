@@ -88,7 +88,7 @@ impl PeerOptions {
 #[derive(Debug)]
 pub(super) struct Peers {
     options: PeerOptions,
-    /// By the life that is listed.
+    /// The channels, by the admin life that they lead to.
     channels: Mutex<BTreeMap<AdminLife, Channel>>,
 }
 

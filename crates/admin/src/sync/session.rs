@@ -65,7 +65,7 @@ impl ReplicaService for ReplicaApi {
         };
         let from = position.as_ref().filter(|_| !hello.snapshot);
         let joined = publisher.join(from, caller.as_ref().map(Principal::of));
-        // While the admin is in doubt about its history, it is loading the database again or about to.
+        // While the admin is in doubt about its history, it is about to load the database again, or is loading it.
         let joined = joined.map_err(|_| status::from_error(&Error::history_loading()))?;
         let session = ValidatorStream { api: self.clone(), id: joined.id, validator: hello.validator_id, continues };
         tracing::info!(

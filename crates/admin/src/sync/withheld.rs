@@ -6,7 +6,7 @@ use keyward_proto::replica;
 use keyward_sync::wire;
 use keyward_token::Digest;
 
-/// Tokens that are refused because a former history refused them. Cheap to clone.
+/// Tokens that are denied because a lost history denied them. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Withheld(Arc<HashMap<Digest, WithheldToken>>);
 
@@ -26,7 +26,7 @@ impl Withheld {
         self.0.len()
     }
 
-    /// A copy of the key in which each withheld token ends no later than the former history refused it.
+    /// A copy of the key in which each withheld token ends no later than in the lost history.
     pub(super) fn apply(&self, entry: &KeyEntry) -> KeyEntry {
         let mut entry = entry.clone();
         for token in &mut entry.tokens {

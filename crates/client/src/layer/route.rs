@@ -7,7 +7,7 @@ use crate::layer::unanswered::Unanswered;
 /// What a layer requires of requests, and where it finds their tokens.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
-    /// The project that a key must belong to. `None`: any project.
+    /// The project that a key must belong to. `None` if keys of any project are accepted.
     pub(super) project: Option<ProjectId>,
     /// `true` if client keys (`kwc_…`) are accepted.
     pub(super) allow_client_keys: bool,

@@ -56,7 +56,7 @@ pub(crate) struct Options {
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(super) database_url: SecretText,
-    /// The file that `database_url` was read from. `None`: the URL was given directly.
+    /// The file that `database_url` was read from. `None` if the URL was given directly.
     pub(super) database_url_file: Option<PathBuf>,
     pub(super) insecure_plaintext: bool,
     pub(super) keyring: PathBuf,

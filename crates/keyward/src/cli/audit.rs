@@ -37,8 +37,7 @@ pub(crate) enum Audit {
         #[command(flatten)]
         client: ClientOptions,
     },
-    /// Accepts the history of a database that has lost changes. Keys that were refused because of the lost changes are judged
-    /// by the database alone again.
+    /// Accepts the history of a database that has lost changes. Withheld tokens are judged by the database alone again.
     AcceptEpoch {
         /// The epoch of the database, shown by 'keyward audit list --filter "type = HISTORY_FORKED"'.
         epoch: String,

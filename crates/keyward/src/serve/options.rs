@@ -64,7 +64,7 @@ pub(crate) struct Options {
 pub(crate) struct Config {
     pub(super) data_dir: PathBuf,
     pub(super) lease: Option<Duration>,
-    /// `None`: the URL of the HTTP hook.
+    /// `None` if it is the URL of the HTTP hook.
     pub(super) public_url: Option<PublicUrl>,
     pub(super) admin_listen: Listen,
     pub(super) validator_listen: Listen,

@@ -2,13 +2,13 @@ use std::time::Duration;
 
 use crate::policy::Policy;
 
-/// What a database that one admin has to itself records about leases.
+/// The record about leases in a database that only one admin uses.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StoredLeases {
     /// D; `None` before the first start.
     pub lease: Option<Duration>,
-    /// The longest D that was ever in force. A process that starts waits by it: after a change from 10 s to 2 s, a process that
-    /// starts twice in a row would otherwise ignore leases of the life before the last.
+    /// The longest D that was ever in force. A new process waits for leases of this length. With the current D instead, a
+    /// second restart after a change from 10 s to 2 s would ignore leases of 10 s.
     pub longest: Option<Duration>,
     /// `true` if a validator in another process may have been granted a lease. Leases of this process end with it.
     pub external: bool,

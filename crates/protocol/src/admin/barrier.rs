@@ -31,9 +31,9 @@ impl Listing {
 
 /// The wait for leases that peers granted, after one change.
 ///
-/// A lease that can be used without the change was granted by a life that is listed after the commit, unless its row was
-/// deleted because its leases had expired. Such a lease ends D' after the commit at the latest, because it is chained to a
-/// [`crate::Basis`] from before the commit.
+/// Every life whose leases may be used without the change is listed after the commit. The only exception is a life that was
+/// evicted, because its leases had expired. Leases that may be used without the change end D' after the commit at the
+/// latest, because each is chained to a [`crate::Basis`] from before the commit.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Barrier {
     /// On this admin's clock, when the commit was known.
@@ -44,7 +44,7 @@ pub struct Barrier {
     cleared: BTreeMap<AdminLife, Cleared>,
 }
 
-/// The answer of an admin of whose validators none answers without a change any more.
+/// A peer's answer that none of its validators can answer from before the change.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Cleared {
     /// Sessions that acknowledged the change.

@@ -24,8 +24,8 @@ impl Basis {
     /// Records a heartbeat that was sent at `sent`, is committed, and returned `newest`. A heartbeat with an unknown outcome
     /// must not be recorded: it may never have been written.
     pub fn heartbeat(&mut self, sent: Instant, newest: Revision) {
-        // The older heartbeat is kept until it is applied: replaced each time, it would leave an admin that is always a
-        // little behind without any basis.
+        // Keep the older heartbeat until it is applied. If each heartbeat replaced it, an admin that is always a little
+        // behind would never have a basis.
         let heartbeat = self.pending.filter(|(_, revision)| self.applied < *revision).unwrap_or((sent, newest));
         self.pending = Some(heartbeat);
         self.advance();

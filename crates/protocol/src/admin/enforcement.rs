@@ -1,4 +1,4 @@
-//! Whether a revision is enforced: at this admin, everywhere, and for a peer that asks.
+//! Decides if a revision is enforced: at this admin, at all admins, and for a peer that asks.
 
 use keyward_domain::{AdminLife, Position, Revision};
 

@@ -25,16 +25,15 @@ pub struct Start {
 /// The other users of the database.
 #[derive(Clone, Copy, Debug)]
 pub enum PeerMode {
-    /// This process has the database to itself. `former_lives`: the policy by which an earlier process may have granted leases
-    /// that are still in use, if one may have.
+    /// This process has the database to itself.
     Alone {
-        /// See above.
+        /// The policy by which an earlier process may have granted leases that are still in use; `None` if none may have.
         former_lives: Option<Policy>,
     },
     /// Other admins may use the database. `life` was registered before the log was read: an admin that lists the lives after a
     /// commit must find every life that read the log before the commit.
     Shared {
-        /// See above.
+        /// The life that was registered.
         life: AdminLife,
     },
 }
@@ -68,9 +67,9 @@ pub enum Event {
     Goodbye(SessionId),
     /// The stream of a session is over.
     StreamBroke(SessionId),
-    /// A heartbeat is about to be sent. `seen`: the newest position that this process knows to be in the log.
+    /// A heartbeat is about to be sent.
     HeartbeatSent {
-        /// See above.
+        /// The newest position that this process knows to be in the log.
         seen: Option<Position>,
     },
     /// The last heartbeat is committed and has returned.
@@ -172,7 +171,7 @@ pub enum Effect {
     ReadLog,
     /// Send a heartbeat at once.
     SendHeartbeat,
-    /// Delete the row of a life, if its heartbeat counter is still the same.
+    /// Evict a life: delete its row, if its heartbeat counter is still the same.
     Evict(AdminNode),
     /// Register a new life in the place of this one.
     Register,
@@ -180,7 +179,7 @@ pub enum Effect {
     Deregister(AdminLife),
     /// Look in the log for the head and for [`History::suspect`].
     CheckHistory,
-    /// Make new connections to the database: the old ones may lead to a server that is the database no longer.
+    /// Make new connections to the database: the old connections may lead to a server that has been replaced.
     Reconnect,
     /// Load all keys and the end of the log again.
     Reload,

@@ -19,10 +19,10 @@ pub(super) struct Fence {
     pub(super) history_changed: bool,
 }
 
-/// Whether a validator can still answer from before a revision.
+/// The status of a fence: if a validator can still answer from before its revision.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FenceStatus {
-    /// None can.
+    /// No validator can answer from before the revision.
     Enforced {
         /// Sessions that acknowledged.
         acked: usize,
@@ -31,7 +31,7 @@ pub enum FenceStatus {
         /// How the revision came to be enforced.
         by: EnforcedBy,
     },
-    /// Some may.
+    /// Some validators may still answer from before the revision.
     Pending(Pending),
     /// The history of the database has changed since the fence began: the revision may be another change now, or none.
     HistoryChanged,
@@ -55,9 +55,9 @@ pub struct Pending {
 /// The answer to a peer that asks whether this admin's validators can still answer from before a position.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PeerBarrier {
-    /// None can, nor ever will.
+    /// No validator of this admin can answer from before the position, now or later.
     Cleared(Cleared),
-    /// Some may.
+    /// Some validators may still answer from before the position.
     Pending(Pending),
     /// This admin cannot answer: it is not in that life, it follows another history, or it is in doubt about its own.
     NotHere,

@@ -28,7 +28,7 @@ pub struct Node {
     pub(super) fences: BTreeMap<FenceId, Fence>,
 }
 
-/// For how long after a fork, by the database's clock, an admin that starts waits out the leases of the former history. Much
+/// For how long after a fork, by the database's clock, an admin that starts waits out the leases of the lost history. Much
 /// longer than leases last, because the clocks of database servers differ.
 const RECENT_FORK: Duration = Duration::from_secs(60 * 60);
 
@@ -40,7 +40,7 @@ impl Node {
             PeerMode::Alone { former_lives } => (former_lives, None),
             PeerMode::Shared { life } => (None, Some(life)),
         };
-        // Leases of the former history may be in use, granted by admins that this one cannot list.
+        // Leases of the lost history may be in use, granted by admins that this one cannot list.
         let fork_is_recent = forked_ago.is_some_and(|ago| ago < RECENT_FORK);
         let former_lives = former_lives.or(fork_is_recent.then_some(policy));
         Self {
@@ -277,8 +277,8 @@ impl Node {
         if self.history.is_in_doubt() { vec![Effect::Reconnect] } else { vec![Effect::ReadLog] }
     }
 
-    /// Everything that validators received is in the log. What caused the doubt was never delivered, or came from a server that
-    /// is the database no longer.
+    /// Everything that validators received is in the log. The position that caused the doubt was never delivered, or came
+    /// from a server that has been replaced.
     fn resolve_doubt(&mut self, now: Instant) -> Vec<Effect> {
         self.history.resolve_doubt();
         self.fences.values_mut().for_each(Fence::history_changed);

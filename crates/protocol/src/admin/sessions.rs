@@ -35,7 +35,7 @@ struct Session {
     unacked: VecDeque<(Revision, Instant)>,
 }
 
-/// Whether one session can answer from before a revision.
+/// The status of one session with regard to a revision.
 enum SessionStatus {
     /// It answers from that revision on, or has never answered.
     Clear {
@@ -148,7 +148,7 @@ impl Sessions {
         self.sessions.values_mut().for_each(|session| session.gone = true);
     }
 
-    /// Ends every session because the history forked. Nothing counts as enforced before every lease of the former history has
+    /// Ends every session because the history forked. Nothing counts as enforced before every lease of the lost history has
     /// expired, whichever admin granted it. `wait_out`: D' by the longest lease.
     pub fn forked(&mut self, wait_out: Duration, now: Instant) {
         self.sessions.clear();

@@ -26,7 +26,7 @@ pub enum Message<T: Table> {
         position: ProvenPosition,
         /// The keys that the change touched, as they are after it.
         keys: Vec<T::Entry>,
-        /// `true` if the change accepts the epoch: nothing that former histories refused is withheld any more.
+        /// `true` if the change accepts the epoch: no token is withheld any more because of a lost history.
         accepted: bool,
     },
     /// A lease.
@@ -47,8 +47,8 @@ pub struct Welcome {
     pub epoch: Epoch,
     /// `true` if a snapshot follows.
     pub snapshot: bool,
-    /// `true` if an owner has accepted the epoch, or the history never forked: nothing that former histories refused is
-    /// withheld.
+    /// `true` if an owner has accepted the epoch, or the history never forked: no token is withheld because of a lost
+    /// history.
     pub accepted: bool,
     /// `true` if the history contains the position of the session's Hello: it contradicts nothing that this replica served.
     pub continues: bool,
@@ -91,8 +91,8 @@ impl std::fmt::Display for FollowerError {
         f.write_str(match self {
             Self::OutOfOrder => "the admin sent a message out of order",
             Self::Gap => "a change is missing from the stream",
-            Self::WentBack => "the admin is behind what this validator already knows",
-            Self::Forked => "the admin's history is another than what this validator knows",
+            Self::WentBack => "the admin has not reached this validator's revision",
+            Self::Forked => "the admin's history differs from this validator's",
         })
     }
 }
@@ -355,7 +355,7 @@ impl<T: Table> Follower<T> {
         session.snapshot = Snapshot::Behind(std::mem::take(table));
         match (self.is_behind(id), self.sessions.len()) {
             (false, _) => self.install(id),
-            // Without a second session nothing newer can have come from an admin whose history is whole.
+            // With only one session, a snapshot older than the served table means that the admin has lost changes.
             (true, 1) => Err(FollowerError::WentBack),
             (true, _) => Ok(Vec::new()),
         }

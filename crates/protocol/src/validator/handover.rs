@@ -34,8 +34,8 @@ pub fn is_short(left: Duration, lease: Duration) -> bool {
 }
 
 impl Handover {
-    /// The decision. The session to leave is left only once the other one has a lease, so that requests are answered
-    /// throughout.
+    /// Decides which session to leave, if any. The current session is left only for one that has a lease, so that requests
+    /// are answered throughout.
     pub fn decide(&self) -> Decision {
         if self.next_left.is_zero() {
             return if self.next_is_overdue { Decision::NoLease } else { Decision::Wait };

@@ -4,9 +4,9 @@ use crate::time::Instant;
 
 /// The right to answer requests from memory until an instant, exclusive.
 ///
-/// Who answers a request reads the lease first, the clock second, and the table last. A pause between two of these reads then
-/// errs towards an expired lease. A process that was stopped and resumes finds the clock advanced; a flag that a timer clears
-/// would still be set.
+/// Code that answers a request reads the lease first, the clock second, and the table last. A pause between two of these
+/// reads then errs towards an expired lease. A process that was suspended and resumes finds the clock advanced; a flag that
+/// a timer clears would still be set.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Lease(Instant);
 

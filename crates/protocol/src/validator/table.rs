@@ -7,7 +7,7 @@ use keyward_domain::Revision;
 pub trait Table: Default {
     /// One key with its tokens, as the replica protocol carries it.
     type Entry;
-    /// Refused tokens, with the instants from which they are refused.
+    /// Tokens that end, each with the instant from which it is denied.
     type Ends: Default;
 
     /// Adds a key, or replaces it.
@@ -16,15 +16,15 @@ pub trait Table: Default {
     /// Publishes that every change up to `revision` is in the table.
     fn publish(&mut self, revision: Revision);
 
-    /// Every token that is refused now or from a later instant on, those of [`Table::withheld`] included.
+    /// Every token that is denied now or from a later instant on, those of [`Table::withheld`] included.
     fn ends(&self) -> Self::Ends;
 
-    /// The tokens that are refused because a former history refused them.
+    /// The withheld tokens: those that are denied because a lost history denied them.
     fn withheld(&self) -> Self::Ends;
 
-    /// Refuses these tokens although the table's history may accept them. Called before requests read the table.
+    /// Denies these tokens although the table's history may accept them. Called before requests read the table.
     fn withhold(&mut self, ends: Self::Ends);
 
-    /// Lifts every refusal of [`Table::withhold`]: only the table's own history counts.
+    /// Undoes every [`Table::withhold`]: only the table's own history counts.
     fn release(&mut self);
 }

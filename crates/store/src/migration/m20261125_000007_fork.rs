@@ -23,7 +23,7 @@ impl MigrationTrait for Migration {
             .col(big_integer_null("accept_time"))
             .to_owned();
         manager.create_table(fork).await?;
-        // Tokens that a former history refused. Emptied when the epoch is accepted.
+        // Tokens that a lost history denied. Emptied when the epoch is accepted.
         let withheld = Table::create()
             .table("withheld_token")
             .col(blob("digest").primary_key())

@@ -18,7 +18,7 @@ pub struct AcceptedEpoch {
 }
 
 impl Store {
-    /// Accepts the current epoch after a fork of the history: tokens that only a former history refused are valid again.
+    /// Accepts the current epoch after a fork of the history: tokens that only a lost history denied are valid again.
     /// Changes nothing if the epoch is accepted already, or is the first of the database.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ const PAGE: u64 = 2_000;
 pub struct History {
     /// The head of the log.
     pub head: Position,
-    /// Tokens that are refused because a former history refused them.
+    /// Tokens that are denied because a lost history denied them.
     pub withheld: Vec<WithheldToken>,
     /// When the current epoch began; `None` if the history never forked.
     pub forked: Option<Timestamp>,

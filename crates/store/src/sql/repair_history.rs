@@ -1,6 +1,6 @@
 //! Repairs the history of a database that has lost changes: a backup was restored, or a server took over without the newest
-//! commits. The history continues in a new epoch, and tokens that the lost history refused stay refused until an owner
-//! accepts the epoch.
+//! commits. The history continues in a new epoch, and tokens that the lost history denied stay denied until an owner accepts
+//! the epoch.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -43,7 +43,7 @@ impl Store {
     /// `own`, also withholds the tokens in `refused` that the database would accept for longer.
     ///
     /// `own` is the position up to which the caller knows the lost history, and `refused` are the tokens that this history
-    /// refused. The caller computes `refused`, so that the log is not locked while a table of all tokens is scanned.
+    /// denied. The caller computes `refused`, so that the log is not locked while a table of all tokens is scanned.
     ///
     /// One transaction compares all positions again under the lock on the head of the log. If several admins call this, one of
     /// them begins the epoch and the others add the tokens that they know.

@@ -74,8 +74,9 @@ impl Store {
     }
 }
 
-/// When older tokens end. Without grace they end at the first microsecond of 1970, because an ended token must stay ended:
-/// validators compare with the database's clock, which may stop or be set back, and of which they know an older reading.
+/// When older tokens end. Without grace they end at the first microsecond of 1970, because an ended token must stay ended.
+/// Validators compare ends with the database's clock, which may stop or be set back, and which a validator extrapolates from
+/// an earlier reading.
 fn end_of_old(now: Timestamp, grace: Duration) -> Timestamp {
     if grace.is_zero() { Timestamp::from_micros(1) } else { now.plus(grace) }
 }

@@ -30,9 +30,9 @@ impl Store {
         Ok(due.into_iter().filter_map(|row| to_key(row).ok()).collect())
     }
 
-    /// Deactivates a key that [`Self::due_deactivations`] returned, in the name of the member that scheduled it. The member's
-    /// rights were checked when it did. Returns `None` if the key was deactivated or scheduled anew meanwhile, so that only
-    /// one of several admins that try succeeds.
+    /// Deactivates a key that [`Self::due_deactivations`] returned, in the name of the member that scheduled it. The
+    /// member's rights were checked when the member scheduled the deactivation. Returns `None` if the key was deactivated or
+    /// scheduled anew meanwhile, so that only one of several admins that try succeeds.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`.
