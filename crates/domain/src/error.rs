@@ -222,7 +222,7 @@ impl Error {
 
     /// The epoch in the request is not the database's.
     pub fn epoch_mismatch(current: &Epoch) -> Self {
-        let message = format!("the database's epoch is {current} now; look at its keys, and accept that one");
+        let message = format!("the database's epoch is {current} now; review its keys, then accept {current}");
         Self::new(Reason::EpochMismatch, message).with("epoch", current.to_string())
     }
 
@@ -261,7 +261,7 @@ impl Error {
 
     /// The token was not stored, so it cannot be shown again.
     pub fn reveal_disabled(name: &KeyName) -> Self {
-        let message = "tokens are not kept here: this one was shown when it was made, and cannot be shown again";
+        let message = "tokens are not stored here: this one was shown when it was created, and cannot be shown again";
         Self::new(Reason::RevealDisabled, message).about("keyward/Key", name.to_string())
     }
 
@@ -274,9 +274,7 @@ impl Error {
     pub fn key_replaced(name: &KeyName, by: &KeyId) -> Self {
         Self::new(
             Reason::KeyReplaced,
-            format!(
-                "key {by} was made to replace this one already; rotate that one, or activate it if it is deactivated"
-            ),
+            format!("key {by} already replaces this key; rotate {by}, or activate it if it is deactivated"),
         )
         .about("keyward/Key", name.to_string())
     }
@@ -307,16 +305,19 @@ impl Error {
     pub fn no_lease() -> Self {
         Self::new(
             Reason::NoLease,
-            "this validator may not answer now: its lease has run out, for want of a connection to an admin",
+            "this validator may not answer now: it has no lease, because it is not connected to an admin that can grant one",
         )
         .retry_after(Duration::from_millis(200))
     }
 
     /// The validator has reached only `reached`, not `asked`, the revision that the caller requires.
     pub fn revision_not_reached(asked: Revision, reached: Revision) -> Self {
-        Self::new(Reason::RevisionNotReached, format!("revision {asked} was asked for, this validator is at {reached}"))
-            .with("revision", reached.to_string())
-            .retry_after(Duration::from_millis(50))
+        Self::new(
+            Reason::RevisionNotReached,
+            format!("the request demands revision {asked}, this validator is at {reached}"),
+        )
+        .with("revision", reached.to_string())
+        .retry_after(Duration::from_millis(50))
     }
 
     /// A validator sent something that the replica protocol does not allow, or speaks a version of it that this admin does
@@ -374,7 +375,7 @@ impl Error {
 
     /// The process is shutting down.
     pub fn shutting_down() -> Self {
-        Self::new(Reason::ShuttingDown, "this process is shutting down; ask another one")
+        Self::new(Reason::ShuttingDown, "this process is shutting down; call another one")
             .retry_after(Duration::from_secs(1))
     }
 }

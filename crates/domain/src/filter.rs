@@ -74,7 +74,7 @@ pub fn parse(filter: &str) -> Result<Vec<Restriction>, Rule> {
     skip_spaces(&mut rest);
     while rest.peek().is_some() {
         if !restrictions.is_empty() && word(&mut rest) != "AND" {
-            return Err("restrictions joined by AND, as: state = ACTIVE AND name = \"server_*\"".into());
+            return Err("restrictions joined by AND, such as state = ACTIVE AND name = \"server_*\"".into());
         }
         let next = restriction(&mut rest)?;
         if restrictions.iter().any(|r| r.field == next.field && r.operator == next.operator) {
@@ -92,8 +92,8 @@ fn restriction(rest: &mut Peekable<Chars<'_>>) -> Result<Restriction, Rule> {
     match (field.is_empty(), operator, value) {
         (false, Some(operator), Some(value)) => Ok(Restriction { field, operator, value }),
         _ => {
-            Err("made of restrictions like: state = ACTIVE; a value with other than letters, digits and _*/.:- stands \
-                  in double quotes"
+            Err("made of restrictions such as state = ACTIVE; a value with characters other than letters, digits and \
+                  _*/.:- must be in double quotes"
                 .into())
         }
     }

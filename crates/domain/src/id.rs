@@ -97,7 +97,7 @@ impl ProjectId {
     /// # Errors
     /// The rule that `name` breaks.
     pub fn parse_name(name: &str) -> Result<Self, Rule> {
-        Self::parse(name.strip_prefix("projects/").ok_or("of the form projects/{project_id}, as projects/6666")?)
+        Self::parse(name.strip_prefix("projects/").ok_or("of the form projects/{project_id}, such as projects/6666")?)
     }
 
     /// The resource name, such as `projects/6666`.
@@ -109,7 +109,7 @@ impl ProjectId {
 // === impl KeyId ===
 
 impl KeyId {
-    const RULE: &'static str = "1 to 64 letters, digits and underscores, as server_prod";
+    const RULE: &'static str = "1 to 64 letters, digits and underscores, such as server_prod";
 
     /// Parses the id of a key from outside.
     ///
@@ -163,7 +163,7 @@ impl KeyName {
     /// # Errors
     /// The rule that `name` breaks.
     pub fn parse(name: &str) -> Result<Self, Rule> {
-        const FORM: &str = "of the form projects/{project_id}/keys/{key_id}, as projects/6666/keys/server_prod";
+        const FORM: &str = "of the form projects/{project_id}/keys/{key_id}, such as projects/6666/keys/server_prod";
         let (project, key) = name.strip_prefix("projects/").and_then(|r| r.split_once("/keys/")).ok_or(FORM)?;
         Ok(Self { project: ProjectId::parse(project)?, key: KeyId::parse(key)? })
     }
@@ -197,7 +197,7 @@ impl MemberId {
     /// # Errors
     /// The rule that `name` breaks.
     pub fn parse_name(name: &str) -> Result<Self, Rule> {
-        Self::parse(name.strip_prefix("members/").ok_or("of the form members/{member_id}, as members/alice")?)
+        Self::parse(name.strip_prefix("members/").ok_or("of the form members/{member_id}, such as members/alice")?)
     }
 
     /// The actor of changes that the platform makes by itself. [`parse`](Self::parse) refuses this id, so no member has it.
@@ -229,7 +229,7 @@ impl RequestId {
         }
         match Uuid::from_str(id) {
             Ok(uuid) if id.len() == 36 && !uuid.is_nil() => Ok(Some(Self(uuid.hyphenated().to_string()))),
-            _ => Err("a UUID, as 3f8a2c6e-2b1d-4b7e-9d55-0c6a2f1f9a10, or empty".into()),
+            _ => Err("a UUID, such as 3f8a2c6e-2b1d-4b7e-9d55-0c6a2f1f9a10, or empty".into()),
         }
     }
 }

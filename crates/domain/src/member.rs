@@ -21,7 +21,7 @@ pub enum Role {
     Editor,
     /// On the platform: read every project, look up tokens, rotate default keys.
     Support,
-    /// On the platform: everything but support's own methods.
+    /// On the platform: everything except LookupKey, RotateDefaultKey and PeerService.
     Owner,
     /// On the platform: Sync only.
     Validator,

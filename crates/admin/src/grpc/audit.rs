@@ -63,7 +63,7 @@ async fn accept_epoch(
     app: Arc<App>,
     Incoming { caller, message, .. }: Incoming<AcceptEpochRequest>,
 ) -> Result<AcceptEpochResponse, Error> {
-    let rule = "an epoch's UUID, as the resource of a HISTORY_FORKED entry ends";
+    let rule = "an epoch's UUID, such as the one at the end of a HISTORY_FORKED entry's resource";
     let epoch = Epoch::from_text(&message.epoch).ok_or_else(|| Error::field("epoch", rule))?;
     let (receipt, released) = app.accept_epoch(&caller.on_platform()?, epoch).await?;
     let released = i64::try_from(released).unwrap_or(i64::MAX);
@@ -95,12 +95,12 @@ fn actor(name: &str) -> Result<MemberId, Rule> {
 fn kind(value: &str) -> Result<&'static str, Rule> {
     let name = value.strip_prefix("TYPE_").unwrap_or(value);
     let known = Change::KINDS.iter().copied().find(|kind| kind.to_ascii_uppercase() == name);
-    known.ok_or_else(|| "with a type of Event.Type, as type = KEY_DEACTIVATED".into())
+    known.ok_or_else(|| "with a type of Event.Type, such as type = KEY_DEACTIVATED".into())
 }
 
 fn instant(value: &str) -> Result<Timestamp, Rule> {
     let time = value.parse().ok().and_then(|time| wire::from_timestamp(&time));
-    time.ok_or_else(|| "with times of RFC 3339, as time >= \"2026-11-24T00:00:00Z\"".into())
+    time.ok_or_else(|| "with times of RFC 3339, such as time >= \"2026-11-24T00:00:00Z\"".into())
 }
 
 fn to_head(head: &admin::LogHead) -> Result<LogHead, Error> {

@@ -89,7 +89,7 @@ pub(crate) enum Role {
     Editor,
     /// On the platform: read everything, and help users: look tokens up, rotate default keys.
     Support,
-    /// On the platform: everything except the methods of support.
+    /// On the platform: everything except LookupKey, RotateDefaultKey and PeerService.
     Owner,
     /// On the platform: feed a validator.
     Validator,

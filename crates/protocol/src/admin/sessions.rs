@@ -350,7 +350,7 @@ mod tests {
         sessions.forked(EXACT.wait_out(), at(1));
         assert_eq!((missing(&sessions, 11), missing(&sessions, 12)), (1, 0));
         assert!(sessions.in_use(at(11)));
-        assert_eq!(sessions.grant(SessionId(0), at(2), at(2)), None, "its session was of the former history");
+        assert_eq!(sessions.grant(SessionId(0), at(2), at(2)), None, "its session was of the lost history");
     }
 
     #[test]
