@@ -110,7 +110,7 @@ async fn events(admin: &Admin, filter: &str) -> Vec<keyward_proto::admin::Event>
     admin.audit.clone().list_events(request).await.unwrap().into_inner().events
 }
 
-/// Returns the types of the platform's own events, oldest first.
+/// Returns the types of the deployment's own events, oldest first.
 async fn platform_events(admin: &Admin) -> Vec<Type> {
     let mut platform_events: Vec<_> = events(admin, "").await.iter().map(keyward_proto::admin::Event::r#type).collect();
     platform_events.retain(|kind| matches!(kind, Type::HistoryForked | Type::TokensWithheld | Type::EpochAccepted));

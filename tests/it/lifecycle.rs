@@ -61,7 +61,7 @@ async fn rotate_default(admin: &Admin, name: &str, grace: Option<i64>) -> Result
     Ok(admin.keys.clone().rotate_default_key(request).await?.into_inner())
 }
 
-/// Creates a member with that role on the platform, and connects as it.
+/// Creates a member with that role on the deployment, and connects as it.
 async fn on_platform(serve: &Serve, admin: &Admin, id: &str, role: Role) -> Admin {
     let binding = RoleBinding { role: role.into(), project: String::new() };
     Admin::connect(serve.admin, &admin.create_member(id, &[binding]).await.unwrap()).await

@@ -55,7 +55,7 @@ async fn project_ids_are_letters_and_digits_or_are_allocated() {
         let status = admin.create_project(bad).await.unwrap_err();
         assert_eq!(violation(&status).0, "project_id", "{bad:?}");
     }
-    // The first number is taken, so the platform allocates the next.
+    // The first number is taken, so Keyward allocates the next.
     admin.create_project("1000").await.unwrap();
     let allocated = admin.create_project("").await.unwrap().project.unwrap().name;
     assert_eq!(allocated, "projects/1001");

@@ -17,7 +17,7 @@ use tonic::{Code, Status};
 enum Object {
     /// A project or one of its keys. Hidden from the project roles of other projects.
     Project,
-    /// The platform, or no particular object.
+    /// The deployment, or no particular object.
     Platform,
 }
 

@@ -141,7 +141,7 @@ pub(crate) const CODE_MUTANTS: &[CodeMutant] = &[
         let mut queries = Queries::default();",
         }],
     ),
-    // When one change is enforced, so are those that were published after it.
+    // An enforced change makes later changes count as enforced too.
     mutant(
         "settles_more_than_was_asked",
         &[Edit {

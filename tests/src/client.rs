@@ -75,7 +75,7 @@ pub fn on_project(role: Role, project: &str) -> RoleBinding {
     RoleBinding { role: role.into(), project: format!("projects/{project}") }
 }
 
-/// Returns a binding of `role` on the whole platform.
+/// Returns a binding of `role` on the whole deployment.
 pub fn on_platform(role: Role) -> RoleBinding {
     RoleBinding { role: role.into(), project: String::new() }
 }

@@ -20,7 +20,7 @@ pub const ONLY_IN_THE_PROOF: &[&str] = &[
     "rules/main.rs: tools",
 ];
 
-/// The size for people, or the size of the proof.
+/// The size in `cargo test --workspace`, or the size in the proof.
 const fn either(people: usize, proof: usize) -> usize {
     if PROOF { proof } else { people }
 }
@@ -33,13 +33,13 @@ pub const DEACTIVATIONS_AMONG_MOVES: usize = either(25, 200);
 /// See [`DEACTIVATIONS_AMONG_MOVES`].
 pub const MOVES: usize = either(8, 200);
 
-/// Deactivations that wait for a stopped validator, each at another moment of the validator's renewals.
+/// Deactivations that wait for a suspended validator, each at another moment of the validator's renewals.
 pub const STOPPED_VALIDATORS: u32 = either(2, 8) as u32;
 
 /// Admins that are killed while clients create keys.
 pub const KILLS: usize = either(2, 6);
 
-/// Of the hostile requests, the people's command sends every eighth to every gateway.
+/// Of the hostile requests, `cargo test --workspace` sends every eighth to every gateway.
 pub const HOSTILE_ROWS_STEP: usize = either(8, 1);
 
 /// Changes of each writer, of several that write to a store at once.
@@ -48,7 +48,7 @@ pub const CHANGES_OF_A_WRITER: usize = either(100, 1_000);
 /// Ways in which a change log is tampered with.
 pub const TAMPERINGS: usize = either(100, 1_000);
 
-/// Of the writes and messages of a change, the people's command has every fifth fail.
+/// Of the writes and messages of a change, `cargo test --workspace` has every fifth fail.
 pub const FAULT_POSITIONS_STEP: usize = either(5, 1);
 
 /// Seeds of the simulation, each run twice.

@@ -269,7 +269,7 @@ impl Change {
         self.into()
     }
 
-    /// The project whose history the change belongs to; `None` for changes of the platform.
+    /// The project whose log the change belongs to; `None` for changes of the deployment.
     pub fn project(&self) -> Option<&ProjectId> {
         match self {
             Self::ProjectCreated { project, .. } => Some(&project.id),

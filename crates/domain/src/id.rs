@@ -200,7 +200,7 @@ impl MemberId {
         Self::parse(name.strip_prefix("members/").ok_or("of the form members/{member_id}, such as members/alice")?)
     }
 
-    /// The actor of changes that the platform makes by itself. [`parse`](Self::parse) refuses this id, so no member has it.
+    /// The actor of changes that Keyward makes by itself. [`parse`](Self::parse) refuses this id, so no member has it.
     pub fn platform() -> Self {
         Self("_platform".to_owned())
     }

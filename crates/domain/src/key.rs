@@ -72,7 +72,7 @@ impl Display for Platform {
 /// A deactivation in the future.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {
-    /// When the platform deactivates the key.
+    /// When Keyward deactivates the key by itself.
     pub time: Timestamp,
     /// The member that scheduled it, and the actor of the deactivation in the change log.
     pub by: MemberId,
@@ -107,7 +107,7 @@ pub struct Key {
     pub deactivate_time: Option<Timestamp>,
     /// The key is expired from this instant on (inclusive).
     pub expire_time: Option<Timestamp>,
-    /// The deactivation that the platform will carry out, if one is scheduled.
+    /// The deactivation that Keyward will carry out by itself, if one is scheduled.
     #[serde(default)]
     pub schedule: Option<Schedule>,
     /// The key of the same project that it replaces.

@@ -19,13 +19,13 @@ pub enum Role {
     Viewer,
     /// On a project: read and change.
     Editor,
-    /// On the platform: read every project, look up tokens, rotate default keys.
+    /// On the deployment: read every project, look up tokens, rotate default keys.
     Support,
-    /// On the platform: everything except LookupKey, RotateDefaultKey and PeerService.
+    /// On the deployment: everything except LookupKey, RotateDefaultKey and PeerService.
     Owner,
-    /// On the platform: Sync only.
+    /// On the deployment: Sync only.
     Validator,
-    /// On the platform: the calls between admins only.
+    /// On the deployment: the calls between admins only.
     AdminNode,
 }
 
@@ -43,7 +43,7 @@ impl Role {
         name.parse().ok()
     }
 
-    /// Returns `true` for a role that is granted on one project, `false` for one that is granted on the platform.
+    /// Returns `true` for a role that is granted on one project, `false` for one that is granted on the deployment.
     pub const fn is_on_project(self) -> bool {
         matches!(self, Self::Viewer | Self::Editor)
     }
@@ -154,7 +154,7 @@ impl Permission {
     }
 }
 
-/// One role, on one project (viewer, editor) or on the platform (the others).
+/// One role, on one project (viewer, editor) or on the deployment (the others).
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct RoleBinding {
     /// The role.
@@ -167,24 +167,24 @@ impl RoleBinding {
     /// Binds a role to the scope that it needs.
     ///
     /// # Errors
-    /// The rule, if a project role has no project or a platform role has one.
+    /// The rule, if a role on a project has no project, or a role on the deployment has one.
     pub fn new(role: Role, project: Option<ProjectId>) -> Result<Self, Rule> {
         if role.is_on_project() != project.is_some() {
-            return Err("on a project for viewer and editor, and without one for the platform roles".into());
+            return Err("on a project for viewer and editor, and without one for the roles on the deployment".into());
         }
         Ok(Self { role, project })
     }
 }
 
-/// Returns `true` if one of `roles` gives `permission` on `project`, or on the platform as a whole if `project` is `None`.
+/// Returns `true` if one of `roles` gives `permission` on `project`, or on the deployment as a whole if `project` is `None`.
 pub fn allows(roles: &[RoleBinding], permission: Permission, project: Option<&ProjectId>) -> bool {
     roles.iter().any(|binding| {
         binding.role.gives(permission) && (binding.project.is_none() || binding.project.as_ref() == project)
     })
 }
 
-/// Returns `true` if one of `roles` gives `permission` on any project or on the platform. `false` is enough to refuse a caller
-/// before its request is read; `true` is not enough to admit it, because the request names the project.
+/// Returns `true` if one of `roles` gives `permission` on any project or on the deployment. `false` is enough to refuse a
+/// caller before its request is read; `true` is not enough to admit it, because the request names the project.
 pub fn allows_somewhere(roles: &[RoleBinding], permission: Permission) -> bool {
     roles.iter().any(|binding| binding.role.gives(permission))
 }

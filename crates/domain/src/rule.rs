@@ -9,7 +9,7 @@ pub enum Rule {
     /// The value does not have the required form: a noun phrase that completes "must be", such as "1 to 32 letters and
     /// digits".
     Form(Cow<'static, str>),
-    /// The value is a name that only the platform gives to keys: that of a default key.
+    /// The value is a name that only Keyward gives to keys: that of a default key.
     NotReserved,
 }
 
@@ -19,7 +19,7 @@ impl Rule {
         match self {
             Self::Form(text) => text,
             Self::NotReserved => {
-                "not of the default key's pattern, {project_id}_default_{digits}, which only the platform gives out"
+                "not of the default key's pattern, {project_id}_default_{digits}, which only Keyward assigns"
             }
         }
     }

@@ -31,12 +31,12 @@ const REQUEST_ID_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Call {
     /// The member that calls.
     pub actor: MemberId,
-    /// Digest of the credential that authenticated the member; the call fails if it is revoked by now. `None` if the platform
+    /// Digest of the credential that authenticated the member; the call fails if it is revoked by now. `None` if Keyward
     /// itself acts in the member's name: no credential is checked then.
     pub credential: Option<Digest>,
     /// The permission that the method needs.
     pub permission: Permission,
-    /// The project on which the permission is needed; `None` for the platform.
+    /// The project on which the permission is needed; `None` for the deployment.
     pub scope: Option<ProjectId>,
     /// Identifies a retry of the request; `None` if the caller gave no request id.
     pub request: Option<RequestStamp>,

@@ -242,7 +242,7 @@ async fn heartbeats_in_postgres_do_not_wait_for_writers() {
     assert_eq!(head(&store).await, Revision(START.0 + 20));
 }
 
-/// Such as when several validators need an image of millions of keys at the same time.
+/// The case of several validators that need an image of millions of keys at the same time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heartbeats_in_postgres_do_not_wait_for_long_reads() {
     let db = Database::postgres();

@@ -196,7 +196,7 @@ async fn databases_in_memory_are_separate() {
     assert_eq!((head(&one).await, head(&other).await), (Revision(2), Revision(1)));
 }
 
-/// Such as when docker compose starts two admins over a new database.
+/// The case of docker compose, which starts two admins over a new database.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn admins_that_open_a_new_postgres_at_once_make_one_schema() {
     let db = Database::postgres();

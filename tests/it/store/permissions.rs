@@ -91,7 +91,7 @@ async fn a_project_role_gives_nothing_on_the_platform(db: &Database) {
     assert_eq!(refused(project), Reason::PermissionDenied);
     let member = store.create_member(&to_create_member("alice"), &member_draft("mallory", &[]), &secret("b")).await;
     assert_eq!(refused(member), Reason::PermissionDenied);
-    // A call without a project is a call on the platform.
+    // A call without a project is a call on the deployment.
     let call = Call { scope: None, ..to_create_key("alice", "6666") };
     let key = store.create_key(&call, &key_draft(key_name("new")), &secret("c")).await;
     assert_eq!(refused(key), Reason::PermissionDenied);

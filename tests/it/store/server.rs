@@ -59,7 +59,7 @@ async fn create(store: &Store, key: &str) -> Result<Revision, Error> {
     Ok(created.revision)
 }
 
-/// Such as an admin whose machine is cut off: it stops, keeps its connection open, and holds the head of the log.
+/// The case of an admin whose machine is cut off: it stops, keeps its connection open, and holds the head of the log.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_admin_that_stops_in_a_transaction_blocks_others_for_seconds_only() {
     let db = Database::postgres();

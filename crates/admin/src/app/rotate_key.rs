@@ -17,7 +17,7 @@ pub(crate) struct Rotated {
 }
 
 impl App {
-    /// Creates the key `new`, which replaces the authorized key. With `deactivate_old_after` the platform deactivates the
+    /// Creates the key `new`, which replaces the authorized key. With `deactivate_old_after` Keyward deactivates the
     /// replaced key that long after the rotation.
     pub(crate) async fn rotate_key(
         &self,

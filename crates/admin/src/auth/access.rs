@@ -10,7 +10,7 @@ pub(super) enum Access {
     Anyone,
     /// Any member.
     AnyMember,
-    /// A member with a role that gives this permission on at least one project or on the platform.
+    /// A member with a role that gives this permission on at least one project or on the deployment.
     Needs(Permission),
 }
 

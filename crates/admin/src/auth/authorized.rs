@@ -7,7 +7,7 @@ use crate::auth::caller::Caller;
 /// Proof that the caller has the permission of the method that it called, on the resource that it named.
 #[derive(Clone, Debug)]
 pub(crate) struct Authorized<T = ()> {
-    /// The resource; `()` for the platform as a whole.
+    /// The resource; `()` for the deployment as a whole.
     pub(crate) target: T,
     actor: MemberId,
     credential: Digest,
@@ -64,7 +64,7 @@ impl Caller {
         self.on(name, scope)
     }
 
-    /// Authorizes the call on the platform as a whole.
+    /// Authorizes the call on the deployment as a whole.
     ///
     /// # Errors
     /// `PERMISSION_DENIED`.
@@ -72,7 +72,7 @@ impl Caller {
         self.on((), None)
     }
 
-    /// Authorizes the call on the history of a project, or of the whole platform without one.
+    /// Authorizes the call on the log of a project, or on the whole log without one.
     ///
     /// # Errors
     /// `PROJECT_NOT_FOUND`, `PERMISSION_DENIED`.

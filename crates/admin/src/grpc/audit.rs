@@ -85,7 +85,7 @@ fn to_filter(text: &str) -> Result<EventFilter, Rule> {
     Ok(filter)
 }
 
-/// A member's resource name, or that of the platform, whose id no member can have.
+/// The name of a member, or of `members/_platform`: the actor of changes that Keyward makes by itself.
 fn actor(name: &str) -> Result<MemberId, Rule> {
     let platform = MemberId::platform();
     if name == platform.name() { Ok(platform) } else { MemberId::parse_name(name) }

@@ -54,7 +54,7 @@ async fn list_projects(
     Ok(ListProjectsResponse { projects: page.items.iter().map(convert::project).collect(), next_page_token: page.next })
 }
 
-/// An empty `project_id` lets the platform allocate one.
+/// An empty `project_id` lets Keyward allocate one.
 fn draft(message: CreateProjectRequest) -> Result<ProjectDraft, Error> {
     let project = message.project.unwrap_or_default();
     let allowed = Project { display_name: project.display_name.clone(), ..Default::default() };

@@ -87,13 +87,13 @@ pub(crate) enum Role {
     Viewer,
     /// On a project: read and change.
     Editor,
-    /// On the platform: read everything, and help users: look tokens up, rotate default keys.
+    /// On the deployment: read everything, and help users: look tokens up, rotate default keys.
     Support,
-    /// On the platform: everything except LookupKey, RotateDefaultKey and PeerService.
+    /// On the deployment: everything except LookupKey, RotateDefaultKey and PeerService.
     Owner,
-    /// On the platform: feed a validator.
+    /// On the deployment: feed a validator.
     Validator,
-    /// On the platform: calls between admins.
+    /// On the deployment: calls between admins.
     AdminNode,
 }
 

@@ -8,7 +8,7 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub role: String,
     #[sea_orm(primary_key, auto_increment = false)]
-    /// Empty for roles on the platform, because a primary key cannot hold NULL.
+    /// Empty for roles on the deployment, because a primary key cannot hold NULL.
     pub project_id: String,
 }
 

@@ -131,7 +131,7 @@ fn role_binding() -> TableCreateStatement {
     table("role_binding")
         .col(string("member_id"))
         .col(string("role"))
-        // Empty for roles on the platform.
+        // Empty for roles on the deployment.
         .col(string("project_id"))
         .primary_key(Index::create().col("member_id").col("role").col("project_id"))
         .foreign_key(ForeignKey::create().from("role_binding", "member_id").to("member", "member_id"))

@@ -95,7 +95,7 @@ async fn is_accepted(tx: &Transaction, epoch: Epoch) -> Result<bool, DbErr> {
     Ok(fork.is_none_or(|fork| fork.accept_time.is_some()))
 }
 
-/// Appends entries in the name of the platform, several in one transaction.
+/// Appends entries in the name of `members/_platform`, several in one transaction.
 struct PlatformLog<'a> {
     store: &'a Store,
     tx: &'a Transaction,
