@@ -1,4 +1,5 @@
-//! How large each run is, in either test command. This module is the only place in which the two commands differ.
+//! How large each run is, in either test command. This module is the only place in which the two commands differ, except for
+//! the model's worlds (`tests/model`).
 //!
 //! `cargo test --workspace` is for people, and takes minutes. [`PROOF_COMMAND`] is the full proof; `.ci/run` runs both. The
 //! feature `proof` of this crate compiles the tests of [`ONLY_IN_THE_PROOF`], and raises every size below to its full

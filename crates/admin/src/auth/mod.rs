@@ -1,30 +1,30 @@
-//! Authentication and authorization: which member calls, and may it do this here?
+//! Authentication (which member calls) and authorization (may this member call this method on this resource).
 //!
-//! Three checks stand on a call's path, each at the first moment at which its question can be answered:
+//! A call passes five stations, each at the first moment at which its question can be answered:
 //!
-//! 1. **Before the message is read**: [`AuthLayer`], a tower layer around every gRPC service. It looks up the credential of
-//!    the header `authorization`, and the method in the table of [`access`]. A method that the table does not list is denied,
-//!    and so is a member that has the method's permission nowhere. The [`Caller`] travels in the request's extensions,
-//!    together with the permission from the table, so no handler names a permission.
-//! 2. **When the message has arrived**: `grpc::service` reads the member from the database again, because a client may send
-//!    its message long after the headers. The handler then parses the name of the resource and asks the caller for an
-//!    [`Authorized`] ([`Caller::on_project`] and its siblings): the proof that the permission holds on that resource. The
-//!    functions of `app` take the proof instead of a name, so none of them can run unchecked. A resource of a project that
-//!    the caller may not see does not exist for it: the answer is `…_NOT_FOUND`, not `PERMISSION_DENIED`. Methods
-//!    on keys and projects ask before they parse the rest of the request, so a refused caller learns nothing from field
-//!    violations.
-//! 3. **In the transaction of a change**: [`Authorized::call`] turns the proof into the store's `Call`. The store compares it
-//!    with the credential and the roles in the database twice: at the start of the transaction, and
-//!    again under the lock of the counter row, so that no change commits at a revision after the one that revoked
-//!    the right.
+//! 1. **Layer**, before the message is read: [`AuthLayer`], a tower layer around every gRPC service. It finds the member by
+//!    the credential of the header `authorization`. A member that has the method's permission nowhere is denied. The
+//!    [`Caller`] travels in the request's extensions, together with the permission, so no handler names a permission.
+//! 2. **Access table**, which the layer reads: [`access`] lists each method with its permission. A method that it does not
+//!    list is denied.
+//! 3. **Second lookup**, when the message has arrived: `grpc::service` reads the member from the database again, because a
+//!    client may send its message long after the headers.
+//! 4. **Resource**: the handler parses the name of the resource and asks the caller for an [`Authorized`]
+//!    ([`Caller::on_project`] and its siblings): the proof that the permission holds on that resource. The functions of `app`
+//!    take the proof instead of a name, so none of them can run unchecked. A resource of a project that the caller may not
+//!    see does not exist for it: the answer is `…_NOT_FOUND`, not `PERMISSION_DENIED`. Methods on keys and projects ask
+//!    before they parse the rest of the request, so a refused caller learns nothing from field violations.
+//! 5. **Transaction**, for a change: [`Authorized::call`] turns the proof into the store's `Call`. The store compares it with
+//!    the credential and the roles in the database twice: at the start of the transaction, and again under the lock of the
+//!    counter row, so that no change commits at a revision after the one that revoked the right.
 //!
-//! A method that only reads ends with the second check. ListProjects, ListSdks, WaitEnforced and WhoAmI name no resource, so
-//! the first check and the second look at the member decide alone; ListProjects lists only projects that the caller may see.
+//! A method that only reads ends with station 4. ListProjects, ListSdks, WaitEnforced and WhoAmI name no resource, so
+//! stations 1 to 3 decide alone; ListProjects lists only projects that the caller may see.
 //!
-//! A `Sync` stream outlives all three. It passes the first check, its member is read again once the session is registered,
-//! and the change log ends the session when it shows that its credential or role is revoked. Calls between admins (`Barrier`,
-//! `Hint`) reveal nothing about keys and change nothing, so they end with the first check. The validator in the same process
-//! as the admin connects over a channel that only this process holds, without a credential.
+//! A `Sync` stream outlives all stations. It passes 1 and 2, its member is read again once the session is registered, and the
+//! change log ends the session when it shows that its credential or role is revoked. Calls between admins (`Barrier`, `Hint`)
+//! reveal nothing about keys and change nothing, so they end with station 2. The validator in the same process as the admin
+//! connects over a channel that only this process holds, without a credential.
 //!
 //! Which role gives which permission is decided in one `match` of `keyward_domain`'s `Role`.
 

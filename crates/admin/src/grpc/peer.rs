@@ -12,7 +12,7 @@ use crate::app::App;
 /// Time for the answer to reach the other admin before its deadline.
 const MARGIN: Duration = Duration::from_millis(50);
 
-/// `PeerService`. Its methods reveal nothing about keys and change nothing, so the first check of `crate::auth` suffices.
+/// `PeerService`. Its methods reveal nothing about keys and change nothing, so stations 1 and 2 of `crate::auth` suffice.
 #[derive(Clone, Debug)]
 pub(crate) struct PeerApi(pub(crate) Arc<App>);
 
