@@ -40,7 +40,7 @@ struct Slot {
 }
 
 impl Slot {
-    /// The instant from which the token is refused; `None` if there is none.
+    /// The instant from which the token is denied; `None` if there is none.
     fn end(&self) -> Option<Timestamp> {
         if !self.key.active {
             return Some(Timestamp::MIN);

@@ -184,7 +184,7 @@ impl Feed {
         affected.iter().filter_map(|uid| self.image.get(uid)).map(|entry| self.withheld.encode(entry)).collect()
     }
 
-    /// Replaces everything with what the database has now. `refused`: the tokens that this admin has seen refused.
+    /// Replaces everything with what the database has now. `refused`: the tokens that this admin has seen denied.
     pub(super) fn reload(&mut self, image: Image, history: History, refused: Vec<WithheldToken>) {
         self.image = image;
         self.unknown = if history.accepted { Vec::new() } else { refused };

@@ -400,10 +400,10 @@ impl<T: Table> Follower<T> {
         Ok(effects)
     }
 
-    /// The tokens to refuse in the history that a session has brought, although that history may accept them. `from`: the
+    /// The tokens to deny in the history that a session has brought, although that history may accept them. `from`: the
     /// position of the session's Hello.
     ///
-    /// A restored database may have lost deactivations, so every token that this replica has seen refused stays refused in
+    /// A restored database may have lost deactivations, so every token that this replica has seen denied stays denied in
     /// another history. An exception is a history that contains the position which is served: it contradicts nothing.
     fn to_withhold(&self, welcome: &Welcome, from: Option<ProvenPosition>) -> T::Ends {
         if welcome.accepted {

@@ -147,8 +147,8 @@ impl PlatformLog<'_> {
     }
 }
 
-/// The tokens in `refused` that the database would accept beyond the instant from which they are refused, and the names of
-/// their keys. Tokens that the database does not have are left out: they are refused as unknown.
+/// The tokens in `refused` that the database would accept beyond the instant from which they are denied, and the names of
+/// their keys. Tokens that the database does not have are left out: they are denied as unknown.
 async fn accepted_longer(
     tx: &Transaction,
     refused: &[WithheldToken],
@@ -158,7 +158,7 @@ async fn accepted_longer(
     let rows = key::Entity::find().filter(key::Column::Uid.is_in(uids)).all(tx).await?;
     let keys: BTreeMap<Uid, key::Model> = rows.into_iter().map(|row| (row.uid.into(), row)).collect();
     let tokens = key_token::Entity::find().filter(key_token::Column::Digest.is_in(digests())).all(tx).await?;
-    // When the database ends each token that it has; `None`: never.
+    // When the database ends each token that it has; `None` if it does not.
     let mut ends = HashMap::new();
     for row in &tokens {
         let Some(key) = keys.get(&row.key_uid.into()) else { continue };
