@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use keyward_domain::{AdminLife, Position};
-use keyward_protocol::Instant;
 use keyward_protocol::admin::{
     Cleared, Effect, Event, FenceStatus, LogRelation, Node, PeerBarrier, PeerMode, SessionId, Start,
 };
+use keyward_protocol::{Instant, Policy};
 
 use crate::database::{Kind, Log, entry};
 use crate::mutants::Mutant;
@@ -39,7 +39,7 @@ impl Admin {
 
 impl World {
     /// The node of a process that starts.
-    fn start(&self, state: &mut State, n: usize, restarts: bool, policy: keyward_protocol::Policy) -> Node {
+    fn start(&self, state: &mut State, n: usize, restarts: bool, policy: Policy) -> Node {
         let peers = if self.shared {
             PeerMode::Shared { life: state.database.register(n) }
         } else {
@@ -234,7 +234,7 @@ impl World {
     fn commit_heartbeat(&self, state: &mut State, n: usize) {
         let node = &state.admins[n].node;
         let Some(life) = node.life() else { return };
-        // Rows are kept no longer than somebody waits.
+        // The model drops the rows once no fence waits.
         let is_listed =
             state.database.heartbeat(life) || state.database.rows.is_empty() && state.call == Call::Returned;
         let (head, lease) = (node.history().head(), node.policy().lease);
@@ -308,7 +308,8 @@ impl World {
     pub(crate) fn reload(&self, state: &mut State, n: usize, mended: &Position) {
         let head = state.database.log;
         state.admins[n].task = Task::None;
-        if !(head.epoch == mended.epoch && head.contains(mended)) && !self.is(Mutant::ReloadUnchecked) {
+        let lacks_mended = head.epoch != mended.epoch || !head.contains(mended);
+        if lacks_mended && !self.is(Mutant::ReloadUnchecked) {
             return;
         }
         let forgot = state.admins[n].publishes(&head, state.database.accepted_once);
@@ -339,7 +340,7 @@ impl World {
     }
 
     /// An admin crashes, and its next process reads the database.
-    pub(crate) fn kill(&self, state: &mut State, n: usize, policy: keyward_protocol::Policy) {
+    pub(crate) fn kill(&self, state: &mut State, n: usize, policy: Policy) {
         end_streams(state, n, |_| true);
         state.validators.iter_mut().for_each(|validator| validator.links[n].former = None);
         let node = self.start(state, n, true, policy);
@@ -384,14 +385,13 @@ impl World {
             node.handle(Event::HeartbeatSent { seen: None }, state.now);
             node.handle(Event::HeartbeatAnswered { log, nodes: Vec::new() }, state.now);
         }
-        if self.is(Mutant::FenceOfNewestRevision) && state.call == Call::Waiting(n) && state.has_applied(n) {
-            if state.database.log.revision.0 < 4 {
-                state.database.append(Kind::Unrelated);
-                let next = state.database.log;
-                self.handle(state, n, Event::Change(entry(&next, None)));
-                self.handle(state, n, Event::FenceEnded(FENCE));
-                self.handle(state, n, Event::FenceBegan { fence: FENCE, revision: next.revision });
-            }
+        let waits = state.call == Call::Waiting(n) && state.has_applied(n) && state.database.log.revision.0 < 4;
+        if self.is(Mutant::FenceOfNewestRevision) && waits {
+            state.database.append(Kind::Unrelated);
+            let next = state.database.log;
+            self.handle(state, n, Event::Change(entry(&next, None)));
+            self.handle(state, n, Event::FenceEnded(FENCE));
+            self.handle(state, n, Event::FenceBegan { fence: FENCE, revision: next.revision });
         }
     }
 

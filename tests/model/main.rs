@@ -5,6 +5,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod admin;
+mod canonical;
 mod database;
 mod mutants;
 mod search;

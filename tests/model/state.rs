@@ -8,7 +8,7 @@ use keyward_protocol::Instant;
 use keyward_protocol::admin::{Cleared, Event, FenceId, FenceStatus, Node, SessionId};
 use keyward_protocol::validator::{Follower, HolderSession, Lease, Table, Welcome};
 
-use crate::database::{Database, Log};
+use crate::database::{Database, Kind, Log};
 use crate::world::World;
 
 /// The fence of Deactivate. There is one at a time.
@@ -320,6 +320,15 @@ impl State {
         self.deactivation.is_some_and(|deactivation| self.database.log.contains(&deactivation))
     }
 
+    /// Returns `true` if Deactivate has returned, and its promise counts: the database has not lost the deactivation. A
+    /// database that loses rows of lives keeps the promise only once its fork is recorded: before that, no admin can know
+    /// of leases that a life without a row has granted.
+    pub(crate) fn is_promised(&self, world: &World) -> bool {
+        let is_recorded = |log: Position| log.kinds().any(|kind| kind == Kind::EpochBegan);
+        let counts = !world.restores_lose_rows || self.deactivation.is_some_and(is_recorded);
+        self.call == Call::Returned && self.is_deactivated() && counts
+    }
+
     /// Returns `true` if that admin has applied the deactivation.
     pub(crate) fn has_applied(&self, n: usize) -> bool {
         let head = self.admins[n].node.history().head();
@@ -332,7 +341,9 @@ impl State {
         if self.call == Call::Returned && world.restores == 0 {
             self.forget_the_wait();
         }
-        for n in 0..self.admins.len() {
+        let admins = self.admins.len();
+        self.database.rows.iter_mut().for_each(|row| row.heartbeats[admins..].fill(0));
+        for n in 0..admins {
             self.reduce_admin(n, world);
             self.canonical_admin(n, now, world.evicts[n]);
         }
@@ -370,7 +381,7 @@ impl State {
         }
     }
 
-    /// Numbers heartbeats, as each admin sees them, no further than it takes to tell apart what it has seen, what is on its
+    /// Numbers heartbeats, as each admin sees them, no further than is needed to distinguish what it has seen, what is on its
     /// way to it, and what the database has.
     fn canonical_admin(&mut self, n: usize, now: Instant, evicts: bool) {
         let admin = &self.admins[n];

@@ -8,7 +8,7 @@ use keyward_protocol::validator::{Effect, Follower, FollowerError, Message, Welc
 
 use crate::database::{Kind, Log};
 use crate::mutants::Mutant;
-use crate::state::{Call, Down, FormerStream, State, Stream, TokenTable, Up, Validation, Validator, Violation, ticks};
+use crate::state::{Down, FormerStream, State, Stream, TokenTable, Up, Validation, Validator, Violation, ticks};
 use crate::world::{LAG, World};
 
 const fn proven(position: Position) -> ProvenPosition {
@@ -167,10 +167,19 @@ impl World {
         validator.refused = table.refuses() || validator.refused && !accepted_once;
         let mut violation = None;
         match result {
-            Ok(effects) => validator.carry_out(n, effects),
+            Ok(effects) => {
+                if let Down::Grant { seq, .. } = message
+                    && !effects.is_empty()
+                    && let Some(stream) = &mut validator.links[n].stream
+                {
+                    stream.renewals.retain(|renewal| *renewal > seq);
+                }
+                validator.carry_out(n, effects);
+            }
             Err(error) => {
-                let gap = self.restores == 0 && error != FollowerError::WentBack;
-                violation = gap.then_some(Violation::Gap);
+                // A first snapshot ends the other sessions, and a snapshot may be older than what the validator knows.
+                let gap = matches!(error, FollowerError::Gap | FollowerError::Forked);
+                violation = (gap && self.restores == 0).then_some(Violation::Gap);
                 self.end_stream(state, v, n, None);
             }
         }
@@ -269,9 +278,10 @@ impl World {
     }
 
     pub(crate) fn read_table(&self, state: &mut State, v: usize) {
+        let promised = state.is_promised(self);
         let validator = &mut state.validators[v];
         validator.validation = None;
-        if validator.follower.table().accepts() && state.is_deactivated() {
+        if validator.follower.table().accepts() && promised {
             state.violation = Some(Violation::StaleAnswer);
         }
     }
@@ -310,7 +320,7 @@ impl World {
     /// Looks for an answer that must not be given.
     pub(crate) fn check_answers(&self, state: &mut State) {
         let now = state.validator_now;
-        let stale = state.call == Call::Returned && state.is_deactivated();
+        let stale = state.is_promised(self);
         let accepting = || state.validators.iter().filter(|validator| validator.accepts(now));
         if stale && accepting().next().is_some() {
             state.violation = state.violation.or(Some(Violation::StaleAnswer));

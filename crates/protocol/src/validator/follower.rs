@@ -303,8 +303,8 @@ impl<T: Table> Follower<T> {
         T: Clone,
     {
         let (holder, renewals) = self.holder.canonical(now, longest, open);
-        let sessions = (1..).map(HolderSession).zip(open.iter().filter_map(|id| self.sessions.get(id)));
-        let sessions = sessions.map(|(id, session)| (id, session.canonical())).collect();
+        let sessions = (1..).map(HolderSession).zip(open);
+        let sessions = sessions.filter_map(|(id, old)| Some((id, self.sessions.get(old)?.canonical()))).collect();
         let (served, table) = (self.served.clone(), self.table.clone());
         (Self { served, lost_change: self.lost_change, table, holder, sessions }, renewals)
     }
