@@ -1,5 +1,5 @@
 //! What the search leaves out of its states cannot matter: a state that is brought into canonical form after every step
-//! allows the same steps, and has the same canonical form, as one that never is.
+//! allows the same steps, and leads to the same violations, as one that never is.
 
 use stateright::Model;
 
@@ -28,15 +28,16 @@ fn walk(world: World, seed: u64) {
         if canonical.call == Call::Returned || canonical.violation.is_some() {
             return;
         }
+        assert_eq!(canonical.violation, plain.violation, "{action:?}");
         canonical = canonical.canonical(&world);
-        assert_eq!(canonical, plain.clone().canonical(&world), "{action:?}: {plain:#?}");
     }
 }
 
 #[test]
 fn a_state_in_canonical_form_does_the_same() {
-    // Without barriers of peers: in canonical form they count fewer sessions whose leases have expired.
-    for world in [ONE, World { asks: false, ..MOVING }, World { kills: true, crashes: true, restores: 2, ..FORK }] {
+    for world in
+        [ONE, World { validators: 2, ..ONE }, MOVING, World { kills: true, crashes: true, restores: 2, ..FORK }]
+    {
         (1..=WALKS).for_each(|seed| walk(world, seed));
     }
 }

@@ -428,8 +428,8 @@ impl Model for World {
                 state.call == Call::Returned && state.validators.iter().any(rejects)
             }),
         ]);
-        // An admin without validators knows of acknowledgements only by asking its peer.
-        if self.unreachable == 0 || self.asks {
+        // A peer's acknowledgements are known only by asking it.
+        if self.admins == 1 || self.asks {
             properties.push(reachable("enforced by acks while a validator answers", |_, state| {
                 let by_acks = matches!(state.fence(), Some(FenceStatus::Enforced { by: EnforcedBy::Acks, .. }));
                 by_acks && state.validators.iter().any(|validator| validator.rejects(state.validator_now))
