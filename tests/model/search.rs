@@ -102,7 +102,9 @@ fn world_of(mutant: Mutant) -> World {
         | Mutant::GrantOvertakes
         | Mutant::FenceOfAppliedRevision
         | Mutant::JoinAfterSnapshot => World { renewals: 2, ..ONE },
-        Mutant::FenceOfNewestRevision => ONE,
+        Mutant::FenceOfNewestRevision => {
+            World { kills: false, crashes: false, cuts: false, goodbyes: false, pauses: false, ..ONE }
+        }
         Mutant::OnlyLastLife => SHORTENING,
         Mutant::BasisWithoutHeartbeat | Mutant::BasisAtReply | Mutant::HeartbeatWithoutRevision => ELSEWHERE,
         Mutant::OwnLifeOnly => MOVING,
@@ -197,19 +199,25 @@ const LARGE: [(&str, World); 19] = [
         World { validators: 2, cuts: false, split: [false; 2], ..ELSEWHERE },
     ),
     ("2 admins, 1 validator that moves, cuts, crashes of the validator", World { crashes: true, ..MOVING }),
-    ("2 admins, 1 validator that moves, grants and snapshots late", World { late_down: true, cuts: false, ..MOVING }),
+    (
+        "2 admins, 1 validator that moves, grants and snapshots late",
+        World { late_down: true, cuts: false, goodbyes: false, ..MOVING },
+    ),
     (
         "2 admins, 1 validator that moves, the silent are evicted",
         World { evicts: [true, false], cuts: false, ..MOVING },
     ),
     (
         "2 admins, 1 validator that moves, an admin crashes or begins late",
-        World { kills: true, lives: 1, late_admin: true, cuts: false, ..MOVING },
+        World { kills: true, lives: 1, late_admin: true, cuts: false, goodbyes: false, ..MOVING },
     ),
-    ("2 admins, 1 validator that moves, retries at the other admin", World { retries: true, cuts: false, ..MOVING }),
+    (
+        "2 admins, 1 validator that moves, retries at the other admin",
+        World { retries: true, cuts: false, goodbyes: false, ..MOVING },
+    ),
     (
         "1 admin, 1 validator, the database loses a change, everything late",
-        World { kills: true, late_up: true, late_down: true, ..FORK },
+        World { kills: true, late_up: true, ..FORK },
     ),
     ("1 admin, 1 validator, the database loses two changes", World { kills: true, restores: 2, ..FORK }),
     ("1 admin, 2 validators, the database loses a change", World { validators: 2, kills: true, cuts: false, ..FORK }),

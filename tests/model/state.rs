@@ -9,6 +9,7 @@ use keyward_protocol::admin::{Cleared, Event, FenceId, FenceStatus, Node, Sessio
 use keyward_protocol::validator::{Follower, HolderSession, Lease, Table, Welcome};
 
 use crate::database::{Database, Kind, Log};
+use crate::mutants::Mutant;
 use crate::world::World;
 
 /// The fence of Deactivate. There is one at a time.
@@ -365,7 +366,7 @@ impl State {
             Call::Waiting(at) => at != n,
             Call::Returned | Call::Failed => true,
         };
-        let is_last_change = world.restores == 0 && self.has_applied(n);
+        let is_last_change = world.restores == 0 && !world.is(Mutant::FenceOfNewestRevision) && self.has_applied(n);
         let admin = &mut self.admins[n];
         if admin.heartbeat.is_none() {
             admin.node.drop_heartbeat();
