@@ -182,6 +182,7 @@ const SMALL: [(&str, World); 3] = [
 ];
 
 /// Worlds that are searched for the full proof.
+#[cfg(feature = "proof")]
 const LARGE: [(&str, World); 19] = [
     ("1 admin, 1 validator, 2 renewals under way, every fault", World { renewals: 2, ..ONE }),
     ("1 admin, 1 validator, leases of 2 ticks, every fault", World { lease: 2, ..ONE }),
@@ -228,6 +229,7 @@ const LARGE: [(&str, World); 19] = [
     ("2 admins, 1 validator of one of them, the database loses a change", FORK_OF_TWO),
 ];
 
+#[cfg(feature = "proof")]
 const TWO_VALIDATORS: World = World {
     validators: 2,
     kills: false,
@@ -255,7 +257,7 @@ fn small_worlds_hold() {
 }
 
 #[test]
-#[cfg_attr(not(feature = "proof"), ignore = "takes minutes: --features proof")]
+#[cfg(feature = "proof")]
 fn every_world_holds() {
     LARGE.into_iter().for_each(|(name, world)| exhaust(name, world));
 }
@@ -266,7 +268,7 @@ fn a_few_mutants_are_found() {
 }
 
 #[test]
-#[cfg_attr(not(feature = "proof"), ignore = "takes minutes: --features proof")]
+#[cfg(feature = "proof")]
 fn every_mutant_is_found() {
     let missed: Vec<_> = Mutant::ALL.into_iter().filter(|mutant| !find(*mutant, world_of(*mutant))).collect();
     print(&format!("{} of {} mutants found", Mutant::ALL.len() - missed.len(), Mutant::ALL.len()));

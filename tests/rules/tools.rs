@@ -27,9 +27,9 @@ fn the_code_is_formatted() {
 #[test]
 fn clippy_finds_nothing() {
     let deny = ["--all-targets", "--quiet", "--", "-D", "warnings"];
-    passes(cargo().args(["clippy", "--workspace", "--features", "keyward-tests/proof"]).args(deny));
+    passes(cargo().args(["clippy", "--workspace", "--features", "keyward-tests/proof,keyward-model/proof"]).args(deny));
     // Without the feature some of the code of the tests is not compiled, and must not leave anything unused behind.
-    passes(cargo().args(["clippy", "--package", "keyward-tests"]).args(deny));
+    passes(cargo().args(["clippy", "--package", "keyward-tests", "--package", "keyward-model"]).args(deny));
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //! the model's worlds (`tests/model`).
 //!
 //! `cargo test --workspace` is for people, and takes minutes. [`PROOF_COMMAND`] is the full proof; `.ci/run` runs both. The
-//! feature `proof` of this crate compiles the tests of [`ONLY_IN_THE_PROOF`], and raises every size below to its full
-//! value.
+//! feature `proof` of this crate and of `keyward-model` compiles the tests of [`ONLY_IN_THE_PROOF`], and raises every size
+//! below to its full value.
 
 /// The command of the full proof.
 pub const PROOF_COMMAND: &str = "cargo proof";
@@ -18,6 +18,8 @@ pub const ONLY_IN_THE_PROOF: &[&str] = &[
     "it/cluster.rs: a_database_stall_shorter_than_a_lease_makes_no_validation_unavailable",
     "it/cluster.rs: no_deactivated_key_is_accepted_while_validators_move_between_peers",
     "it/main.rs: pauses",
+    "model/search.rs: every_mutant_is_found",
+    "model/search.rs: every_world_holds",
     "rules/main.rs: tools",
 ];
 
