@@ -49,7 +49,12 @@ impl<C: Clock> ReplicaWriter<C> {
         message: Message<TableWriter>,
     ) -> Result<Option<Revision>, FollowerError> {
         let effects = self.follower.receive(id, message, self.replica.clock().now())?;
-        Ok(effects.into_iter().filter_map(|effect| self.carry_out(id, effect)).last())
+        let mut ack = None;
+        // Every effect is carried out, in order.
+        for effect in effects {
+            ack = self.carry_out(id, effect).or(ack);
+        }
+        Ok(ack)
     }
 
     fn carry_out(&self, id: HolderSession, effect: Effect) -> Option<Revision> {
