@@ -19,6 +19,8 @@ on_all! {
     an_epoch_is_accepted_by_its_id_once,
     nothing_is_written_to_a_log_that_lacks_the_published_position,
     nothing_is_written_to_a_log_that_lacks_a_committed_position,
+    a_committed_position_is_still_known_after_the_repair_of_another_loss,
+    a_history_is_loaded_only_from_a_log_that_contains_the_position,
     a_position_without_a_valid_mac_is_rejected,
     changes_follow_only_a_position_in_the_log,
 }
@@ -241,6 +243,35 @@ async fn nothing_is_written_to_a_log_that_lacks_a_committed_position(db: &Databa
     assert_eq!(store.newest_seen(), Some(before));
     store.record_published(repaired.head);
     deactivate_key(&store, &key_name("a")).await;
+}
+
+async fn a_committed_position_is_still_known_after_the_repair_of_another_loss(db: &Database) {
+    let store = db.started().await;
+    store.record_published(store.head().await.unwrap());
+    create_key(&store, &key_name("a")).await;
+    let committed = store.head().await.unwrap();
+    // A validator names a position that the database has lost. The commit above is in the log, and is not published yet.
+    let lost = Position { chain: [7; 32], revision: committed.revision.next(), ..committed };
+    let repaired = store.repair_history(&[lost], &committed, &[]).await.unwrap();
+    assert_eq!((repaired.new_epoch, repaired.own_lost), (true, false));
+    // A second restore may lose the commit, and give its revision to another change.
+    let other = Position { chain: [8; 32], ..committed };
+    let known = Position { epoch: repaired.head.epoch, ..committed };
+    assert_eq!(store.conflicting_position(&other), Some(known));
+    // Once the repair is published, the store writes in the new epoch.
+    store.record_published(repaired.head);
+    deactivate_key(&store, &key_name("a")).await;
+}
+
+async fn a_history_is_loaded_only_from_a_log_that_contains_the_position(db: &Database) {
+    let store = db.started().await;
+    let position = store.head().await.unwrap();
+    create_key(&store, &key_name("a")).await;
+    let history = store.load_history_with(&position, drop).await.unwrap().unwrap();
+    assert_eq!(history.head, store.head().await.unwrap());
+    for absent in [lost_position(&store).await, Position { chain: [7; 32], ..position }] {
+        assert!(store.load_history_with(&absent, drop).await.unwrap().is_none());
+    }
 }
 
 async fn a_position_without_a_valid_mac_is_rejected(db: &Database) {

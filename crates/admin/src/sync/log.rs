@@ -100,7 +100,7 @@ impl Publisher {
         log_repair(&repair);
         for effect in self.handle(Event::HistoryChecked { was_lost, is_lost: repair.own_lost }) {
             match effect {
-                Effect::Reload => self.reload(&refused).await?,
+                Effect::Reload => self.reload(&refused, &repair.head).await?,
                 Effect::Reconnect => {
                     self.store.reconnect().await?;
                     self.listen_again.notify_one();
@@ -117,11 +117,17 @@ impl Publisher {
         refused()
     }
 
-    /// Loads everything that the database has now. `refused`: the tokens that this admin has seen denied.
-    async fn reload(&self, refused: &[WithheldToken]) -> Result<(), Error> {
+    /// Loads everything that the database has now. `refused`: the tokens that this admin has seen denied. `repaired`: the end of
+    /// the log after the repair. A log without it was replaced once more, and does not record what was denied: the error
+    /// leads to another repair, with the image as it was.
+    async fn reload(&self, refused: &[WithheldToken], repaired: &Position) -> Result<(), Error> {
         tracing::error!("the database has lost changes that validators know; loading it again");
         let mut image = Image::default();
-        let history = within(REPAIR_TIMEOUT, self.store.load_history(|entry| image.put(entry))).await?;
+        let loaded = within(REPAIR_TIMEOUT, self.store.load_history_with(repaired, |entry| image.put(entry))).await?;
+        let Some(history) = loaded else {
+            self.read_log.notify_one();
+            return Err(Error::history_changed());
+        };
         let (head, accepted) = (history.head, history.accepted);
         tracing::info!(revision = %head.revision, epoch = %head.epoch, "image loaded again");
         let mut feed = self.lock();

@@ -84,7 +84,8 @@ pub(crate) async fn status_of(
     })
 }
 
-async fn is_in_log(db: &impl ConnectionTrait, position: &Position) -> Result<bool, DbErr> {
+/// Returns `true` if the log contains the position, in whichever epoch the log has continued.
+pub(crate) async fn is_in_log(db: &impl ConnectionTrait, position: &Position) -> Result<bool, DbErr> {
     let row = change::Entity::find_by_id(position.revision.0).one(db).await?;
     Ok(row.is_some_and(|row| row.chain == position.chain))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use keyward_domain::Position;
+use keyward_domain::{Epoch, Position};
 
 /// The most unpublished positions that are kept. Only a process that publishes nothing collects more, and there the newest
 /// ones matter.
@@ -50,16 +50,24 @@ impl SeenPositions {
         self.unpublished.get(&position.revision.0).copied().filter(|seen| seen.chain != position.chain)
     }
 
-    /// Discards the unpublished positions that were compared with a log that ended at `end`: all but those after `end` in the
-    /// same epoch.
-    pub(crate) fn discard_compared(&mut self, end: &Position) {
-        self.unpublished.retain(|_, seen| seen.epoch == end.epoch && seen.revision > end.revision);
+    /// The positions that are not published yet.
+    pub(crate) fn unpublished(&self) -> Vec<Position> {
+        self.unpublished.values().copied().collect()
+    }
+
+    /// Discards the positions of `compared` that the log does not contain. A contained one stays, as a position of `epoch` in
+    /// which the log continues: the log may still lose it.
+    pub(crate) fn discard_lost(&mut self, compared: &[Position], contained: &[Position], epoch: Epoch) {
+        self.unpublished.retain(|_, seen| contained.contains(seen) || !compared.contains(seen));
+        for seen in self.unpublished.values_mut().filter(|seen| contained.contains(seen)) {
+            seen.epoch = epoch;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use keyward_domain::{Epoch, Revision};
+    use keyward_domain::Revision;
 
     use super::*;
 
@@ -85,18 +93,20 @@ mod tests {
         seen.record(position(11, 2));
         seen.record(position(11, 9));
         assert_eq!(seen.conflict(&position(11, 9)), Some(position(11, 2)));
-        seen.discard_compared(&position(11, 9));
+        seen.discard_lost(&seen.unpublished(), &[], position(11, 9).epoch);
         assert_eq!(seen.newest(), None);
     }
 
     #[test]
-    fn a_position_after_the_compared_end_is_kept_unless_the_epoch_differs() {
+    fn a_position_is_discarded_only_if_it_was_compared_and_is_not_in_the_log() {
         let mut seen = SeenPositions::default();
+        seen.record(position(11, 2));
         seen.record(position(12, 2));
-        seen.discard_compared(&position(11, 1));
-        assert_eq!(seen.newest(), Some(position(12, 2)));
-        seen.discard_compared(&Position { epoch: Epoch::from_bytes([255; 16]), ..position(11, 1) });
-        assert_eq!(seen.newest(), None);
+        let compared = seen.unpublished();
+        seen.record(position(13, 2));
+        let epoch = Epoch::from_bytes([255; 16]);
+        seen.discard_lost(&compared, &[position(11, 2)], epoch);
+        assert_eq!(seen.unpublished(), [Position { epoch, ..position(11, 2) }, position(13, 2)]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::convert::{to_entry, to_token, to_withheld};
 use crate::entity::{history_fork, key, key_token, withheld_token};
 use crate::error::from_driver;
 use crate::log::head::read_head;
+use crate::log::history::is_in_log;
 use crate::store::Store;
 
 /// Keys per query.
@@ -40,28 +41,49 @@ impl Store {
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`, `INTERNAL`.
-    pub async fn load_history(&self, mut sink: impl FnMut(KeyEntry) + Send) -> Result<History, Error> {
+    pub async fn load_history(&self, sink: impl FnMut(KeyEntry) + Send) -> Result<History, Error> {
         let tx = self.reader().begin_snapshot().await.map_err(from_driver)?;
-        let head = read_head(&tx).await?;
-        let mut after = None;
-        loop {
-            let keys = page_of_keys(&tx, after).await.map_err(from_driver)?;
-            let (Some(first), Some(last)) = (keys.first(), keys.last()) else { break };
-            let tokens = tokens_between(&tx, first.uid, last.uid).await.map_err(from_driver)?;
-            after = Some(last.uid);
-            let mut tokens = by_key(&tokens)?;
-            for row in keys {
-                let own = tokens.remove(&row.uid).unwrap_or_default();
-                sink(to_entry(row, own)?);
-            }
-        }
-        let withheld = withheld_token::Entity::find().all(&tx).await.map_err(from_driver)?;
-        let withheld = withheld.iter().map(to_withheld).collect::<Result<_, _>>()?;
-        let fork = history_fork::Entity::find_by_id(Uuid::from(head.epoch)).one(&tx).await.map_err(from_driver)?;
-        tx.commit().await.map_err(from_driver)?;
-        let accepted = fork.as_ref().is_none_or(|fork| fork.accept_time.is_some());
-        Ok(History { head, withheld, forked: fork.map(|fork| Timestamp::from_micros(fork.time)), accepted })
+        load(tx, sink).await
     }
+
+    /// Loads what [`Store::load_history`] loads, if the log contains `position`; returns `None` if it does not.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE`, `INTERNAL`.
+    pub async fn load_history_with(
+        &self,
+        position: &Position,
+        sink: impl FnMut(KeyEntry) + Send,
+    ) -> Result<Option<History>, Error> {
+        let tx = self.reader().begin_snapshot().await.map_err(from_driver)?;
+        if !is_in_log(&tx, position).await.map_err(from_driver)? {
+            return Ok(None);
+        }
+        load(tx, sink).await.map(Some)
+    }
+}
+
+/// Loads everything in a transaction that sees one state of the database throughout.
+async fn load(tx: Transaction, mut sink: impl FnMut(KeyEntry) + Send) -> Result<History, Error> {
+    let head = read_head(&tx).await?;
+    let mut after = None;
+    loop {
+        let keys = page_of_keys(&tx, after).await.map_err(from_driver)?;
+        let (Some(first), Some(last)) = (keys.first(), keys.last()) else { break };
+        let tokens = tokens_between(&tx, first.uid, last.uid).await.map_err(from_driver)?;
+        after = Some(last.uid);
+        let mut tokens = by_key(&tokens)?;
+        for row in keys {
+            let own = tokens.remove(&row.uid).unwrap_or_default();
+            sink(to_entry(row, own)?);
+        }
+    }
+    let withheld = withheld_token::Entity::find().all(&tx).await.map_err(from_driver)?;
+    let withheld = withheld.iter().map(to_withheld).collect::<Result<_, _>>()?;
+    let fork = history_fork::Entity::find_by_id(Uuid::from(head.epoch)).one(&tx).await.map_err(from_driver)?;
+    tx.commit().await.map_err(from_driver)?;
+    let accepted = fork.as_ref().is_none_or(|fork| fork.accept_time.is_some());
+    Ok(History { head, withheld, forked: fork.map(|fork| Timestamp::from_micros(fork.time)), accepted })
 }
 
 /// A page of keys, ordered by uid, after the key `after`.

@@ -17,7 +17,7 @@ use crate::entity::{history_fork, key, key_token, withheld_token};
 use crate::error::TxError;
 use crate::log::chain::append;
 use crate::log::head::{lock_head, move_head};
-use crate::log::history::{PositionStatus, status_of};
+use crate::log::history::{PositionStatus, is_in_log, status_of};
 use crate::log::notifications::notify;
 use crate::retry::retry;
 use crate::store::Store;
@@ -56,8 +56,10 @@ impl Store {
         own: &Position,
         refused: &[WithheldToken],
     ) -> Result<HistoryRepair, Error> {
-        let repair = retry(|| self.repair_history_once(seen, own, refused)).await?;
-        self.seen().discard_compared(&repair.head);
+        // A change that is committed and not published is compared too: another admin's suspicion may lead here first.
+        let unpublished = self.seen().unpublished();
+        let (repair, contained) = retry(|| self.repair_history_once(seen, own, refused, &unpublished)).await?;
+        self.seen().discard_lost(&unpublished, &contained, repair.head.epoch);
         Ok(repair)
     }
 
@@ -66,9 +68,16 @@ impl Store {
         seen: &[Position],
         own: &Position,
         refused: &[WithheldToken],
-    ) -> Result<HistoryRepair, TxError> {
+        unpublished: &[Position],
+    ) -> Result<(HistoryRepair, Vec<Position>), TxError> {
         let tx = self.writer().begin_write().await?;
         let before = lock_head(&tx, &self.chain_key).await?;
+        let mut contained = Vec::new();
+        for position in unpublished {
+            if is_in_log(&tx, position).await? {
+                contained.push(*position);
+            }
+        }
         let own_lost = status_of(&tx, &before, own).await? != PositionStatus::InLog;
         let mut log = PlatformLog { store: self, tx: &tx, head: before, time: now(&tx).await? };
         for position in seen.iter().chain([own]) {
@@ -85,7 +94,7 @@ impl Store {
             move_head(&tx, &self.chain_key, &head).await?;
             tx.commit().await?;
         }
-        Ok(HistoryRepair { head, new_epoch: head.epoch != before.epoch, own_lost, withheld })
+        Ok((HistoryRepair { head, new_epoch: head.epoch != before.epoch, own_lost, withheld }, contained))
     }
 }
 
