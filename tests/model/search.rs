@@ -106,7 +106,8 @@ fn world_of(mutant: Mutant) -> World {
             World { kills: false, crashes: false, cuts: false, goodbyes: false, pauses: false, ..ONE }
         }
         Mutant::OnlyLastLife => SHORTENING,
-        Mutant::BasisWithoutHeartbeat | Mutant::BasisAtReply | Mutant::HeartbeatWithoutRevision => ELSEWHERE,
+        Mutant::BasisAtReply | Mutant::HeartbeatWithoutRevision => ELSEWHERE,
+        Mutant::BasisWithoutHeartbeat => World { late_up: true, late_down: true, ..ELSEWHERE },
         Mutant::OwnLifeOnly => MOVING,
         Mutant::EvictedTooEarly => World { evicts: [true, false], ..MOVING },
         Mutant::ValidatorGoesBack | Mutant::AnswersBeforeApplied | Mutant::SilenceIsAnAnswer => MOVING,
