@@ -140,7 +140,7 @@ impl Run {
         match reason {
             Some("NO_LEASE") => self.tally.no_lease_at(validator, self.begun.elapsed().as_secs()),
             Some(other) => {
-                self.tally.violation(Violation::InvalidAnswer, || format!("v{validator} failed with {other}"))
+                self.tally.violation(Violation::InvalidAnswer, || format!("v{validator} failed with {other}"));
             }
             None => self.tally.lost.one(),
         }

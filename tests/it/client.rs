@@ -313,7 +313,7 @@ async fn an_embedded_replica_is_fenced_and_stops_answering_when_its_lease_lapses
         let sent = Instant::now();
         match client.validate(&token, &any).await {
             Ok(validation) => {
-                assert_eq!(validation.verdict, Verdict::Valid, "a failure must never look like a refusal")
+                assert_eq!(validation.verdict, Verdict::Valid, "a failure must never look like a refusal");
             }
             Err(unavailable) => {
                 assert_eq!(unavailable, Unavailable::NoLease);

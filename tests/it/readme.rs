@@ -80,6 +80,6 @@ fn the_errors_page_lists_every_reason_with_its_code() {
         Kind::Unavailable => "UNAVAILABLE",
         Kind::Internal => "INTERNAL",
     };
-    let expected = Reason::ALL.into_iter().map(|reason| (reason.as_str(), code(reason.kind())));
+    let expected = Reason::ALL.iter().map(|reason| (reason.as_str(), code(reason.kind())));
     assert_eq!(rows, expected.collect());
 }

@@ -63,7 +63,7 @@ async fn every_reason_of_the_contract_is_returned_with_its_code() {
     about_the_database(&serve, &root, &mut seen).await;
     about_shutting_down(serve, &mut seen).await;
     let expected: BTreeMap<_, _> =
-        Reason::ALL.into_iter().map(|reason| (reason.as_str().to_owned(), code(reason.kind()))).collect();
+        Reason::ALL.iter().map(|reason| (reason.as_str().to_owned(), code(reason.kind()))).collect();
     assert_eq!(seen.0, expected);
 }
 

@@ -90,7 +90,7 @@ impl World {
             Effect::EndAll => end_streams(state, n, |_| true),
             Effect::PositionSeen(position) => state.admins[n].see(position),
             Effect::Evict(node) if self.evicts[n] => {
-                state.database.rows.retain(|row| (row.life, row.heartbeats[n]) != (node.life, node.heartbeat))
+                state.database.rows.retain(|row| (row.life, row.heartbeats[n]) != (node.life, node.heartbeat));
             }
             Effect::Register if self.may_begin_life(state) => {
                 let life = state.database.register(n);

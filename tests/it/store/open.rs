@@ -121,7 +121,7 @@ async fn everything(store: &Store) -> impl PartialEq + std::fmt::Debug + use<> {
 /// The start may be interrupted at any wait; the next one completes it.
 async fn an_interrupted_first_start_can_be_repeated(db: &Database) {
     for patience in 0..150 {
-        give_up_after(patience, async { db.initialized().await.close().await }).await;
+        give_up_after(patience, Box::pin(async { db.initialized().await.close().await })).await;
     }
     let store = db.initialized().await;
     assert_eq!(head(&store).await, Revision(1));
