@@ -52,6 +52,11 @@ pub(crate) const CODE_MUTANTS: &[CodeMutant] = &[
             },
             Edit {
                 file: FOLLOWER,
+                from: "lost_change: self.lost_change, table, holder, sessions }",
+                to: "lost_change: self.lost_change, table, holder, sessions, late: Vec::new() }",
+            },
+            Edit {
+                file: FOLLOWER,
                 from: "    fn apply(&mut self, position: ProvenPosition, keys: Vec<T::Entry>, accepted: bool) {",
                 to: "    fn apply(&mut self, position: ProvenPosition, keys: Vec<T::Entry>, accepted: bool) {
         let keys = if MUTANT { self.late.extend(keys); Vec::new() } else { keys };",

@@ -78,11 +78,22 @@ fn mutated() -> HashMap<PathBuf, String> {
 /// Returns the workspace's manifest with the members' new paths, and without debug information, which takes long to
 /// generate. The profiles of third-party crates stay the same, so they are not compiled again.
 fn moved(manifest: &str) -> String {
-    let moved = manifest.replace("\"crates/", &format!("\"{SUBDIRECTORY}/crates/"));
-    let moved = moved.replace("\"tests\"", &format!("\"{SUBDIRECTORY}/tests\""));
-    let quick = |name: &str| format!("\n[profile.dev.package.keyward-{name}]\ndebug = false\n");
-    let crates = ["admin", "domain", "proto", "replica", "runtime", "store", "sync", "tests", "token", "validator"];
-    moved + &crates.map(quick).concat()
+    let mut moved = manifest.replace("\"crates/", &format!("\"{SUBDIRECTORY}/crates/"));
+    for member in ["tests", "tests/model"] {
+        moved = moved.replace(&format!("\"{member}\""), &format!("\"{SUBDIRECTORY}/{member}\""));
+    }
+    let crates =
+        ["admin", "domain", "proto", "protocol", "replica", "runtime", "store", "sync", "tests", "token", "validator"];
+    for name in crates {
+        // Some crates have a line in the profile already, and a key must not be there twice.
+        let line = format!("keyward-{name} = {{ opt-level");
+        if moved.contains(&line) {
+            moved = moved.replace(&line, &format!("keyward-{name} = {{ debug = false, opt-level"));
+        } else {
+            moved.push_str(&format!("\n[profile.dev.package.keyward-{name}]\ndebug = false\n"));
+        }
+    }
+    moved
 }
 
 /// Writes a file unless it has that content already, so that cargo need not compile it again.
