@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use keyward_domain::{AdminLife, Position};
-use keyward_protocol::admin::{
-    Cleared, Effect, Event, FenceStatus, LogRelation, Node, PeerBarrier, PeerMode, SessionId, Start,
-};
+use keyward_protocol::admin::{Cleared, Effect, Event, FenceStatus, Node, PeerBarrier, PeerMode, SessionId, Start};
+use keyward_protocol::log::continues;
 use keyward_protocol::{Instant, Policy};
 
 use crate::database::{Kind, Log, entry};
@@ -14,19 +13,9 @@ use crate::state::{Admin, Call, Down, FENCE, Heartbeat, State, Task, Up, Violati
 use crate::world::{HeartbeatStep, World};
 
 impl Admin {
-    /// Returns `true` if a log that lacks nothing that this process knows ends at `log`: only then it commits.
+    /// Returns `true` if this process commits to a log that ends at `log`.
     pub(crate) fn may_commit(&self, log: &Position) -> bool {
-        let known = [Some(self.node.history().head()), self.seen.last().copied()];
-        known.into_iter().flatten().all(|known| known.epoch == log.epoch && log.contains(&known))
-    }
-
-    /// Keeps a position beyond the head that is known to be in the log.
-    fn see(&mut self, position: Position) {
-        let head = self.node.history().head().revision;
-        if position.revision > head && self.seen.iter().all(|seen| seen.revision != position.revision) {
-            self.seen.push(position);
-            self.seen.sort_by_key(|seen| seen.revision);
-        }
+        self.seen.required().all(|required| continues(log, &required, log.contains(&required)))
     }
 
     /// Notes that this process sends the token as `log` has it from now on.
@@ -68,8 +57,7 @@ impl World {
             self.carry_out(state, n, effect);
         }
         let admin = &mut state.admins[n];
-        let head = admin.node.history().head().revision;
-        admin.seen.retain(|seen| seen.revision > head);
+        admin.seen.publish(admin.node.history().head());
     }
 
     fn carry_out(&self, state: &mut State, n: usize, effect: Effect) {
@@ -88,7 +76,7 @@ impl World {
             }
             Effect::End(session) => end_streams(state, n, |id| id == session),
             Effect::EndAll => end_streams(state, n, |_| true),
-            Effect::PositionSeen(position) => state.admins[n].see(position),
+            Effect::PositionSeen(position) => state.admins[n].seen.record(position),
             Effect::Evict(node) if self.evicts[n] => {
                 state.database.rows.retain(|row| (row.life, row.heartbeats[n]) != (node.life, node.heartbeat));
             }
@@ -138,7 +126,7 @@ impl World {
         state.database.append(Kind::EpochAccepted);
         state.database.accepted_once = true;
         let log = state.database.log;
-        state.admins[n].see(log);
+        state.admins[n].seen.record(log);
     }
 
     pub(crate) fn deactivate(&self, state: &mut State, n: usize) {
@@ -146,7 +134,7 @@ impl World {
         state.database.append(Kind::Deactivated);
         let log = state.database.log;
         (state.deactivation, state.call) = (Some(log), Call::Waiting(n));
-        state.admins[n].see(log);
+        state.admins[n].seen.record(log);
         if !had_begun {
             self.begin_fence(state, n);
         }
@@ -200,8 +188,7 @@ impl World {
             (!self.is(Mutant::DoubtIgnored)).then(|| self.handle(state, n, Event::HeadMissing))
         } else if head.revision < log.revision {
             let next = log.up_to(head.revision.next());
-            let mut seen = admin.seen.iter().filter(|seen| seen.revision == next.revision);
-            let conflict = seen.find(|seen| seen.chain != next.chain).copied();
+            let conflict = admin.seen.conflict(&next);
             self.handle(state, n, Event::Change(entry(&next, conflict)));
             Some(())
         } else {
@@ -227,7 +214,7 @@ impl World {
         let admin = &mut state.admins[n];
         // Before the commit of a deactivation in the same tick. Whole ticks do not notice the difference.
         let before = Duration::from_nanos(u64::from(matches!(state.call, Call::Ahead | Call::Arrived)));
-        admin.node.handle(Event::HeartbeatSent { seen: admin.seen.last().copied() }, state.now.minus(before));
+        admin.node.handle(Event::HeartbeatSent { seen: admin.seen.newest() }, state.now.minus(before));
         admin.heartbeat = Some(Heartbeat::Sent);
     }
 
@@ -274,7 +261,7 @@ impl World {
     pub(crate) fn check_history(&self, state: &mut State, n: usize) {
         let history = state.admins[n].node.history();
         let (head, suspect) = (history.head(), history.suspect());
-        let was_lost = state.database.relation(&head) != LogRelation::Continues;
+        let was_lost = state.database.relation(&head).is_lost();
         state.admins[n].task = Task::Mend { was_lost, suspect };
     }
 
@@ -283,18 +270,19 @@ impl World {
         let admin = &mut state.admins[n];
         admin.task = Task::None;
         let head = admin.node.history().head();
-        let mut seen: Vec<_> = suspect.into_iter().chain(admin.seen.last().copied()).collect();
+        let mut seen: Vec<_> = suspect.into_iter().chain(admin.seen.newest()).collect();
         if self.is(Mutant::SuspectIgnored) {
             seen.clear();
         }
         let deactivated = head.kinds().any(|kind| kind == Kind::Deactivated);
         let refused = if self.is(Mutant::WithheldDroppedOnSecondFork) { deactivated } else { head.refuses() };
+        let before = state.database.log;
         let is_lost = state.database.mend_history(&seen, &head, refused && was_lost);
         let end = state.database.log;
-        let forgets = self.is(Mutant::SeenForgotten);
-        admin
-            .seen
-            .retain(|seen| end.contains(seen) && !forgets || seen.epoch == end.epoch && seen.revision > end.revision);
+        let unpublished = admin.seen.unpublished();
+        let is_kept = |seen: &Position| before.contains(seen) && !self.is(Mutant::SeenForgotten);
+        let contained: Vec<_> = unpublished.iter().copied().filter(is_kept).collect();
+        admin.seen.discard_lost(&unpublished, &contained, end.epoch);
         self.handle(state, n, Event::HistoryChecked { was_lost, is_lost });
     }
 
@@ -315,7 +303,8 @@ impl World {
         let forgot = state.admins[n].publishes(&head, state.database.accepted_once);
         state.violation = state.violation.or(forgot);
         if self.is(Mutant::LeaseSurvivesFork) {
-            state.admins[n].node = self.start(state, n, false, self.policy());
+            let node = self.start(state, n, false, self.policy());
+            state.admins[n] = Admin { refused: state.admins[n].refused, ..Admin::new(node) };
             return;
         }
         self.handle(state, n, Event::Reloaded { head, accepted: head.is_accepted() });

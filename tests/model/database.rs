@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use keyward_domain::{AdminLife, AdminNode, Epoch, Position, Revision};
-use keyward_protocol::admin::{EntryKind, LogEntry, LogRelation};
+use keyward_protocol::admin::{EntryKind, LogEntry};
+use keyward_protocol::log::{EpochRecord, LogRelation};
 
 /// What an entry of the log does to the one token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -186,27 +187,28 @@ impl Database {
 
     /// How `position` relates to the log.
     pub(crate) fn relation(&self, position: &Position) -> LogRelation {
-        let is_current = position.epoch == self.log.epoch;
-        match (self.log.records(position.epoch), self.log.contains(position)) {
-            (false, _) => LogRelation::Lost,
-            (true, true) => LogRelation::Continues,
-            (true, false) if is_current => LogRelation::Lost,
-            (true, false) => LogRelation::Parted,
-        }
+        let epoch = if position.epoch == self.log.epoch {
+            EpochRecord::Current
+        } else if self.log.records(position.epoch) {
+            EpochRecord::Former
+        } else {
+            EpochRecord::Unknown
+        };
+        LogRelation::new(epoch, self.log.contains(position))
     }
 
     /// Gives the history a new epoch if it lacks one of the positions, unless that is on record; and has it refuse the token
     /// if it lacks `own`, whose process has seen it refused. Returns `true` if the log lacked `own`.
     pub(crate) fn mend_history(&mut self, seen: &[Position], own: &Position, refused: bool) -> bool {
-        let is_lost = self.relation(own) != LogRelation::Continues;
+        let own_relation = self.relation(own);
         for position in seen.iter().chain([own]) {
-            if self.relation(position) == LogRelation::Lost {
+            if self.relation(position).begins_epoch() {
                 self.log = self.log.with(Kind::EpochBegan, self.restores, position.epoch);
             }
         }
-        if is_lost && refused && !self.log.is_accepted() && !self.log.refuses() {
+        if own_relation.withholds(self.log.is_accepted()) && refused && !self.log.refuses() {
             self.append(Kind::Withheld);
         }
-        is_lost
+        own_relation.is_lost()
     }
 }

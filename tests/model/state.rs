@@ -6,6 +6,7 @@ use std::time::Duration;
 use keyward_domain::{AdminLife, AdminNode, Position, Revision};
 use keyward_protocol::Instant;
 use keyward_protocol::admin::{Cleared, Event, FenceId, FenceStatus, Node, SessionId};
+use keyward_protocol::log::SeenPositions;
 use keyward_protocol::validator::{Follower, HolderSession, Lease, Table, Welcome};
 
 use crate::database::{Database, Kind, Log};
@@ -80,8 +81,7 @@ pub(crate) enum Violation {
 pub(crate) struct Admin {
     pub(crate) node: Node,
     pub(crate) heartbeat: Option<Heartbeat>,
-    /// Positions beyond the head that this process knows to be in the log.
-    pub(crate) seen: Vec<Position>,
+    pub(crate) seen: SeenPositions,
     pub(crate) task: Task,
     /// This process has sent the token as refused, and no epoch was accepted since.
     pub(crate) refused: bool,
@@ -299,7 +299,9 @@ impl Validator {
 
 impl Admin {
     pub(crate) fn new(node: Node) -> Self {
-        Self { node, heartbeat: None, seen: Vec::new(), task: Task::None, refused: false }
+        let mut seen = SeenPositions::default();
+        seen.publish(node.history().head());
+        Self { node, heartbeat: None, seen, task: Task::None, refused: false }
     }
 
     /// The heartbeat counter of a life in the answer that is on its way.

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use keyward_domain::{Position, ProvenPosition, Revision, Timestamp};
-use keyward_protocol::admin::{Event, Joined, Known, LogRelation, SessionId};
+use keyward_protocol::admin::{Event, Joined, Known, SessionId};
+use keyward_protocol::log::LogRelation;
 use keyward_protocol::validator::{Effect, Follower, FollowerError, Message, Welcome};
 
 use crate::database::{Kind, Log};
@@ -75,8 +76,8 @@ impl World {
                 continues = true;
             } else {
                 let mut relation = state.database.relation(&position);
-                if self.is(Mutant::SuspectIgnored) && relation == LogRelation::Lost {
-                    relation = LogRelation::Parted;
+                if self.is(Mutant::SuspectIgnored) && relation == LogRelation::NewlyLost {
+                    relation = LogRelation::KnownLost;
                 }
                 match node.admit(&position, relation, &log) {
                     Ok(contained) => continues |= contained,

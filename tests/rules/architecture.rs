@@ -11,7 +11,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("keyward-proto", &[]),
     ("keyward-domain", &["keyward-token"]),
     ("keyward-protocol", &["keyward-domain"]),
-    ("keyward-store", &["keyward-domain", "keyward-token"]),
+    ("keyward-store", &["keyward-domain", "keyward-protocol", "keyward-token"]),
     ("keyward-replica", &["keyward-domain", "keyward-protocol", "keyward-token"]),
     ("keyward-runtime", &["keyward-domain", "keyward-proto"]),
     ("keyward-sync", &["keyward-domain", "keyward-proto", "keyward-protocol", "keyward-replica", "keyward-token"]),

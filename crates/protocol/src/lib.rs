@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod admin;
+pub mod log;
 mod policy;
 mod time;
 pub mod validator;

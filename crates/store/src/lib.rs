@@ -18,7 +18,6 @@ mod write;
 
 #[cfg(feature = "simulation")]
 pub use connection::simulation;
-pub use log::history::PositionStatus;
 pub use log::notifications::LogNotifications;
 pub use open::error::OpenError;
 pub use open::exposure::{UrlError, check_exposure};

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use keyward_domain::{Error, Position};
+use keyward_protocol::log::SeenPositions;
 use keyward_token::DigestKey;
 
 use crate::connection::pool_guard::WriterHealth;
 use crate::connection::{Connection, Route};
 use crate::error::from_driver;
-use crate::log::seen::SeenPositions;
 use crate::pools::{Pools, ServerOptions};
 
 /// The longest time that [`Store::close`] takes.

@@ -3,7 +3,8 @@
 use keyward_domain::{
     Change, Epoch, KeyState, Permission, Position, Reason, Revision, Role, Timestamp, Uid, WithheldToken,
 };
-use keyward_store::{Call, HistoryRepair, PositionStatus, Store};
+use keyward_protocol::log::LogRelation;
+use keyward_store::{Call, HistoryRepair, Store};
 
 use super::database::Database;
 use super::{
@@ -76,7 +77,7 @@ async fn a_position_in_the_log_causes_no_fork_and_withholds_nothing(db: &Databas
     let store = db.started().await;
     let before = store.head().await.unwrap();
     let key = create_key(&store, &key_name("a")).await;
-    assert_eq!(store.position_status(&before).await.unwrap().0, PositionStatus::InLog);
+    assert_eq!(store.log_relation(&before).await.unwrap().0, LogRelation::InLog);
     let repaired = repair(&store, &before, &[token_of("a", key.uid, 1)]).await;
     assert_eq!((repaired.new_epoch, repaired.own_lost, repaired.withheld), (false, false, 0));
     assert_eq!(repaired.head, store.head().await.unwrap());
@@ -100,8 +101,8 @@ async fn of_admins_that_detect_a_fork_one_begins_an_epoch_and_all_withhold_token
     // A third admin, which has seen only what the log has, changes nothing. Neither does an admin that repeats its call.
     let third = repair(&store, &before, &[token_of("a", a.uid, 1)]).await;
     assert_eq!((third.new_epoch, third.own_lost, third.withheld), (false, false, 0));
-    assert_eq!(store.position_status(&before).await.unwrap().0, PositionStatus::InLog);
-    assert_eq!(store.position_status(&lost).await.unwrap().0, PositionStatus::KnownLost);
+    assert_eq!(store.log_relation(&before).await.unwrap().0, LogRelation::InLog);
+    assert_eq!(store.log_relation(&lost).await.unwrap().0, LogRelation::KnownLost);
     assert_eq!(repair(&store, &lost, &of_a).await.withheld, 0);
     assert_eq!(store.verify_log(None).await.unwrap().findings, []);
 }
@@ -111,9 +112,9 @@ async fn each_lost_history_is_recorded_as_one_fork(db: &Database) {
     let position = store.head().await.unwrap();
     // An epoch that the database has no record of.
     let other = Position { epoch: Epoch::from_bytes([5; 16]), ..position };
-    assert_eq!(store.position_status(&other).await.unwrap().0, PositionStatus::NewlyLost);
+    assert_eq!(store.log_relation(&other).await.unwrap().0, LogRelation::NewlyLost);
     assert!(store.repair_history(&[other], &position, &[]).await.unwrap().new_epoch);
-    assert_eq!(store.position_status(&other).await.unwrap().0, PositionStatus::InLog, "the position is in the log");
+    assert_eq!(store.log_relation(&other).await.unwrap().0, LogRelation::InLog, "the position is in the log");
     assert!(!store.repair_history(&[other], &position, &[]).await.unwrap().new_epoch);
     // The same revision with another chain value.
     let conflicting = Position { chain: [7; 32], ..store.head().await.unwrap() };

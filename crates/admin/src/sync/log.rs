@@ -9,9 +9,9 @@
 use std::time::Duration;
 
 use keyward_domain::{Error, Position, WithheldToken};
-use keyward_protocol::admin::{Effect, Event, Known, LogRelation, NotNow};
+use keyward_protocol::admin::{Effect, Event, Known, NotNow};
 use keyward_replica::Clock;
-use keyward_store::{HistoryRepair, PositionStatus};
+use keyward_store::HistoryRepair;
 
 use crate::sync::image::Image;
 use crate::sync::publisher::Publisher;
@@ -93,8 +93,8 @@ impl Publisher {
             return Ok(());
         }
         let seen: Vec<_> = suspect.into_iter().chain(self.store.newest_seen()).collect();
-        let (status, _) = within(REPAIR_TIMEOUT, self.store.position_status(&head)).await?;
-        let was_lost = status != PositionStatus::InLog;
+        let (relation, _) = within(REPAIR_TIMEOUT, self.store.log_relation(&head)).await?;
+        let was_lost = relation.is_lost();
         let refused = if was_lost { self.refused() } else { Vec::new() };
         let repair = within(REPAIR_TIMEOUT, self.store.repair_history(&seen, &head, &refused)).await?;
         log_repair(&repair);
@@ -143,21 +143,16 @@ impl Publisher {
     /// # Errors
     /// UNAVAILABLE: this admin is behind, or must first find out if the database has lost changes.
     pub(super) async fn admit(&self, position: &Position) -> Result<bool, Error> {
-        let relation = |position| self.lock().node.history().relation(position);
-        if relation(position) == Known::Ahead {
+        let known = |position| self.lock().node.history().relation(position);
+        if known(position) == Known::Ahead {
             // The validator comes from an admin that was faster.
             self.reach(position.revision, CATCH_UP).await;
         }
-        if relation(position) == Known::Contained {
+        if known(position) == Known::Contained {
             return Ok(true);
         }
         // The log is read after the Hello, so a database that has lost nothing contains the position.
-        let (status, log) = self.store.position_status(position).await?;
-        let relation = match status {
-            PositionStatus::InLog => LogRelation::Continues,
-            PositionStatus::KnownLost => LogRelation::Parted,
-            PositionStatus::NewlyLost => LogRelation::Lost,
-        };
+        let (relation, log) = self.store.log_relation(position).await?;
         let mut feed = self.lock();
         feed.node.admit(position, relation, &log).map_err(|why| match why {
             NotNow::InDoubt => {

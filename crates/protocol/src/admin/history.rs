@@ -32,17 +32,6 @@ pub enum Known {
     Unknown,
 }
 
-/// How a position relates to the log, as the database answers.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum LogRelation {
-    /// The log contains it.
-    Continues,
-    /// The log does not contain it; it belongs to an epoch that is recorded as lost.
-    Parted,
-    /// The log does not contain it, and no fork is recorded: the database has lost changes.
-    Lost,
-}
-
 impl History {
     /// The history of an admin that has loaded everything up to `head`.
     pub const fn new(head: Position, accepted: bool) -> Self {

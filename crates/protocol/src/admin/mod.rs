@@ -21,7 +21,7 @@ pub use basis::Basis;
 pub use enforced::{Enforced, EnforcedBy};
 pub use event::{Effect, EntryKind, Event, Joined, LogEntry, NoGrants, NotNow, PeerMode, Start};
 pub use fence::{FenceId, FenceStatus, PeerBarrier, Pending};
-pub use history::{History, Known, LogRelation};
+pub use history::{History, Known};
 pub use node::Node;
 pub use sessions::{Enforcement, SessionId, Sessions};
 pub use watch::Watch;

@@ -7,8 +7,9 @@ use crate::admin::basis::Basis;
 use crate::admin::cluster::Cluster;
 use crate::admin::event::{Effect, EntryKind, Event, Joined, LogEntry, NoGrants, NotNow, PeerMode, Start};
 use crate::admin::fence::{Fence, FenceId};
-use crate::admin::history::{History, Known, LogRelation};
+use crate::admin::history::{History, Known};
 use crate::admin::sessions::{SessionId, Sessions};
+use crate::log::LogRelation;
 use crate::policy::Policy;
 use crate::time::Instant;
 
@@ -108,14 +109,14 @@ impl Node {
     /// [`NotNow`].
     pub fn admit(&mut self, position: &Position, relation: LogRelation, log: &Position) -> Result<bool, NotNow> {
         let head = self.history.head();
-        if relation == LogRelation::Lost || log.epoch != head.epoch {
+        if relation == LogRelation::NewlyLost || log.epoch != head.epoch {
             self.history.suspect_position(*position);
             return Err(NotNow::InDoubt);
         }
         if self.history.relation(position) == Known::Ahead {
             return Err(NotNow::Behind);
         }
-        Ok(relation == LogRelation::Continues)
+        Ok(!relation.is_lost())
     }
 
     /// Adds a session. `from`: the position that the validator continues from; `None` if it takes a snapshot.

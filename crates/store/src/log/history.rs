@@ -1,6 +1,7 @@
-//! Compares positions with the log, to detect a database that has lost changes.
+//! Looks positions up in the log, to detect a database that has lost changes.
 
 use keyward_domain::{Error, Position};
+use keyward_protocol::log::{EpochRecord, LogRelation, continues};
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, QueryFilter};
 use uuid::Uuid;
 
@@ -9,26 +10,15 @@ use crate::error::{TxError, from_driver};
 use crate::log::head::read_head;
 use crate::store::Store;
 
-/// How a position compares with the log.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum PositionStatus {
-    /// The log contains the position.
-    InLog,
-    /// The log lacks the position, and a fork that the log records explains that.
-    KnownLost,
-    /// The log lacks the position, and no recorded fork explains that: the database has lost changes.
-    NewlyLost,
-}
-
 impl Store {
-    /// Compares a position with the log. Returns the status and the head of the log.
+    /// Looks a position up in the log. Returns its relation to the log, and the head of the log.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`.
-    pub async fn position_status(&self, position: &Position) -> Result<(PositionStatus, Position), Error> {
+    pub async fn log_relation(&self, position: &Position) -> Result<(LogRelation, Position), Error> {
         let reader = self.reader();
         let head = read_head(&reader).await?;
-        Ok((status_of(&reader, &head, position).await.map_err(from_driver)?, head))
+        Ok((relation(&reader, &head, position).await.map_err(from_driver)?, head))
     }
 
     /// The head of the log, if the log still contains every position that this process has seen.
@@ -42,18 +32,13 @@ impl Store {
         Ok(head)
     }
 
-    /// Fails if the log lacks a position that this process has seen. A change committed to such a log would be waited for in
-    /// the history that validators follow, where it does not exist.
+    /// Fails if the log lacks a position that this process has seen.
     pub(crate) async fn check_history(&self, db: &impl ConnectionTrait, head: &Position) -> Result<(), TxError> {
-        let (published, newest) = {
-            let seen = self.seen();
-            (seen.published(), seen.newest())
-        };
-        // Both are checked: a position seen after the published one may belong to another history.
-        for position in published.into_iter().chain(newest) {
+        let required = self.seen().required();
+        for position in required {
             // Usually the position is the head itself, and needs no query.
-            let found = position == *head || (position.epoch == head.epoch && is_in_log(db, &position).await?);
-            if !found {
+            let in_log = position == *head || is_in_log(db, &position).await?;
+            if !continues(head, &position, in_log) {
                 return Err(Error::history_changed().into());
             }
         }
@@ -61,30 +46,30 @@ impl Store {
     }
 }
 
-/// Compares a position with the log that ends at `head`.
-pub(crate) async fn status_of(
+/// Looks a position up in the log that ends at `head`.
+pub(crate) async fn relation(
     db: &impl ConnectionTrait,
     head: &Position,
     position: &Position,
-) -> Result<PositionStatus, DbErr> {
-    let is_current = position.epoch == head.epoch;
-    let is_known = is_current || {
-        let is = |column: history_fork::Column| column.eq(Uuid::from(position.epoch));
-        let any = Condition::any()
-            .add(is(history_fork::Column::Epoch))
-            .add(is(history_fork::Column::Former))
-            .add(is(history_fork::Column::Lost));
-        history_fork::Entity::find().filter(any).one(db).await?.is_some()
-    };
-    Ok(match (is_known, is_in_log(db, position).await?) {
-        (false, _) => PositionStatus::NewlyLost,
-        (true, true) => PositionStatus::InLog,
-        (true, false) if is_current => PositionStatus::NewlyLost,
-        (true, false) => PositionStatus::KnownLost,
-    })
+) -> Result<LogRelation, DbErr> {
+    Ok(LogRelation::new(epoch_record(db, head, position).await?, is_in_log(db, position).await?))
 }
 
-/// Returns `true` if the log contains the position, in whichever epoch the log has continued.
+async fn epoch_record(db: &impl ConnectionTrait, head: &Position, position: &Position) -> Result<EpochRecord, DbErr> {
+    if position.epoch == head.epoch {
+        return Ok(EpochRecord::Current);
+    }
+    let is = |column: history_fork::Column| column.eq(Uuid::from(position.epoch));
+    let any = Condition::any()
+        .add(is(history_fork::Column::Epoch))
+        .add(is(history_fork::Column::Former))
+        .add(is(history_fork::Column::Lost));
+    let fork = history_fork::Entity::find().filter(any).one(db).await?;
+    Ok(fork.map_or(EpochRecord::Unknown, |_| EpochRecord::Former))
+}
+
+/// Returns `true` if the log has an entry with the revision and the chain value of the position, in whichever epoch the log
+/// has continued.
 pub(crate) async fn is_in_log(db: &impl ConnectionTrait, position: &Position) -> Result<bool, DbErr> {
     let row = change::Entity::find_by_id(position.revision.0).one(db).await?;
     Ok(row.is_some_and(|row| row.chain == position.chain))

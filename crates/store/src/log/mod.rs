@@ -1,4 +1,4 @@
-//! The change log: its head, its hash chain, and the positions that a process has seen in it.
+//! The change log: its head and its hash chain, and the search for positions in it.
 //!
 //! The head is the one row of `rev_counter`. A change locks it, appends an entry to `change_log`, and moves it, all in one
 //! transaction, so revisions are gapless and in commit order.
@@ -7,5 +7,4 @@ pub(crate) mod chain;
 pub(crate) mod head;
 pub(crate) mod history;
 pub(crate) mod notifications;
-pub(crate) mod seen;
 mod signed_position;

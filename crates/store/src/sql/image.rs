@@ -46,7 +46,7 @@ impl Store {
         load(tx, sink).await
     }
 
-    /// Loads what [`Store::load_history`] loads, if the log contains `position`; returns `None` if it does not.
+    /// Loads what [`Store::load_history`] loads, if the log contains `position`; returns `None` if the log lacks it.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`, `INTERNAL`.

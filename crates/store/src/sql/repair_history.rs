@@ -17,7 +17,7 @@ use crate::entity::{history_fork, key, key_token, withheld_token};
 use crate::error::TxError;
 use crate::log::chain::append;
 use crate::log::head::{lock_head, move_head};
-use crate::log::history::{PositionStatus, is_in_log, status_of};
+use crate::log::history::{is_in_log, relation};
 use crate::log::notifications::notify;
 use crate::retry::retry;
 use crate::store::Store;
@@ -78,23 +78,24 @@ impl Store {
                 contained.push(*position);
             }
         }
-        let own_lost = status_of(&tx, &before, own).await? != PositionStatus::InLog;
+        let own_relation = relation(&tx, &before, own).await?;
         let mut log = PlatformLog { store: self, tx: &tx, head: before, time: now(&tx).await? };
         for position in seen.iter().chain([own]) {
             // Compared with the current head: a new epoch records a fork, which explains other positions of the former one.
-            if status_of(&tx, &log.head, position).await? == PositionStatus::NewlyLost {
+            if relation(&tx, &log.head, position).await?.begins_epoch() {
                 log.begin_epoch(position).await?;
             }
         }
-        let withhold = own_lost && !is_accepted(&tx, log.head.epoch).await?;
-        let withheld = if withhold { log.withhold(refused).await? } else { 0 };
+        let withholds = own_relation.withholds(is_accepted(&tx, log.head.epoch).await?);
+        let withheld = if withholds { log.withhold(refused).await? } else { 0 };
         let head = log.head;
         if head != before {
             notify(&tx).await?;
             move_head(&tx, &self.chain_key, &head).await?;
             tx.commit().await?;
         }
-        Ok((HistoryRepair { head, new_epoch: head.epoch != before.epoch, own_lost, withheld }, contained))
+        let (new_epoch, own_lost) = (head.epoch != before.epoch, own_relation.is_lost());
+        Ok((HistoryRepair { head, new_epoch, own_lost, withheld }, contained))
     }
 }
 

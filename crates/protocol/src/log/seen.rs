@@ -1,5 +1,3 @@
-//! The positions that this process has seen in the log.
-
 use std::collections::BTreeMap;
 
 use keyward_domain::{Epoch, Position};
@@ -8,9 +6,9 @@ use keyward_domain::{Epoch, Position};
 /// ones matter.
 const MAX_UNPUBLISHED: usize = 4_096;
 
-/// Positions that were in the log at some time. A database whose log lacks one of them has lost changes.
-#[derive(Debug, Default)]
-pub(crate) struct SeenPositions {
+/// Positions that this process has seen in the log. A database whose log lacks one of them has lost changes.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub struct SeenPositions {
     /// The newest position that was published to validators.
     published: Option<Position>,
     /// Positions after the published one, by revision: commits of this process, and heads found by its heartbeats.
@@ -19,14 +17,14 @@ pub(crate) struct SeenPositions {
 
 impl SeenPositions {
     /// Records that validators know every change up to `position`.
-    pub(crate) fn publish(&mut self, position: Position) {
+    pub fn publish(&mut self, position: Position) {
         self.published = Some(position);
         self.unpublished.retain(|revision, _| *revision > position.revision.0);
     }
 
     /// Records that `position` is in the log. The first position recorded at a revision stays: if a later one conflicts with
     /// it, the first one is the evidence that the history has changed.
-    pub(crate) fn record(&mut self, position: Position) {
+    pub fn record(&mut self, position: Position) {
         if self.published.is_none_or(|published| position.revision > published.revision) {
             self.unpublished.entry(position.revision.0).or_insert(position);
         }
@@ -36,28 +34,37 @@ impl SeenPositions {
     }
 
     /// The newest position that was published to validators.
-    pub(crate) const fn published(&self) -> Option<Position> {
+    pub const fn published(&self) -> Option<Position> {
         self.published
     }
 
     /// The newest position, published or not.
-    pub(crate) fn newest(&self) -> Option<Position> {
+    pub fn newest(&self) -> Option<Position> {
         self.unpublished.values().next_back().copied().or(self.published)
     }
 
+    /// The positions that the log must contain, in the epoch in which it goes on ([`continues`](crate::log::continues)), before
+    /// a change is committed: otherwise the change would be waited for in the history that validators follow, where it does
+    /// not exist.
+    ///
+    /// Two are named: the newest position that was seen may belong to another history than the one that was published.
+    pub fn required(&self) -> impl Iterator<Item = Position> + use<> {
+        self.published.into_iter().chain(self.newest())
+    }
+
     /// The unpublished position at the revision of `position`, if its chain value differs.
-    pub(crate) fn conflict(&self, position: &Position) -> Option<Position> {
+    pub fn conflict(&self, position: &Position) -> Option<Position> {
         self.unpublished.get(&position.revision.0).copied().filter(|seen| seen.chain != position.chain)
     }
 
     /// The positions that are not published yet.
-    pub(crate) fn unpublished(&self) -> Vec<Position> {
+    pub fn unpublished(&self) -> Vec<Position> {
         self.unpublished.values().copied().collect()
     }
 
     /// Discards the positions of `compared` that the log does not contain. A contained one stays, as a position of `epoch` in
     /// which the log continues: the log may still lose it.
-    pub(crate) fn discard_lost(&mut self, compared: &[Position], contained: &[Position], epoch: Epoch) {
+    pub fn discard_lost(&mut self, compared: &[Position], contained: &[Position], epoch: Epoch) {
         self.unpublished.retain(|_, seen| contained.contains(seen) || !compared.contains(seen));
         for seen in self.unpublished.values_mut().filter(|seen| contained.contains(seen)) {
             seen.epoch = epoch;
