@@ -51,6 +51,24 @@ fn no_file_contains_a_text_that_looks_like_a_live_token() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
+/// `build.rs` makes `Debug` leave out what has the option `debug_redact`.
+#[test]
+fn every_field_for_a_token_or_a_credential_is_redacted_in_debug() {
+    const PUBLIC: [&str; 3] = ["page_token", "next_page_token", "masked_token"];
+    let name = |line: &str| line.trim().strip_prefix("string ")?.split(' ').next().map(str::to_owned);
+    let is_secret =
+        |name: &String| (name.ends_with("token") || name.ends_with("credential")) && !PUBLIC.contains(&name.as_str());
+    let fields: Vec<_> = files()
+        .into_iter()
+        .filter(|(path, _)| path.extension().is_some_and(|extension| extension == "proto"))
+        .flat_map(|(_, text)| text.lines().map(str::to_owned).collect::<Vec<_>>())
+        .filter(|line| name(line).as_ref().is_some_and(is_secret))
+        .collect();
+    assert!(fields.len() >= 9, "the fields were not found: {fields:?}");
+    let found: Vec<_> = fields.iter().filter(|line| !line.contains("[debug_redact = true]")).collect();
+    assert!(found.is_empty(), "{found:#?}");
+}
+
 #[test]
 fn no_line_ends_with_spaces() {
     let found: Vec<_> =

@@ -1,6 +1,6 @@
 #![doc = include_str!("../README.md")]
 
-mod redact;
+mod debug;
 
 /// The generated code of the `keyward.*` protobuf packages.
 pub mod keyward {
