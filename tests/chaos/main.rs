@@ -184,10 +184,11 @@ async fn recover(run: &Arc<Run>) -> Option<Duration> {
 
 fn report_and_check(run: &Run, seconds: u64, recovered: Option<Duration>) {
     let faults = run.fault_counts.by_kind();
+    let recovered = recovered.map_or("not checked".to_owned(), |time| format!("validated again within {time:?}"));
     let counts: Vec<_> = faults.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
     report::line(&format!(
         "chaos, seed {:#x}, {seconds} s, PostgreSQL, 2 admins, 4 validators, D = 2 s:\n\
-         {}\n{}\nall keys validated again after the last fault, within {recovered:?}",
+         {}\n{}\nall keys after the last fault: {recovered}",
         run.seed,
         counts.join(", "),
         run.tally.figures(seconds)

@@ -38,7 +38,7 @@ pub(crate) const CODE_MUTANTS: &[CodeMutant] = &[
     ),
     // A validator acknowledges a change that it shows to requests a little later.
     mutant(
-        "acknowledges_before_it_shows",
+        "acknowledges_before_publishing",
         &[
             Edit {
                 file: FOLLOWER,
@@ -91,7 +91,7 @@ pub(crate) const CODE_MUTANTS: &[CodeMutant] = &[
     ),
     // An admin forgets a validator when its stream breaks.
     mutant(
-        "forgets_whose_stream_broke",
+        "forgets_leases_of_broken_streams",
         &[Edit {
             file: SESSIONS,
             from: "    pub fn break_stream(&mut self, id: SessionId) {",
@@ -148,7 +148,7 @@ pub(crate) const CODE_MUTANTS: &[CodeMutant] = &[
     ),
     // An enforced change makes later changes count as enforced too.
     mutant(
-        "settles_more_than_was_asked",
+        "marks_later_changes_enforced",
         &[Edit {
             file: FENCE,
             from: "            cluster.enforced.enforced(revision, by);",

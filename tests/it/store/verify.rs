@@ -20,7 +20,7 @@ on_all! {
 }
 
 on_durable! {
-    each_of_a_thousand_tamperings_is_found,
+    every_random_tampering_is_found,
     a_search_for_rare_events_is_bounded_per_call_and_complete,
     a_complete_rewind_is_found_only_with_a_given_head,
     tampering_is_found_after_keyward_changes_the_row_again,
@@ -409,7 +409,7 @@ impl<'a> Tamperer<'a> {
     }
 }
 
-async fn each_of_a_thousand_tamperings_is_found(db: &Database) {
+async fn every_random_tampering_is_found(db: &Database) {
     let store = populated(db).await;
     let mut dice = Dice(20_261_124);
     let mut tamperer = Tamperer::new(db, &mut dice).await;

@@ -17,7 +17,8 @@ use crate::time::Instant;
 /// what it does when the database may have lost changes.
 ///
 /// A pure state machine: [`Node::handle`] takes an event and the time, and returns what the caller must do. It performs no
-/// I/O, reads no clock, and holds no keys. The caller carries the effects out in order, and takes no other event in between.
+/// I/O, reads no clock, and holds no keys. The caller carries the effects out in order before it passes the next event. There
+/// is one exception: while it carries out [`Effect::Deliver`], it may pass [`Event::DeltaTooLarge`] or [`Event::StreamBroke`].
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Node {
     pub(super) history: History,

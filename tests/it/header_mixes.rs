@@ -14,7 +14,7 @@ use keyward_tests::web::Connection;
 use crate::client::{Service, embedded};
 
 const SEED: u64 = 0x2026_1124_5eed_0005;
-const SOUPS: usize = 4_000;
+const MIXES: usize = 4_000;
 
 /// Marsaglia's xorshift64.
 struct Dice(u64);
@@ -83,9 +83,9 @@ fn draw(dice: &mut Dice, good: &[String], bad: &[String]) -> Header {
 }
 
 /// Returns `true` if these headers must be accepted: exactly one credential, and a valid one.
-fn must_accept(soup: &[Header], good: &[String]) -> bool {
+fn must_accept(mix: &[Header], good: &[String]) -> bool {
     let (mut tokens, mut bearer, mut foreign) = (BTreeSet::new(), false, false);
-    for header in soup {
+    for header in mix {
         match &header.meaning {
             Meaning::Nothing => {}
             Meaning::Foreign => foreign = true,
@@ -103,21 +103,21 @@ fn must_accept(soup: &[Header], good: &[String]) -> bool {
 }
 
 /// Sends the headers to the hook, or to a service behind the layer. Returns `true` if they were accepted.
-async fn http_accepts(front: &mut Connection, path: &str, soup: &[Header]) -> bool {
-    let headers: Vec<_> = soup.iter().map(|header| (header.name, header.value.as_slice())).collect();
+async fn http_accepts(front: &mut Connection, path: &str, mix: &[Header]) -> bool {
+    let headers: Vec<_> = mix.iter().map(|header| (header.name, header.value.as_slice())).collect();
     let status = front.request_raw(Method::GET, path, &headers).await.unwrap().status;
-    assert!(status == 200 || status == 401, "{status} for {soup:?}");
+    assert!(status == 200 || status == 401, "{status} for {mix:?}");
     status == 200
 }
 
 /// Sends the headers to Envoy's Check as raw bytes, as Envoy does. Returns `true` if they were accepted.
-async fn check_accepts(client: &mut AuthorizationClient<Transport>, soup: &[Header]) -> bool {
+async fn check_accepts(client: &mut AuthorizationClient<Transport>, mix: &[Header]) -> bool {
     let raw = |Header { name, value, .. }: &Header| Raw {
         key: (*name).to_owned(),
         raw_value: value.clone(),
         ..Default::default()
     };
-    let header_map = Some(HeaderMap { headers: soup.iter().map(raw).collect() });
+    let header_map = Some(HeaderMap { headers: mix.iter().map(raw).collect() });
     let http = HttpRequest { method: "GET".to_owned(), path: "/".to_owned(), header_map, ..Default::default() };
     let attributes = AttributeContext { request: Some(Attributes { http: Some(http) }), ..Default::default() };
     let answer = client.check(CheckRequest { attributes: Some(attributes) }).await.unwrap().into_inner();
@@ -139,18 +139,18 @@ async fn any_combination_of_headers_is_accepted_only_with_exactly_one_valid_toke
     let service = Service::start(&embedded(&serve, &admin).await).await;
     let mut layer = Connection::open(service.at).await.unwrap();
     let (mut dice, mut accepted) = (Dice(SEED), 0);
-    for n in 0..SOUPS {
-        let soup: Vec<_> = (0..dice.below(5)).map(|_| draw(&mut dice, &good, &bad)).collect();
-        let must = must_accept(&soup, &good);
-        let of_seed = format!("soup {n} of seed {SEED:#x}");
-        assert_eq!(http_accepts(&mut hook, "/auth", &soup).await, must, "{of_seed}, the hook: {soup:?}");
-        assert_eq!(http_accepts(&mut layer, "/", &soup).await, must, "{of_seed}, the layer: {soup:?}");
-        assert_eq!(check_accepts(&mut check, &soup).await, must, "{of_seed}, Check: {soup:?}");
+    for n in 0..MIXES {
+        let mix: Vec<_> = (0..dice.below(5)).map(|_| draw(&mut dice, &good, &bad)).collect();
+        let must = must_accept(&mix, &good);
+        let of_seed = format!("mix {n} of seed {SEED:#x}");
+        assert_eq!(http_accepts(&mut hook, "/auth", &mix).await, must, "{of_seed}, the hook: {mix:?}");
+        assert_eq!(http_accepts(&mut layer, "/", &mix).await, must, "{of_seed}, the layer: {mix:?}");
+        assert_eq!(check_accepts(&mut check, &mix).await, must, "{of_seed}, Check: {mix:?}");
         accepted += usize::from(must);
     }
     report::line(&format!(
-        "header soups, seed {SEED:#x}: {SOUPS}, {accepted} accepted, as expected, by all three fronts"
+        "header mixes, seed {SEED:#x}: {MIXES}, {accepted} accepted, as expected, by all three fronts"
     ));
     // Both outcomes must occur often.
-    assert!(accepted > SOUPS / 20 && accepted < SOUPS / 2, "{accepted}");
+    assert!(accepted > MIXES / 20 && accepted < MIXES / 2, "{accepted}");
 }
