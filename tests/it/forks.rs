@@ -161,9 +161,10 @@ async fn restore_serve(more: usize) {
     }
     edge.process.signal(Signal::CONT);
     until_fork_detected(serve.admin_ops).await;
-    // Of the running processes, only the separate validator has seen the deactivation.
+    // Of the running processes, only the separate validator has seen the deactivation, and reports it.
     let own = ValidatorClient::connect(serve.validator).await;
-    until("the validator within serve recovers", &own, &dead, Verdict::Valid).await;
+    until("the validator within serve recovers", &own, &alive, Verdict::Valid).await;
+    until("the report reaches the validator within serve", &own, &dead, Verdict::Deactivated).await;
     let mark = root.create_key("6666", "mark").await.unwrap().token;
     until("the validator follows the new history", &at_edge, &mark, Verdict::Valid).await;
     assert_eq!((at_edge.verdict(&dead).await, at_edge.verdict(&alive).await), (Verdict::Deactivated, Verdict::Valid));
@@ -172,7 +173,7 @@ async fn restore_serve(more: usize) {
     assert!(serve.process.log().contains("accept-epoch"));
     let shown = root.keys.clone().get_key(GetKeyRequest { name: "projects/6666/keys/a".to_owned() }).await.unwrap();
     assert_eq!(shown.into_inner().key.unwrap().state(), key::State::Active, "the state in the restored database");
-    assert_eq!(platform_events(&root).await, [Type::HistoryForked]);
+    assert_eq!(platform_events(&root).await, [Type::HistoryForked, Type::TokensWithheld]);
     assert_eq!(events(&root, "actor = members/_platform AND type = HISTORY_FORKED").await.len(), 1);
     verify(&root).await;
     // A change of the key does not make the validator accept it either.
@@ -261,6 +262,65 @@ async fn every_validator_denies_keys_that_an_admin_saw_deactivated_before_a_rest
     until("the owner has accepted it", &at_older, &dead, Verdict::Valid).await;
     verify(&root).await;
     assert_eq!(platform_events(&root).await, [Type::HistoryForked, Type::TokensWithheld, Type::EpochAccepted]);
+}
+
+/// All admins die with a database server that had deactivations which its standby lacks. Only a validator survives that has
+/// seen them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_validator_denies_keys_that_a_validator_saw_deactivated_before_all_admins_died() {
+    const KEYS: usize = 10;
+    let cluster = Cluster::start(&LEASE);
+    let mut processes = [cluster.admin("a1"), cluster.admin("a2")];
+    let root = Admin::connect(processes[0].at, &cluster.root()).await;
+    root.create_project("6666").await.unwrap();
+    let alive = root.create_key("6666", "alive").await.unwrap().token;
+    let mut dead = Vec::new();
+    for n in 0..KEYS {
+        dead.push(root.create_key("6666", &format!("dead_{n}")).await.unwrap().token);
+    }
+    let both = processes.each_ref().map(|process| process.at);
+    let survivor = cluster.validator("survivor", &processes[0], &both);
+    let at_survivor = ValidatorClient::connect(survivor.grpc).await;
+    back_up(&cluster);
+    for n in 0..KEYS {
+        root.deactivate("6666", &format!("dead_{n}")).await.unwrap();
+    }
+    let watch = Watch::over(&at_survivor, &alive, &dead[0]);
+    processes.iter_mut().for_each(|process| process.process.kill());
+    restore(&cluster);
+
+    let processes = [cluster.admin_at("b1", both[0]), cluster.admin_at("b2", both[1])];
+    let root = Admin::connect(both[0], &cluster.root()).await;
+    let fresh = cluster.validator("fresh", &processes[1], &both[1..]);
+    let at_fresh = ValidatorClient::connect(fresh.grpc).await;
+    for token in &dead {
+        until("the report reaches a validator that began after the loss", &at_fresh, token, Verdict::Deactivated).await;
+    }
+    until("the fresh validator", &at_fresh, &alive, Verdict::Valid).await;
+    let later = cluster.validator("later", &processes[0], &both);
+    let at_later = ValidatorClient::connect(later.grpc).await;
+    until("a validator that starts after the report", &at_later, &alive, Verdict::Valid).await;
+    for token in &dead {
+        assert_eq!(at_later.verdict(token).await, Verdict::Deactivated);
+        assert_eq!(at_survivor.verdict(token).await, Verdict::Deactivated);
+    }
+    assert!(watch.end().await > 10);
+    assert_eq!(platform_events(&root).await, [Type::HistoryForked, Type::TokensWithheld]);
+    let withheld = events(&root, "type = TOKENS_WITHHELD").await.remove(0);
+    let names: Vec<_> = (0..KEYS).map(|n| format!("projects/6666/keys/dead_{n}")).collect();
+    assert_eq!((withheld.related, withheld.actor.as_str()), (names, "members/_platform"));
+    for process in &processes {
+        assert_eq!(metric(process.ops, "withheld_tokens").await, KEYS as i64);
+    }
+    let logs = processes.iter().map(|process| process.process.log()).collect::<String>();
+    assert!(logs.contains("a validator has seen tokens denied that the database accepts"), "{logs}");
+    verify(&root).await;
+
+    let epoch = withheld.resource.strip_prefix("epochs/").unwrap().to_owned();
+    let accepted = root.audit.clone().accept_epoch(AcceptEpochRequest { epoch }).await.unwrap().into_inner();
+    assert_eq!(accepted.released, KEYS as i64);
+    until("the owner has accepted the epoch", &at_survivor, &dead[0], Verdict::Valid).await;
+    verify(&root).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

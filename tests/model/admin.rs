@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use keyward_domain::{AdminLife, Position};
 use keyward_protocol::admin::{Cleared, Effect, Event, FenceStatus, Node, PeerBarrier, PeerMode, SessionId, Start};
-use keyward_protocol::log::continues;
+use keyward_protocol::log::{continues, withholds_reported};
 use keyward_protocol::{Instant, Policy};
 
 use crate::database::{Kind, Log, entry};
@@ -359,12 +359,24 @@ impl World {
         let event = match up {
             Up::Renew { seq, applied } => Event::Renew { session, seq, applied },
             Up::Ack(revision) => Event::Ack { session, revision },
+            Up::ReportWithheld => return self.withhold_reported(state, n),
             Up::Goodbye => Event::Goodbye(session),
         };
         if matches!(up, Up::Renew { .. }) {
             self.mutate_before_renewal(state, n);
         }
         self.handle(state, n, event);
+    }
+
+    /// A validator denies the token in the epoch of the admin, whose history accepts it.
+    fn withhold_reported(&self, state: &mut State, n: usize) {
+        let (admin, log) = (&state.admins[n], &state.database.log);
+        let history = admin.node.history();
+        let withholds = withholds_reported(log.epoch, history.head().epoch, log.is_accepted());
+        let checked = admin.may_commit(log) || self.is(Mutant::ReportUnchecked);
+        if history.takes_reports() && checked && withholds && !log.refuses() {
+            state.database.append(Kind::Reported);
+        }
     }
 
     fn mutate_before_renewal(&self, state: &mut State, n: usize) {

@@ -19,9 +19,12 @@ pub(crate) enum Kind {
     Withheld = 4,
     /// An owner accepts the epoch: nothing is withheld any more.
     EpochAccepted = 5,
+    /// The token is withheld, because a validator reported that a lost history refused it.
+    Reported = 6,
 }
 
-const KINDS: [Kind; 5] = [Kind::Unrelated, Kind::Deactivated, Kind::EpochBegan, Kind::Withheld, Kind::EpochAccepted];
+const KINDS: [Kind; 6] =
+    [Kind::Unrelated, Kind::Deactivated, Kind::EpochBegan, Kind::Withheld, Kind::EpochAccepted, Kind::Reported];
 
 /// The second half of a chain value holds, for each epoch that began, the epoch that was lost.
 const LOST: usize = 16;
@@ -103,7 +106,8 @@ impl Log for Position {
         let (mut deactivated, mut withheld) = (false, false);
         for kind in self.kinds() {
             deactivated |= kind == Kind::Deactivated;
-            withheld = (withheld || kind == Kind::Withheld) && kind != Kind::EpochAccepted;
+            withheld |= matches!(kind, Kind::Withheld | Kind::Reported);
+            withheld &= kind != Kind::EpochAccepted;
         }
         deactivated || withheld
     }

@@ -67,6 +67,8 @@ pub(crate) enum Mutant {
     ReloadUnchecked,
     /// An admin forgets, once the history is mended, what it has committed and not applied yet.
     SeenForgotten,
+    /// An admin withholds what a validator reports in a log that lacks a change which the admin has committed.
+    ReportUnchecked,
     /// An admin that should be in doubt about the history goes on granting.
     DoubtIgnored,
     /// An admin does not look for the position of a validator that knows more than the log.
@@ -78,7 +80,7 @@ pub(crate) enum Mutant {
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 36] = [
+    pub(crate) const ALL: [Self; 37] = [
         Self::LeaseFromReceipt,
         Self::LeaseFromNewestRenewal,
         Self::TableBeforeLease,
@@ -111,6 +113,7 @@ impl Mutant {
         Self::WithheldDroppedOnSecondFork,
         Self::ReloadUnchecked,
         Self::SeenForgotten,
+        Self::ReportUnchecked,
         Self::DoubtIgnored,
         Self::SuspectIgnored,
         Self::WelcomeAlwaysContinues,

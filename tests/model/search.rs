@@ -115,6 +115,7 @@ fn world_of(mutant: Mutant) -> World {
         Mutant::FenceBeforeCommit => World { split: [true, false], lives: 1, late_admin: true, ..MOVING },
         Mutant::FenceSurvivesFork | Mutant::LeaseSurvivesFork => FORK,
         Mutant::WithheldDroppedOnSecondFork | Mutant::ReloadUnchecked => World { restores: 2, ..FORK },
+        Mutant::ReportUnchecked => World { kills: true, restores: 2, ..FORK },
         Mutant::SeenForgotten => World { kills: true, accepts: true, restores: 2, unrelated: 2, ..FORK },
         Mutant::SuspectIgnored | Mutant::WelcomeAlwaysContinues | Mutant::PositionByRevisionOnly => {
             World { kills: true, ..FORK }

@@ -136,6 +136,11 @@ impl TokenTable {
         self.refused == Some(false) && !self.withheld
     }
 
+    /// Returns `true` if the token is withheld, and the table's own history accepts it.
+    pub(crate) fn accepts_longer(&self) -> bool {
+        self.withheld && self.refused == Some(false)
+    }
+
     /// Returns `true` if the token is refused, for whatever reason.
     pub(crate) fn refuses(&self) -> bool {
         self.refused == Some(true) || self.withheld
@@ -214,8 +219,13 @@ pub(crate) struct FormerStream {
 /// A message of a validator.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum Up {
-    Renew { seq: u64, applied: Revision },
+    Renew {
+        seq: u64,
+        applied: Revision,
+    },
     Ack(Revision),
+    /// The validator denies the token, and the history of the session accepts it.
+    ReportWithheld,
     Goodbye,
 }
 

@@ -23,7 +23,8 @@ impl Down {
             Self::Snapshot(log) => Message::Chunk { keys: vec![log.refuses()], complete: Some(proven(log)) },
             Self::Delta(log) => {
                 let kind = log.kinds().last();
-                let changes = matches!(kind, Some(Kind::Deactivated | Kind::Withheld | Kind::EpochAccepted));
+                let changes =
+                    matches!(kind, Some(Kind::Deactivated | Kind::Withheld | Kind::Reported | Kind::EpochAccepted));
                 let keys = changes.then(|| log.refuses()).into_iter().collect();
                 Message::Delta { position: proven(log), keys, accepted: kind == Some(Kind::EpochAccepted) }
             }
@@ -39,7 +40,8 @@ impl Validator {
                 Effect::PublishLease(lease) => self.lease = lease,
                 // There is nothing to acknowledge of an empty log.
                 Effect::Ack(revision) if revision > Revision(0) => self.send(n, Up::Ack(revision)),
-                Effect::Ack(_) | Effect::SetWallTime { .. } | Effect::Serve => {}
+                Effect::ReportWithheld if self.follower.table().accepts_longer() => self.send(n, Up::ReportWithheld),
+                Effect::Ack(_) | Effect::ReportWithheld | Effect::SetWallTime { .. } | Effect::Serve => {}
             }
         }
     }

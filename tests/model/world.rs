@@ -6,7 +6,7 @@ use keyward_protocol::admin::{EnforcedBy, FenceStatus};
 use stateright::{Model, Property};
 
 use crate::admin::enforced_in;
-use crate::database::{Database, Log};
+use crate::database::{Database, Kind, Log};
 use crate::mutants::Mutant;
 use crate::state::{Call, Heartbeat, State, Task, Validation, Validator, Violation, ticks};
 
@@ -484,6 +484,12 @@ impl World {
                     validator.rejects(state.validator_now)
                         && validator.follower.table().history_refuses() == Some(false)
                 })
+            }));
+        }
+        if self.kills && self.validators > 1 {
+            properties.push(reachable("every validator refuses what one of them reported", |_, state| {
+                let reported = state.database.log.kinds().any(|kind| kind == Kind::Reported);
+                reported && state.validators.iter().all(|validator| validator.rejects(state.validator_now))
             }));
         }
         if self.accepts {

@@ -1,6 +1,6 @@
 //! A Keyward deployment on several processes: admins over one PostgreSQL, and separate validators.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -19,6 +19,9 @@ pub struct Cluster {
     pub url: String,
     dir: TempDir,
 }
+
+/// A free port of this machine.
+const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// A `keyward admin` process.
 #[derive(Debug)]
@@ -93,22 +96,36 @@ impl Cluster {
 
     /// Returns a command for an admin over `url` that advertises itself to its peers and calls them.
     pub fn admin_command(&self, url: &str) -> Command {
-        let mut admin = self.admin_without_peers_command(url);
-        admin.args(["--advertise", "http://127.0.0.1:0"]).arg("--peer-credential-file").arg(self.peer_credential());
+        self.admin_command_at(url, ANY)
+    }
+
+    fn admin_command_at(&self, url: &str, listen: SocketAddr) -> Command {
+        let mut admin = self.admin_without_peers_command_at(url, listen);
+        admin.args(["--advertise", &format!("http://{listen}")]);
+        admin.arg("--peer-credential-file").arg(self.peer_credential());
         admin
     }
 
     /// Returns a command for an admin that neither advertises itself nor calls its peers.
     pub fn admin_without_peers_command(&self, url: &str) -> Command {
+        self.admin_without_peers_command_at(url, ANY)
+    }
+
+    fn admin_without_peers_command_at(&self, url: &str, listen: SocketAddr) -> Command {
         let mut admin = command("keyward");
         admin.args(["admin", "--database-url", url]).arg("--keyring").arg(self.keyring());
-        admin.args(["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--log-format", "json"]);
+        admin.args(["--listen", &listen.to_string(), "--ops-listen", "127.0.0.1:0", "--log-format", "json"]);
         admin
     }
 
     /// Starts an admin and waits until it is ready.
     pub fn admin(&self, name: &str) -> AdminProcess {
         self.admin_through(name, &self.url)
+    }
+
+    /// Starts an admin on the address of one that was killed.
+    pub fn admin_at(&self, name: &str, at: SocketAddr) -> AdminProcess {
+        self.start_admin(name, &mut self.admin_command_at(&self.url, at))
     }
 
     /// Starts an admin that neither advertises itself nor calls its peers.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use keyward_domain::{
-    Expectation, KeyEntry, KeyName, Platform, Revision, Timestamp, TokenEntry, TokenFacts, Uid, Verdict, evaluate,
+    Expectation, KeyEntry, KeyName, Platform, Revision, Timestamp, TokenEntry, TokenFacts, Uid, Verdict, WithheldToken,
+    evaluate,
 };
 use keyward_protocol::validator::Table;
 use keyward_token::Digest;
@@ -148,6 +149,18 @@ impl TableWriter {
     /// The number of withheld tokens.
     pub(crate) fn withheld_len(&self) -> usize {
         self.withheld.len()
+    }
+
+    /// The withheld tokens that the table's own history accepts for longer.
+    pub(crate) fn accepted_longer(&self) -> Vec<WithheldToken> {
+        let slots = self.table.slots.pin();
+        let accepted_longer = |(digest, held): (&Digest, &Withheld)| {
+            let key = &slots.get(digest)?.key;
+            let own_end = Slot { key: Arc::clone(key), not_after: held.own_end }.end();
+            let is_longer = own_end.is_none_or(|end| held.from < end);
+            is_longer.then_some(WithheldToken { key: key.uid, digest: *digest, from: held.from })
+        };
+        self.withheld.iter().filter_map(accepted_longer).collect()
     }
 }
 

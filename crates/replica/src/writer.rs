@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward_domain::{ProvenPosition, Revision};
+use keyward_domain::{ProvenPosition, Revision, WithheldToken};
 use keyward_protocol::validator::{Effect, Follower, FollowerError, HolderSession, Message, Opening, Welcome};
 
 use crate::clock::Clock;
@@ -17,12 +17,14 @@ pub struct ReplicaWriter<C> {
     follower: Follower<TableWriter>,
     /// What tokens are looked up by in each session that has had its Welcome.
     keys: BTreeMap<HolderSession, TokenKeys>,
+    /// `true` if the session whose message was taken last must report withheld tokens.
+    report_due: bool,
 }
 
 impl<C: Clock> ReplicaWriter<C> {
     /// The writer of an empty replica.
     pub fn new(replica: Arc<Replica<C>>) -> Self {
-        Self { replica, follower: Follower::default(), keys: BTreeMap::new() }
+        Self { replica, follower: Follower::default(), keys: BTreeMap::new(), report_due: false }
     }
 
     /// Begins a session beside the existing ones; see [`Follower::begin`].
@@ -57,7 +59,7 @@ impl<C: Clock> ReplicaWriter<C> {
         Ok(ack)
     }
 
-    fn carry_out(&self, id: HolderSession, effect: Effect) -> Option<Revision> {
+    fn carry_out(&mut self, id: HolderSession, effect: Effect) -> Option<Revision> {
         match effect {
             Effect::PublishLease(lease) => self.replica.publish_lease(lease),
             Effect::SetWallTime { at, wall } => self.replica.set_wall_time(at, wall),
@@ -66,8 +68,15 @@ impl<C: Clock> ReplicaWriter<C> {
                 self.replica.install(Arc::clone(self.follower.table().shared()), keys);
             }
             Effect::Ack(revision) => return Some(revision),
+            Effect::ReportWithheld => self.report_due = true,
         }
         None
+    }
+
+    /// The tokens to report to the admin whose message was taken last: those that this validator denies because an earlier epoch
+    /// denied them, and that the epoch of the session accepts for longer. Empty if there is nothing to report.
+    pub fn take_report(&mut self) -> Vec<WithheldToken> {
+        if std::mem::take(&mut self.report_due) { self.follower.table().accepted_longer() } else { Vec::new() }
     }
 
     /// Records that renewal `seq` is about to be sent.

@@ -13,6 +13,7 @@ use crate::backoff::{Backoff, start_anywhere};
 use crate::decode;
 use crate::link::{Event, Link};
 use crate::upstream::Upstream;
+use crate::wire;
 
 /// The version of the replica protocol that this validator speaks.
 const PROTOCOL: u32 = 1;
@@ -270,8 +271,23 @@ impl Subscriber {
         if let Some(revision) = ack {
             link.send(Outgoing::Ack(Ack { revision: revision.0 })).await?;
         }
+        self.report_withheld(link).await?;
         if self.writer.is_complete(link.session) && link.set_complete() {
             tracing::info!(admin = link.admin, revision = %self.writer.revision(), "the replica is complete");
+        }
+        Ok(())
+    }
+
+    /// Reports the tokens that this validator denies and that the admin's history accepts for longer. Sent before a lease is
+    /// asked for.
+    async fn report_withheld(&mut self, link: &Link) -> anyhow::Result<()> {
+        let report = self.writer.take_report();
+        if report.is_empty() {
+            return Ok(());
+        }
+        tracing::warn!(tokens = report.len(), admin = link.admin, "reporting tokens that a lost history denied");
+        for message in wire::withheld_tokens(&report) {
+            link.send(Outgoing::Withheld(message)).await?;
         }
         Ok(())
     }

@@ -1,8 +1,12 @@
-//! A key as the replica protocol carries it: conversion between the wire message and the domain type, for both ends.
+//! Keys and withheld tokens as the replica protocol carries them: conversion between the wire message and the domain type, for
+//! both ends.
 
-use keyward_domain::{KeyEntry, KeyName, Platform, Timestamp, TokenEntry, Uid};
+use keyward_domain::{KeyEntry, KeyName, Platform, Timestamp, TokenEntry, Uid, WithheldToken};
 use keyward_proto::replica;
 use keyward_token::Digest;
+
+/// The most tokens in one [`replica::WithheldTokens`].
+pub const MAX_WITHHELD: usize = 500;
 
 /// On the wire, 0 means "never".
 fn micros_or_zero(time: Option<Timestamp>) -> i64 {
@@ -69,6 +73,36 @@ pub fn from_key_entry(entry: replica::KeyEntry) -> Result<KeyEntry, Unreadable> 
     })
 }
 
+/// Encodes withheld tokens, as messages of at most [`MAX_WITHHELD`].
+pub fn withheld_tokens(tokens: &[WithheldToken]) -> impl Iterator<Item = replica::WithheldTokens> {
+    let encode = |token: &WithheldToken| replica::WithheldToken {
+        digest: token.digest.as_bytes().to_vec(),
+        key_uid: token.key.as_bytes().to_vec(),
+        from_micros: token.from.as_micros(),
+    };
+    tokens
+        .chunks(MAX_WITHHELD)
+        .map(move |tokens| replica::WithheldTokens { tokens: tokens.iter().map(encode).collect() })
+}
+
+/// Decodes withheld tokens.
+///
+/// # Errors
+/// [`Unreadable`]: the validator is of another version, or defective; also if there are more than [`MAX_WITHHELD`].
+pub fn from_withheld_tokens(message: replica::WithheldTokens) -> Result<Vec<WithheldToken>, Unreadable> {
+    if message.tokens.len() > MAX_WITHHELD {
+        return Err(Unreadable("tokens"));
+    }
+    let decode = |token: replica::WithheldToken| {
+        Ok(WithheldToken {
+            key: Uid::from_bytes(token.key_uid.try_into().map_err(|_| Unreadable("key_uid"))?),
+            digest: Digest::try_from(token.digest.as_slice()).map_err(|_| Unreadable("digest"))?,
+            from: Timestamp::from_micros(token.from_micros),
+        })
+    };
+    message.tokens.into_iter().map(decode).collect()
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
@@ -93,5 +127,18 @@ mod tests {
             ],
         };
         assert_eq!(from_key_entry(key_entry(&entry)), Ok(entry));
+    }
+
+    #[test]
+    fn withheld_tokens_are_decoded_as_they_were_encoded_and_split_into_bounded_messages() {
+        let token = |from| WithheldToken { key: Uid::generate(), digest: Digest::from_bytes([3; 32]), from };
+        let tokens: Vec<_> = (0..=MAX_WITHHELD as i64).map(|n| token(Timestamp::from_micros(i64::MIN + n))).collect();
+        let messages: Vec<_> = withheld_tokens(&tokens).collect();
+        assert_eq!(messages.iter().map(|message| message.tokens.len()).collect::<Vec<_>>(), [MAX_WITHHELD, 1]);
+        let decoded = messages.into_iter().flat_map(|message| from_withheld_tokens(message).unwrap());
+        assert_eq!(decoded.collect::<Vec<_>>(), tokens);
+        let one = withheld_tokens(&tokens).next().unwrap().tokens.remove(0);
+        let too_many = replica::WithheldTokens { tokens: vec![one; MAX_WITHHELD + 1] };
+        assert_eq!(from_withheld_tokens(too_many), Err(Unreadable("tokens")));
     }
 }

@@ -124,6 +124,16 @@ impl Feed {
         }
     }
 
+    /// The tokens in `reported` that this admin's history accepts beyond the instant from which a validator denies them.
+    pub(super) fn accepted_longer(&self, reported: Vec<WithheldToken>) -> Vec<WithheldToken> {
+        let is_accepted_longer = |token: &WithheldToken| {
+            let Some(entry) = self.image.get(&token.key).filter(|_| self.image.has(token)) else { return false };
+            let end = self.withheld.apply(entry).ends().find(|end| end.digest == token.digest);
+            end.is_none_or(|end| token.from < end.from)
+        };
+        reported.into_iter().filter(is_accepted_longer).collect()
+    }
+
     // === the log ===
 
     /// The entry as the node takes it. `conflict`: another position that this process has seen at its revision.

@@ -138,6 +138,29 @@ impl Publisher {
         Ok(())
     }
 
+    /// Withholds the tokens that a validator denies because an earlier epoch denied them, for every validator, as far as this
+    /// admin's history accepts them for longer. Returns their number.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE`.
+    pub(super) async fn withhold_reported(&self, reported: Vec<WithheldToken>) -> Result<usize, Error> {
+        let (epoch, tokens) = {
+            let feed = self.lock();
+            if !feed.node.history().takes_reports() {
+                return Ok(0);
+            }
+            (feed.node.history().head().epoch, feed.accepted_longer(reported))
+        };
+        if tokens.is_empty() {
+            return Ok(0);
+        }
+        let (withheld, head) = within(READ_TIMEOUT, self.store.withhold_reported(epoch, &tokens)).await?;
+        if withheld > 0 {
+            self.announce(head.revision);
+        }
+        Ok(withheld)
+    }
+
     /// Decides about a validator whose Hello names `position`. Returns `true` if the history contains the position.
     ///
     /// # Errors

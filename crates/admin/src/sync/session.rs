@@ -6,11 +6,13 @@ use keyward_domain::{Error, Position, Revision};
 use keyward_proto::replica::replica_service_server::ReplicaService;
 use keyward_proto::replica::sync_request::Message as Incoming;
 use keyward_proto::replica::sync_response::Message;
-use keyward_proto::replica::{DigestKey, Goodbye, Hello, Policy, SnapshotChunk, SyncRequest, SyncResponse, Welcome};
+use keyward_proto::replica::{
+    DigestKey, Goodbye, Hello, Policy, SnapshotChunk, SyncRequest, SyncResponse, Welcome, WithheldTokens,
+};
 use keyward_protocol::admin::{Event, SessionId};
 use keyward_runtime::shutdown::Shutdown;
 use keyward_runtime::status;
-use keyward_sync::is_validator_id;
+use keyward_sync::{is_validator_id, wire};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
@@ -199,6 +201,13 @@ impl ValidatorStream {
                     let (seq, applied) = (renew.seq, Revision(renew.revision));
                     publisher.handle(Event::Renew { session: self.id, seq, applied });
                 }
+                // An error ends the session: the validator reports again in the next one.
+                Incoming::Withheld(report) => {
+                    if let Err(error) = self.withhold(report).await {
+                        tracing::warn!(session = self.id.0, validator = self.validator, %error, "a report is not recorded");
+                        return;
+                    }
+                }
                 // Validators of this version report no usage.
                 Incoming::Usage(_) => {}
                 Incoming::Goodbye(_) => {
@@ -208,6 +217,21 @@ impl ValidatorStream {
                 Incoming::Hello(_) => return,
             }
         }
+    }
+
+    /// Withholds what the validator reports as denied by an earlier epoch.
+    async fn withhold(&self, report: WithheldTokens) -> Result<(), Error> {
+        let reported = wire::from_withheld_tokens(report).map_err(|e| Error::sync_protocol_violated(e.to_string()))?;
+        let withheld = self.api.app.publisher.withhold_reported(reported).await?;
+        if withheld > 0 {
+            tracing::error!(
+                validator = self.validator,
+                withheld,
+                "a validator has seen tokens denied that the database accepts: every validator denies them until an owner \
+                 accepts the epoch: keyward audit accept-epoch"
+            );
+        }
+        Ok(())
     }
 
     fn welcome(&self, joined: &Session) -> Welcome {

@@ -58,6 +58,12 @@ impl History {
         self.in_doubt
     }
 
+    /// Returns `true` if tokens that a validator reports as denied by an earlier epoch are withheld. An owner who accepted
+    /// the epoch has decided about them.
+    pub const fn takes_reports(&self) -> bool {
+        !self.accepted && !self.in_doubt
+    }
+
     /// The position to look for in the log; `None` if nothing is to be checked.
     pub const fn suspect(&self) -> Option<Position> {
         self.suspect

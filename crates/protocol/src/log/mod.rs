@@ -3,5 +3,5 @@
 mod relation;
 mod seen;
 
-pub use relation::{EpochRecord, LogRelation, continues};
+pub use relation::{EpochRecord, LogRelation, continues, withholds_reported};
 pub use seen::SeenPositions;

@@ -1,4 +1,4 @@
-use keyward_domain::Position;
+use keyward_domain::{Epoch, Position};
 
 /// How a position relates to the log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -56,6 +56,12 @@ pub fn continues(head: &Position, position: &Position, in_log: bool) -> bool {
     position.epoch == head.epoch && in_log
 }
 
+/// Returns `true` if tokens that a validator reported in the epoch `reported` are withheld in a log that continues in the epoch
+/// `current`. `accepted`: `true` if an owner has accepted `current`, or the log never forked.
+pub fn withholds_reported(current: Epoch, reported: Epoch, accepted: bool) -> bool {
+    current == reported && !accepted
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,5 +87,12 @@ mod tests {
             assert!(lost.withholds(false) && !lost.withholds(true));
         }
         assert!(!LogRelation::InLog.withholds(false));
+    }
+
+    #[test]
+    fn a_report_counts_only_in_its_own_epoch_and_before_its_acceptance() {
+        let [epoch, other] = [1, 2].map(|n| Epoch::from_bytes([n; 16]));
+        assert!(withholds_reported(epoch, epoch, false));
+        assert!(!withholds_reported(epoch, epoch, true) && !withholds_reported(epoch, other, false));
     }
 }

@@ -71,6 +71,10 @@ pub enum Effect {
     Serve,
     /// Acknowledge a revision to the session's admin: every request sees it.
     Ack(Revision),
+    /// Report to the session's admin the withheld tokens that the table's own history accepts for longer, if there are any.
+    /// The admin then withholds them for every validator. Repeated in every session until the epoch is accepted, because a
+    /// report may be lost.
+    ReportWithheld,
 }
 
 /// Why a session cannot continue. The replica keeps its memory; the next session continues from there, or takes a snapshot.
@@ -330,8 +334,9 @@ impl<T: Table> Follower<T> {
         }
         if welcome.accepted {
             self.table.release();
+            return Ok(vec![Effect::Serve]);
         }
-        Ok(vec![Effect::Serve])
+        Ok(vec![Effect::Serve, Effect::ReportWithheld])
     }
 
     /// Returns `true` if requests are answered under that session's lease at `now`.
@@ -397,6 +402,7 @@ impl<T: Table> Follower<T> {
             session.agrees = *other == id || session.at == Some(at);
         }
         effects.extend([Effect::Serve, Effect::Ack(at.position.revision)]);
+        effects.extend((!welcome.accepted).then_some(Effect::ReportWithheld));
         Ok(effects)
     }
 

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use keyward_domain::{Change, Epoch, Error, KeyName, MemberId, Position, Timestamp, Uid, WithheldToken};
+use keyward_protocol::log::withholds_reported;
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveModelTrait, ColumnTrait, DbErr, EntityTrait, QueryFilter};
@@ -61,6 +62,43 @@ impl Store {
         let (repair, contained) = retry(|| self.repair_history_once(seen, own, refused, &unpublished)).await?;
         self.seen().discard_lost(&unpublished, &contained, repair.head.epoch);
         Ok(repair)
+    }
+
+    /// Withholds the tokens in `reported`, which a validator denies because an earlier epoch denied them, as far as the database
+    /// would accept them for longer. Returns the number of tokens that this call withheld, and the head of the log. Withholds
+    /// nothing if the log has another epoch than `epoch`, or an owner has accepted the epoch.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE`, also if the log lacks a position that this process has seen; `INTERNAL` if the head of the log was
+    /// changed outside Keyward.
+    pub async fn withhold_reported(
+        &self,
+        epoch: Epoch,
+        reported: &[WithheldToken],
+    ) -> Result<(usize, Position), Error> {
+        retry(|| self.withhold_reported_once(epoch, reported)).await
+    }
+
+    async fn withhold_reported_once(
+        &self,
+        epoch: Epoch,
+        reported: &[WithheldToken],
+    ) -> Result<(usize, Position), TxError> {
+        let tx = self.writer().begin_write().await?;
+        let before = lock_head(&tx, &self.chain_key).await?;
+        self.check_history(&tx, &before).await?;
+        if !withholds_reported(before.epoch, epoch, is_accepted(&tx, before.epoch).await?) {
+            return Ok((0, before));
+        }
+        let mut log = PlatformLog { store: self, tx: &tx, head: before, time: now(&tx).await? };
+        let withheld = log.withhold(reported).await?;
+        let head = log.head;
+        if head != before {
+            notify(&tx).await?;
+            move_head(&tx, &self.chain_key, &head).await?;
+            tx.commit().await?;
+        }
+        Ok((withheld, head))
     }
 
     async fn repair_history_once(
