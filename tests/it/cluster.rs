@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use keyward_proto::admin::DeactivateKeyRequest;
 use keyward_proto::admin::receipt::EnforcedBy;
 use keyward_proto::validate::Verdict;
 use keyward_tests::client::{Admin, ValidatorClient, reason};
@@ -350,7 +351,7 @@ async fn an_admin_cut_off_from_the_database_cannot_extend_leases() {
         let cluster = Cluster::start(&LEASE);
         let database = Proxy::to(cluster.database_at()).await;
         let cut_off = cluster.admin_through("a1", &cluster.url_through(database.at));
-        let well = cluster.admin("a2");
+        let mut well = cluster.admin("a2");
         let admin = admin_of(&cluster, &well).await;
         let control = admin.create_project("6666").await.unwrap().default_token;
         // One validator knows only the cut-off admin. The other knows both, and uses that one first.
@@ -370,9 +371,11 @@ async fn an_admin_cut_off_from_the_database_cannot_extend_leases() {
 
         database.set(network);
         for (name, token) in ["a", "b"].into_iter().zip(&tokens) {
+            if name == "b" {
+                well.process.wait_for("the eviction", |p| p.log().contains("evicted an admin").then_some(()));
+            }
             let begun = Instant::now();
             let receipt = admin.deactivate("6666", name).await.unwrap().receipt.unwrap();
-            // At the second key, the silent admin has already been evicted.
             let expected = if name == "a" { EnforcedBy::WaitOut } else { EnforcedBy::Acks };
             assert_eq!(receipt.enforced_by(), expected, "{receipt:?}");
             assert!(begun.elapsed() < WAIT_OUT + NOISE, "{:?}", begun.elapsed());
@@ -436,6 +439,62 @@ async fn a_killed_admin_delays_one_deactivation_and_is_then_evicted() {
     for load in load {
         let (validations, unavailable) = load.end().await;
         assert_eq!(unavailable, 0, "of {validations}: the lease outlasts the move");
+    }
+}
+
+/// A standby is promoted while the old primary lives on, and each admin writes to another one of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_two_primaries_no_change_is_called_enforced_and_both_admins_raise_an_alarm() {
+    let mut cluster = Cluster::start(&LEASE);
+    let (first, second) = (Proxy::to(cluster.database_at()).await, Proxy::to(cluster.database_at()).await);
+    let a1 = cluster.admin_through("a1", &cluster.url_through(first.at));
+    let a2 = cluster.admin_through("a2", &cluster.url_through(second.at));
+    let admin = admin_of(&cluster, &a1).await;
+    admin.create_project("6666").await.unwrap();
+    let token = admin.create_key("6666", "a").await.unwrap().token;
+    let (v1, v2) = (cluster.validator("v1", &a1, &[a1.at]), cluster.validator("v2", &a1, &[a2.at]));
+    let clients = [ValidatorClient::connect(v1.grpc).await, ValidatorClient::connect(v2.grpc).await];
+    for client in &clients {
+        until_valid(client, &token).await;
+    }
+    for admin in [&a1, &a2] {
+        assert_eq!(admin.metric("peers_elsewhere").await, 0);
+    }
+    let old_primary = cluster.database_at();
+    let other = cluster.postgres.split().unwrap();
+    second.lead_to(other.at());
+    let begun = Instant::now();
+    until_elsewhere(&[&a1, &a2], 1).await;
+    report::line(&format!("two primaries: both admins raise the alarm after {:?}", begun.elapsed()));
+    for client in &clients {
+        until_valid(client, &token).await;
+    }
+    let mut request =
+        tonic::Request::new(DeactivateKeyRequest { name: "projects/6666/keys/a".to_owned(), ..Default::default() });
+    request.set_timeout(WAIT_OUT + NOISE);
+    let refused = admin.keys.clone().deactivate_key(request).await.unwrap_err();
+    assert_eq!(reason(&refused), "NOT_YET_ENFORCED", "{refused:?}");
+    assert_eq!(clients[1].verdict(&token).await, Verdict::Valid, "its admin's database has not the change");
+    assert!(a1.process.log().contains("two servers take writes"));
+
+    // The operator stops one of the two. Its admin follows the other one.
+    drop(other);
+    second.lead_to(old_primary);
+    until_elsewhere(&[&a1, &a2], 0).await;
+    let receipt = admin.deactivate("6666", "a").await.unwrap().receipt.unwrap();
+    assert_ne!(receipt.enforced_by(), EnforcedBy::Pending, "{receipt:?}");
+    for client in &clients {
+        must_not_accept(client, &token).await;
+    }
+}
+
+async fn until_elsewhere(admins: &[&AdminProcess], count: i64) {
+    let begun = Instant::now();
+    for admin in admins {
+        while admin.metric("peers_elsewhere").await != count {
+            assert!(begun.elapsed() < PATIENCE, "{}", admin.process.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 }
 

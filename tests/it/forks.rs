@@ -16,7 +16,7 @@ use keyward_proto::replica::replica_service_client::ReplicaServiceClient;
 use keyward_proto::replica::{BarrierRequest, Hello, SyncRequest, sync_request, sync_response};
 use keyward_proto::validate::Verdict;
 use keyward_tests::client::{Admin, ValidatorClient, on_platform, reason, transport};
-use keyward_tests::cluster::Cluster;
+use keyward_tests::cluster::{Cluster, admin_metric};
 use keyward_tests::keyward::Serve;
 use keyward_tests::process::output_of;
 use keyward_tests::web;
@@ -88,21 +88,14 @@ async fn until(what: &str, client: &ValidatorClient, token: &str, verdict: Verdi
     }
 }
 
-/// Returns the value of an admin's metric.
-async fn metric(ops: SocketAddr, name: &str) -> i64 {
-    let page = web::get(ops, "/metrics", &[]).await.body;
-    let line = page.lines().find_map(|line| line.strip_prefix(&format!("keyward_admin_{name} ")));
-    line.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
-}
-
 /// Waits until an admin has detected the fork and begun a new epoch.
 async fn until_fork_detected(ops: SocketAddr) {
     let begun = Instant::now();
-    while metric(ops, "unaccepted_epoch").await == 0 {
+    while admin_metric(ops, "unaccepted_epoch").await == 0 {
         assert!(begun.elapsed() < PATIENCE, "the fork was not detected");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(metric(ops, "forks_total").await, 1);
+    assert_eq!(admin_metric(ops, "forks_total").await, 1);
 }
 
 async fn events(admin: &Admin, filter: &str) -> Vec<keyward_proto::admin::Event> {
@@ -185,7 +178,7 @@ async fn restore_serve(more: usize) {
     let accept = serve.operator(&["audit", "accept-epoch", &forked.resource]).output().unwrap();
     assert!(accept.status.success(), "{}", output_of(&accept));
     until("the owner has accepted it", &at_edge, &dead, Verdict::Valid).await;
-    assert_eq!(metric(serve.admin_ops, "unaccepted_epoch").await, 0);
+    assert_eq!(admin_metric(serve.admin_ops, "unaccepted_epoch").await, 0);
     verify(&root).await;
     root.deactivate("6666", "a").await.unwrap();
     assert_eq!(at_edge.verdict(&dead).await, Verdict::Deactivated);
@@ -232,7 +225,7 @@ async fn every_validator_denies_keys_that_an_admin_saw_deactivated_before_a_rest
     restore(&cluster);
     for process in &processes {
         until_fork_detected(process.ops).await;
-        assert_eq!(metric(process.ops, "withheld_tokens").await, 1);
+        assert_eq!(process.metric("withheld_tokens").await, 1);
     }
     let minted = Instant::now();
     let mark = root.create_key("6666", "mark").await.unwrap().token;
@@ -310,7 +303,7 @@ async fn every_validator_denies_keys_that_a_validator_saw_deactivated_before_all
     let names: Vec<_> = (0..KEYS).map(|n| format!("projects/6666/keys/dead_{n}")).collect();
     assert_eq!((withheld.related, withheld.actor.as_str()), (names, "members/_platform"));
     for process in &processes {
-        assert_eq!(metric(process.ops, "withheld_tokens").await, KEYS as i64);
+        assert_eq!(process.metric("withheld_tokens").await, KEYS as i64);
     }
     let logs = processes.iter().map(|process| process.process.log()).collect::<String>();
     assert!(logs.contains("a validator has seen tokens denied that the database accepts"), "{logs}");
@@ -386,7 +379,7 @@ async fn a_validator_with_an_invented_position_cannot_trigger_a_fork() {
     }
     assert_eq!(platform_events(&root).await, []);
     assert_eq!(
-        (metric(serve.admin_ops, "forks_total").await, metric(serve.admin_ops, "unaccepted_epoch").await),
+        (admin_metric(serve.admin_ops, "forks_total").await, admin_metric(serve.admin_ops, "unaccepted_epoch").await),
         (0, 0)
     );
 }

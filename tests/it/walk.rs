@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use keyward_proto::admin::*;
 use keyward_proto::replica::peer_service_client::PeerServiceClient;
 use keyward_proto::replica::replica_service_client::ReplicaServiceClient;
-use keyward_proto::replica::{BarrierRequest, Hello, HintRequest, SyncRequest, sync_request};
+use keyward_proto::replica::{BarrierRequest, GetHeartbeatRequest, Hello, HintRequest, SyncRequest, sync_request};
 use keyward_tests::client::{Admin, Transport, on_platform, on_project, reason, transport};
 use keyward_tests::keyward::Serve;
 use keyward_tests::report;
@@ -54,6 +54,7 @@ const TABLE: &[(&str, Object, &str)] = &[
     ("AuditService/AcceptEpoch", Object::Platform, "o"),
     ("ReplicaService/Sync", Object::Platform, "od"),
     ("PeerService/Barrier", Object::Platform, "a"),
+    ("PeerService/GetHeartbeat", Object::Platform, "a"),
     ("PeerService/Hint", Object::Platform, "a"),
 ];
 
@@ -201,6 +202,11 @@ async fn call(caller: &Caller, method: &str, target: &Target) -> Result<(), Stat
                 chain: vec![7; 32],
             };
             peers(caller).await.barrier(request).await.map(|answer| assert!(!answer.get_ref().cleared))
+        }
+        "PeerService/GetHeartbeat" => {
+            // The life is unknown to this admin, so it has no heartbeat.
+            let request = GetHeartbeatRequest { incarnation: keyward_domain::Uid::generate().as_bytes().to_vec() };
+            peers(caller).await.get_heartbeat(request).await.map(|answer| assert_eq!(answer.get_ref().age, None))
         }
         "PeerService/Hint" => peers(caller).await.hint(HintRequest { revision: 1 }).await.map(drop),
         other => panic!("no call for {other}: add it here and to the table"),

@@ -80,6 +80,11 @@ impl World {
             Effect::Evict(node) if self.evicts[n] => {
                 state.database.rows.retain(|row| (row.life, row.heartbeats[n]) != (node.life, node.heartbeat));
             }
+            // There is one database, so the answer would be of no consequence: the connection breaks.
+            Effect::AskHeartbeat(node) => {
+                let unanswered = Event::PeerHeartbeat { life: node.life, asked: state.now, age: None };
+                self.handle(state, n, unanswered);
+            }
             Effect::Register if self.may_begin_life(state) => {
                 let life = state.database.register(n);
                 self.handle(state, n, Event::Registered(life));

@@ -161,9 +161,8 @@ pub(crate) const CODE_MUTANTS: &[CodeMutant] = &[
         "evicts_early",
         &[Edit {
             file: WATCH,
-            from: "            if seen.1.plus(policy.held(node.lease)) <= listing.asked {",
-            to: "            let silence = if MUTANT { policy.renew_interval() * 3 } else { policy.held(node.lease) };
-            if seen.1.plus(silence) <= listing.asked {",
+            from: "            let held = policy.held(node.lease);",
+            to: "            let held = if MUTANT { policy.renew_interval() * 3 } else { policy.held(node.lease) };",
         }],
     ),
 ];

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use crate::keyward::{Validator, address, command, last_event, start_validator, write_secret};
 use crate::postgres::Postgres;
 use crate::process::Process;
+use crate::web;
 
 /// A database server, a database, and the files that all admins share.
 #[derive(Debug)]
@@ -32,6 +33,23 @@ pub struct AdminProcess {
     pub at: SocketAddr,
     /// Address of the ops listener.
     pub ops: SocketAddr,
+}
+
+/// Returns the value of an admin's metric, from its ops listener.
+///
+/// # Panics
+/// If there is no such metric.
+pub async fn admin_metric(ops: SocketAddr, name: &str) -> i64 {
+    let page = web::get(ops, "/metrics", &[]).await.body;
+    let line = page.lines().find_map(|line| line.strip_prefix(&format!("keyward_admin_{name} ")));
+    line.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
+}
+
+impl AdminProcess {
+    /// Returns the value of a metric.
+    pub async fn metric(&self, name: &str) -> i64 {
+        admin_metric(self.ops, name).await
+    }
 }
 
 impl Cluster {

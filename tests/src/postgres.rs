@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -66,16 +66,21 @@ impl Postgres {
     /// # Panics
     /// If PostgreSQL's programs cannot be fetched.
     pub fn start_with(settings: &[(&str, &str)]) -> Result<Self> {
+        let mut postgres = Self::prepare()?;
+        postgres.initialize(settings)?;
+        postgres.start_on_a_free_port()?;
+        Ok(postgres)
+    }
+
+    /// A server without data, in a directory of its own.
+    fn prepare() -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("keyward-postgres-").tempdir()?;
         // PostgreSQL refuses to run as root.
         let user = geteuid().is_root().then_some(NOBODY);
         chown(&directory, user, user)?;
         let programs = runnable(parts::postgresql(), user, directory.path())?;
         let guard = Guard::watch(&programs, user, directory.path())?;
-        let mut postgres = Self { programs, user, port: 0, server: None, guard, directory };
-        postgres.initialize(settings)?;
-        postgres.start_on_a_free_port()?;
-        Ok(postgres)
+        Ok(Self { programs, user, port: 0, server: None, guard, directory })
     }
 
     /// Returns the `postgres://` URL of the server's database `postgres`.
@@ -130,6 +135,27 @@ impl Postgres {
         self.launch()
     }
 
+    /// Starts a second server with the data that this one has now, as if a standby were promoted while this server lives on.
+    /// This server is restarted meanwhile.
+    ///
+    /// # Errors
+    /// If a program of PostgreSQL fails, or a server is not ready in time.
+    pub fn split(&mut self) -> Result<Self> {
+        let mut other = Self::prepare()?;
+        self.stop()?;
+        copy(&self.directory.path().join("data"), &other.directory.path().join("data"))?;
+        other.finish_data(&[])?;
+        self.launch()?;
+        other.start_on_a_free_port()?;
+        Ok(other)
+    }
+
+    /// The address of the server.
+    #[must_use]
+    pub const fn at(&self) -> SocketAddr {
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), self.port)
+    }
+
     /// The directory of the server's Unix socket.
     #[must_use]
     pub fn socket_directory(&self) -> &Path {
@@ -180,9 +206,16 @@ impl Postgres {
         })?;
         if !data.exists() {
             copy(&template, &data)?;
-            if let Some(user) = self.user {
-                parts::run(Command::new("chown").arg("--recursive").arg(format!("{user}:{user}")).arg(&data))?;
-            }
+        }
+        self.finish_data(settings)
+    }
+
+    /// Makes a copied data directory the server's own, and adds settings.
+    fn finish_data(&self, settings: &[(&str, &str)]) -> Result<()> {
+        let directory = self.directory.path();
+        if let Some(user) = self.user {
+            let data = directory.join("data");
+            parts::run(Command::new("chown").arg("--recursive").arg(format!("{user}:{user}")).arg(data))?;
         }
         let sockets = directory.to_string_lossy();
         let own = SETTINGS.into_iter().chain([("unix_socket_directories", &*sockets)]);

@@ -33,6 +33,7 @@ pub struct Proxy {
     /// The address on which it listens.
     pub at: SocketAddr,
     state: watch::Sender<State>,
+    target: watch::Sender<SocketAddr>,
     task: JoinHandle<()>,
 }
 
@@ -57,13 +58,21 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let state = watch::Sender::new(State { network: Network::Whole, cuts: 0, resets: 0 });
-        let seen = state.subscribe();
+        let (seen, target) = (state.subscribe(), watch::Sender::new(target));
+        let leads_to = target.subscribe();
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                let target = *leads_to.borrow();
                 tokio::spawn(relay(client, target, seen.clone()));
             }
         });
-        Self { at, state, task }
+        Self { at, state, target, task }
+    }
+
+    /// Relays new connections to another address, and breaks the existing ones.
+    pub fn lead_to(&self, target: SocketAddr) {
+        self.target.send_replace(target);
+        self.reset();
     }
 
     /// Changes the state of the network, for existing and for new connections.

@@ -21,6 +21,7 @@ pub struct Metrics {
     forks: Counter<u64, AtomicU64>,
     unaccepted_epoch: Gauge,
     withheld_tokens: Gauge,
+    pub(crate) peers_elsewhere: Gauge,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -43,6 +44,7 @@ impl Metrics {
             forks: Counter::default(),
             unaccepted_epoch: Gauge::default(),
             withheld_tokens: Gauge::default(),
+            peers_elsewhere: Gauge::default(),
         };
         let mut registry = Registry::with_prefix("keyward_admin");
         registry.register("calls", "gRPC calls by method and code", metrics.calls.clone());
@@ -59,6 +61,8 @@ impl Metrics {
         registry.register("unaccepted_epoch", help, metrics.unaccepted_epoch.clone());
         let help = "Tokens that are withheld: denied because a lost history denied them";
         registry.register("withheld_tokens", help, metrics.withheld_tokens.clone());
+        let help = "Other admins whose heartbeats another database server answers: two servers take writes";
+        registry.register("peers_elsewhere", help, metrics.peers_elsewhere.clone());
         keyward_runtime::telemetry::register(&mut registry);
         (metrics, Arc::new(registry))
     }

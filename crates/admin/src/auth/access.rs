@@ -44,6 +44,7 @@ const TABLE: &[(&str, Access)] = &[
     ("/keyward.admin.v1.AuditService/AcceptEpoch", Access::Needs(Permission::EpochAccept)),
     ("/keyward.replica.v1.ReplicaService/Sync", Access::Needs(Permission::Sync)),
     ("/keyward.replica.v1.PeerService/Barrier", Access::Needs(Permission::Peer)),
+    ("/keyward.replica.v1.PeerService/GetHeartbeat", Access::Needs(Permission::Peer)),
     ("/keyward.replica.v1.PeerService/Hint", Access::Needs(Permission::Peer)),
     // Health probes have no credential.
     ("/grpc.health.v1.Health/Check", Access::Anyone),

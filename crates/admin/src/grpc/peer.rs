@@ -3,7 +3,9 @@ use std::time::Duration;
 
 use keyward_domain::{AdminLife, Epoch, Error, Position, Revision};
 use keyward_proto::replica::peer_service_server::PeerService;
-use keyward_proto::replica::{BarrierRequest, BarrierResponse, HintRequest, HintResponse};
+use keyward_proto::replica::{
+    BarrierRequest, BarrierResponse, GetHeartbeatRequest, GetHeartbeatResponse, HintRequest, HintResponse,
+};
 use keyward_runtime::{deadline, status};
 use tonic::{Request, Response, Status};
 
@@ -28,10 +30,20 @@ impl PeerService for PeerApi {
         self.0.publisher.peer_announced(Revision(request.get_ref().revision));
         Ok(Response::new(HintResponse {}))
     }
+
+    async fn get_heartbeat(
+        &self,
+        request: Request<GetHeartbeatRequest>,
+    ) -> Result<Response<GetHeartbeatResponse>, Status> {
+        let life = life(&request.get_ref().incarnation).map_err(|error| status::from_error(&error))?;
+        let age = self.0.publisher.answered_heartbeat(life);
+        let age = age.and_then(|age| prost_types::Duration::try_from(age).ok());
+        Ok(Response::new(GetHeartbeatResponse { age }))
+    }
 }
 
 async fn barrier(app: &App, request: &BarrierRequest, timeout: Option<Duration>) -> Result<BarrierResponse, Error> {
-    let (life, position) = (life(request)?, position(request)?);
+    let (life, position) = (life(&request.incarnation)?, position(request)?);
     let cleared = app.publisher.clear_for_peer(life, &position, timeout).await?;
     Ok(cleared.map_or_else(BarrierResponse::default, |cleared| BarrierResponse {
         cleared: true,
@@ -40,8 +52,8 @@ async fn barrier(app: &App, request: &BarrierRequest, timeout: Option<Duration>)
     }))
 }
 
-fn life(request: &BarrierRequest) -> Result<AdminLife, Error> {
-    let life: Result<[u8; 16], _> = request.incarnation.as_slice().try_into();
+fn life(incarnation: &[u8]) -> Result<AdminLife, Error> {
+    let life: Result<[u8; 16], _> = incarnation.try_into();
     life.map(AdminLife::from_bytes).map_err(|_| Error::field("incarnation", "16 bytes"))
 }
 

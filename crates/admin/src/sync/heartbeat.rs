@@ -9,7 +9,7 @@ use keyward_protocol::admin::{Effect, Event};
 use keyward_replica::Clock;
 use keyward_store::Heartbeat;
 
-use crate::sync::peers::Peers;
+use crate::sync::peers::{Peers, Questions};
 use crate::sync::publisher::Publisher;
 
 /// How long to wait after listening for notifications has failed.
@@ -22,6 +22,7 @@ impl Publisher {
         let interval = self.policy().renew_interval();
         // The id of the next life, should this one be evicted. It is kept for retries, so that one eviction makes one life.
         let mut next_life = AdminLife::generate();
+        let mut questions = Questions::default();
         loop {
             let Some(life) = self.life() else { return };
             let asked_at = self.clock.now();
@@ -32,8 +33,10 @@ impl Publisher {
                         peers.retain(&heartbeat.nodes);
                     }
                     for effect in self.take_heartbeat(heartbeat, asked_at) {
-                        if let Effect::Evict(node) = effect {
-                            self.evict(&node).await;
+                        match effect {
+                            Effect::Evict(node) => self.evict(&node).await,
+                            Effect::AskHeartbeat(node) => self.ask_heartbeat(&mut questions, &node),
+                            _ => {}
                         }
                     }
                 }
@@ -49,8 +52,34 @@ impl Publisher {
                     tracing::warn!(detail, "no heartbeat: leases expire with the last one");
                 }
             }
-            let _ = tokio::time::timeout(interval, self.send_heartbeat.notified()).await;
+            let next_heartbeat = tokio::time::timeout(interval, self.send_heartbeat.notified());
+            tokio::pin!(next_heartbeat);
+            loop {
+                tokio::select! {
+                    _ = &mut next_heartbeat => break,
+                    answer = questions.next() => {
+                        self.handle(answer);
+                    }
+                }
+            }
         }
+    }
+
+    /// Asks the admin in a life without heartbeats if another database server answers them.
+    fn ask_heartbeat(&self, questions: &mut Questions, node: &AdminNode) {
+        let asked = self.clock.now();
+        // A peer that has lost its database cannot check the credential of the question, and does not answer.
+        let limit = self.policy().renew_interval() * 2;
+        let is_asked = self.peers.as_ref().is_some_and(|peers| peers.ask_heartbeat(questions, node, asked, limit));
+        if !is_asked {
+            self.handle(Event::PeerHeartbeat { life: node.life, asked, age: None });
+        }
+    }
+
+    /// How long ago this admin sent the newest heartbeat that its database has answered; `None` if there is none, or if this
+    /// admin is not in `life`.
+    pub(crate) fn answered_heartbeat(&self, life: AdminLife) -> Option<Duration> {
+        self.lock().node.answered_heartbeat(life, self.clock.now())
     }
 
     fn life(&self) -> Option<AdminLife> {
@@ -62,7 +91,21 @@ impl Publisher {
         let mut feed = self.lock();
         // Counted from before the query: the wall clock then runs ahead by its duration, and never behind.
         feed.wall = (heartbeat.time, asked_at);
-        self.handle_locked(&mut feed, Event::HeartbeatAnswered { log: heartbeat.head, nodes: heartbeat.nodes })
+        let before = feed.node.peers_elsewhere();
+        let event = Event::HeartbeatAnswered { log: heartbeat.head, nodes: heartbeat.nodes };
+        let effects = self.handle_locked(&mut feed, event);
+        let elsewhere = feed.node.peers_elsewhere();
+        self.metrics.peers_elsewhere.set(i64::try_from(elsewhere).unwrap_or(i64::MAX));
+        if elsewhere > before {
+            tracing::error!(
+                admins = elsewhere,
+                "another database server answers the heartbeats of other admins: two servers take writes; no change is called \
+                 enforced until one of them is stopped"
+            );
+        } else if before > 0 && elsewhere == 0 {
+            tracing::info!("no other database server answers the heartbeats of other admins any more");
+        }
+        effects
     }
 
     /// The database's answer, within half a lease: a later answer would give a basis that is hardly of use. After that the

@@ -1,5 +1,6 @@
 //! Asks the other admins over the database whether their validators have applied a change, so that a fence need not wait for
-//! leases to expire while every admin is healthy. Only speed depends on it.
+//! leases to expire while every admin is healthy. Only speed depends on it. Also asks an admin without heartbeats in this
+//! database if another server answers its heartbeats.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,8 +9,9 @@ use std::time::Duration;
 
 use keyward_domain::{AdminLife, AdminNode, Position, Remote, Revision};
 use keyward_proto::replica::peer_service_client::PeerServiceClient;
-use keyward_proto::replica::{BarrierRequest, HintRequest};
-use keyward_protocol::admin::Cleared;
+use keyward_proto::replica::{BarrierRequest, GetHeartbeatRequest, HintRequest};
+use keyward_protocol::Instant;
+use keyward_protocol::admin::{Cleared, Event};
 use keyward_runtime::config::{Listen, check_remote, remote};
 use keyward_runtime::secret_file::rereader;
 use keyward_sync::{Authorization, Connector, lazy_channel};
@@ -99,6 +101,32 @@ pub(super) struct Queries {
     answers: JoinSet<(AdminLife, Option<Cleared>)>,
 }
 
+/// The questions for heartbeats that peers have not answered yet: at most one for each life.
+#[derive(Debug, Default)]
+pub(super) struct Questions {
+    asked: BTreeSet<AdminLife>,
+    answers: JoinSet<Event>,
+}
+
+impl Questions {
+    /// The next answer, as an event. Never resolves if no question is open. Cancel safe.
+    pub(super) async fn next(&mut self) -> Event {
+        loop {
+            match self.answers.join_next().await {
+                Some(Ok(answer)) => {
+                    if let Event::PeerHeartbeat { life, .. } = &answer {
+                        self.asked.remove(life);
+                    }
+                    return answer;
+                }
+                // A question that panicked has no answer, and is not repeated.
+                Some(Err(_)) => {}
+                None => return std::future::pending().await,
+            }
+        }
+    }
+}
+
 impl Peers {
     pub(super) fn new(options: PeerOptions) -> Self {
         Self { options, channels: Mutex::default() }
@@ -141,6 +169,36 @@ impl Peers {
                 }
             });
         }
+    }
+
+    /// Asks a peer, in the background, for its newest answered heartbeat, for `limit` at most, unless the question before is
+    /// still open. `asked`: this admin's clock. Returns `false` if the peer cannot be asked.
+    pub(super) fn ask_heartbeat(
+        &self,
+        questions: &mut Questions,
+        node: &AdminNode,
+        asked: Instant,
+        limit: Duration,
+    ) -> bool {
+        let Some(mut client) = self.client(node) else { return false };
+        if !questions.asked.insert(node.life) {
+            return true;
+        }
+        let (life, authorization) = (node.life, self.options.authorization.clone());
+        questions.answers.spawn(async move {
+            let request = GetHeartbeatRequest { incarnation: life.as_bytes().to_vec() };
+            let answer = tokio::time::timeout(limit, client.get_heartbeat(authorized(request, &authorization)));
+            let age = match answer.await {
+                Ok(Ok(answer)) => answer.into_inner().age.and_then(|age| age.try_into().ok()),
+                Ok(Err(status)) => {
+                    after_refusal(&status, &authorization).await;
+                    None
+                }
+                Err(_) => None,
+            };
+            Event::PeerHeartbeat { life, asked, age }
+        });
+        true
     }
 
     /// Drops connections to lives that are not listed any more.

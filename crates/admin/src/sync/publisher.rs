@@ -150,6 +150,7 @@ impl Publisher {
             }
             Effect::Deliver(_)
             | Effect::Evict(_)
+            | Effect::AskHeartbeat(_)
             | Effect::Register
             | Effect::Deregister(_)
             | Effect::Reconnect

@@ -42,6 +42,8 @@ pub struct Barrier {
     peers: Option<Peers>,
     /// What each peer answered about its own validators.
     cleared: BTreeMap<AdminLife, Cleared>,
+    /// Peers that were awaited and whose rows are gone: they were evicted because their leases had expired, or have left.
+    lapsed: usize,
 }
 
 /// A peer's answer that none of its validators can answer from before the change.
@@ -81,7 +83,7 @@ pub enum BarrierStatus {
 impl Barrier {
     /// The barrier for a change that was known to be committed at `committed`.
     pub const fn new(committed: Instant) -> Self {
-        Self { committed, peers: None, cleared: BTreeMap::new() }
+        Self { committed, peers: None, cleared: BTreeMap::new(), lapsed: 0 }
     }
 
     /// On this admin's clock, when the commit was known.
@@ -100,7 +102,10 @@ impl Barrier {
             wait_out: listing.longest_wait(policy),
         });
         // Lives that are missing from the first listing read the log after the commit.
-        peers.awaited.retain(|life| nodes().any(|node| node.life == *life));
+        let before = peers.awaited.len();
+        let is_answered = |life: &AdminLife| self.cleared.contains_key(life);
+        peers.awaited.retain(|life| is_answered(life) || nodes().any(|node| node.life == *life));
+        self.lapsed += before - peers.awaited.len();
     }
 
     /// Takes a peer's answer about its own validators. The peer may be asked before it is listed; its answer stays valid,
@@ -109,12 +114,12 @@ impl Barrier {
         self.cleared.insert(life, cleared);
     }
 
-    /// The sum of the peers' answers.
+    /// The sum of the peers' answers. A peer whose row is gone without an answer counts as one lease that expired.
     pub fn sum(&self) -> Cleared {
-        self.cleared.values().fold(Cleared::default(), |sum, each| Cleared {
-            acked: sum.acked + each.acked,
-            lapsed: sum.lapsed + each.lapsed,
-        })
+        let gone = Cleared { acked: 0, lapsed: self.lapsed };
+        self.cleared
+            .values()
+            .fold(gone, |sum, each| Cleared { acked: sum.acked + each.acked, lapsed: sum.lapsed + each.lapsed })
     }
 
     /// The state of the wait at `now`.
@@ -133,7 +138,7 @@ impl Barrier {
     #[must_use]
     pub fn canonical(&self, now: Instant, useless: Instant) -> Self {
         let committed = self.committed.relative_to(now).max(useless);
-        Self { committed, peers: self.peers.clone(), cleared: self.cleared.clone() }
+        Self { committed, ..self.clone() }
     }
 }
 

@@ -71,6 +71,8 @@ impl Node {
             // The listing of an answer may be as old as `waited_out`.
             watch: cluster.watch.canonical(now, waited_out.minus(wait_out), heartbeat).without(cluster.life),
             heartbeat: sent,
+            // Only peers that miss this life's heartbeats ask for it, and no search has two databases.
+            answered: None,
         }
     }
 

@@ -3,7 +3,7 @@ use keyward_domain::{AdminLife, AdminNode, Epoch, Position, Revision};
 use crate::admin::barrier::Listing;
 use crate::admin::basis::Basis;
 use crate::admin::enforced::Enforced;
-use crate::admin::watch::Watch;
+use crate::admin::watch::{Silent, Watch};
 use crate::policy::Policy;
 use crate::time::Instant;
 
@@ -18,6 +18,8 @@ pub(super) struct Cluster {
     pub(super) watch: Watch,
     /// The heartbeat that has no answer yet.
     pub(super) heartbeat: Option<SentHeartbeat>,
+    /// When the newest heartbeat of this life was sent that the database has answered.
+    pub(super) answered: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -39,6 +41,7 @@ impl Cluster {
             enforced: Enforced::default(),
             watch: Watch::default(),
             heartbeat: None,
+            answered: None,
         };
         cluster.applied(applied, now);
         cluster
@@ -60,11 +63,21 @@ impl Cluster {
         self.listing.nodes.iter().filter(|node| node.life != self.life)
     }
 
-    /// Takes a listing; returns the lives of other admins that may be evicted.
-    pub(super) fn listed(&mut self, listing: Listing, policy: &Policy, now: Instant) -> Vec<AdminNode> {
+    /// Takes a listing; returns the other admins without heartbeats.
+    pub(super) fn listed(&mut self, listing: Listing, policy: &Policy, now: Instant) -> Silent {
         self.listing = listing;
-        let mut silent = self.watch.silent(&self.listing, policy, now);
-        silent.retain(|node| node.life != self.life);
+        let mut silent = self.watch.listed(&self.listing, policy, now);
+        silent.evict.retain(|node| node.life != self.life);
+        silent.ask.retain(|node| node.life != self.life);
+        if self.elsewhere() == 0 {
+            self.enforced.listed(&self.listing, policy, now);
+        }
         silent
+    }
+
+    /// The number of peers whose heartbeats reach another database server. While there is one, nothing new is enforced: its
+    /// validators do not receive the changes of this database.
+    pub(super) fn elsewhere(&self) -> usize {
+        self.watch.elsewhere().filter(|life| *life != self.life).count()
     }
 }

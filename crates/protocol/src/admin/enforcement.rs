@@ -40,9 +40,17 @@ impl Node {
         let own = self.own(revision, now);
         let (is_applied, policy) = (self.history.head().revision >= revision, *self.policy());
         let Some(cluster) = &mut self.cluster else { return own.status() };
-        cluster.enforced.listed(&cluster.listing, &policy, now);
+        let elsewhere = cluster.elsewhere();
+        if elsewhere == 0 {
+            cluster.enforced.listed(&cluster.listing, &policy, now);
+        }
         if let Some(by) = cluster.enforced.by(revision) {
             return FenceStatus::Enforced { acked: own.cleared.acked, lapsed: own.cleared.lapsed, by };
+        }
+        if elsewhere > 0 {
+            let Own { cleared: Cleared { acked, lapsed }, missing, .. } = own;
+            let missing = missing + elsewhere;
+            return FenceStatus::Pending(Pending { acked, lapsed, missing, only_peers: false, next_check: None });
         }
         let Some(fence) = self.fences.get_mut(&id) else { return FenceStatus::HistoryChanged };
         let status = fence.status(own, cluster, is_applied, &policy, now);
@@ -60,7 +68,9 @@ impl Node {
         let policy = *self.policy();
         match &mut self.cluster {
             Some(cluster) => {
-                cluster.enforced.listed(&cluster.listing, &policy, now);
+                if cluster.elsewhere() == 0 {
+                    cluster.enforced.listed(&cluster.listing, &policy, now);
+                }
                 cluster.enforced.by(revision).is_some()
             }
             None => self.own(revision, now).missing == 0,

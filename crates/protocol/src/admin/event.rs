@@ -6,6 +6,7 @@ use crate::admin::barrier::Cleared;
 use crate::admin::fence::FenceId;
 use crate::admin::sessions::SessionId;
 use crate::policy::Policy;
+use crate::time::Instant;
 
 /// The circumstances in which a node starts.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +79,16 @@ pub enum Event {
         log: Position,
         /// The rows of all admins, this one included.
         nodes: Vec<AdminNode>,
+    },
+    /// A peer answered [`Effect::AskHeartbeat`], or did not answer.
+    PeerHeartbeat {
+        /// The life.
+        life: AdminLife,
+        /// This admin's clock before the peer was asked.
+        asked: Instant,
+        /// How long before its answer the peer had sent the newest heartbeat that its database has answered, by its own clock.
+        /// `None` if there is none, if the peer is in another life, or if it did not answer.
+        age: Option<Duration>,
     },
     /// The last heartbeat found no row of this life.
     Evicted,
@@ -173,6 +184,8 @@ pub enum Effect {
     SendHeartbeat,
     /// Evict a life: delete its row, if its heartbeat counter is still the same.
     Evict(AdminNode),
+    /// Ask the peer in that life for its newest answered heartbeat, because the database shows none.
+    AskHeartbeat(AdminNode),
     /// Register a new life in the place of this one.
     Register,
     /// Delete the row of this life.

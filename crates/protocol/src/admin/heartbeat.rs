@@ -1,10 +1,12 @@
 //! One admin among several over one database: it sends heartbeats so that the others know that it may have leases in use,
 //! grants no further than its last heartbeat reaches, and evicts admins without heartbeats.
 
+use std::time::Duration;
+
 use keyward_domain::{AdminLife, AdminNode, Position};
 
 use crate::admin::barrier::Listing;
-use crate::admin::cluster::SentHeartbeat;
+use crate::admin::cluster::{Cluster, SentHeartbeat};
 use crate::admin::event::Effect;
 use crate::admin::history::contradicts;
 use crate::admin::node::Node;
@@ -26,6 +28,9 @@ impl Node {
         let policy = *self.policy();
         let head = self.history.head();
         let heartbeat = self.cluster.as_mut().and_then(|cluster| cluster.heartbeat.take());
+        if let (Some(cluster), Some(heartbeat)) = (self.cluster.as_mut(), heartbeat) {
+            cluster.answered = Some(heartbeat.sent);
+        }
         // An answer to a heartbeat of another epoch proves nothing in this one.
         let Some(SentHeartbeat { sent, known, .. }) = heartbeat.filter(|heartbeat| heartbeat.epoch == head.epoch)
         else {
@@ -53,13 +58,36 @@ impl Node {
         };
         cluster.basis.heartbeat(sent, log.revision);
         let silent = cluster.listed(Listing { asked: sent, nodes }, &policy, now);
-        cluster.enforced.listed(&cluster.listing, &policy, now);
-        effects.extend(silent.into_iter().map(Effect::Evict));
+        effects.extend(silent.evict.into_iter().map(Effect::Evict));
+        effects.extend(silent.ask.into_iter().map(Effect::AskHeartbeat));
         if head.revision < log.revision {
             effects.push(Effect::ReadLog);
         }
         effects.push(Effect::Moved);
         effects
+    }
+
+    /// How long ago this admin sent the newest heartbeat that its database has answered; `None` if there is none, or if this admin
+    /// is not in `life`. For a peer that misses the heartbeats of that life.
+    pub fn answered_heartbeat(&self, life: AdminLife, now: Instant) -> Option<Duration> {
+        let cluster = self.cluster.as_ref().filter(|cluster| cluster.life == life)?;
+        cluster.answered.map(|sent| now.since(sent))
+    }
+
+    /// Takes the answer of a peer that was asked at `asked` for its newest answered heartbeat.
+    pub(super) fn peer_heartbeat(&mut self, life: AdminLife, asked: Instant, age: Option<Duration>, now: Instant) {
+        let policy = *self.policy();
+        let Some(cluster) = &mut self.cluster else { return };
+        let Some(lease) = cluster.peers().find(|node| node.life == life).map(|node| node.lease) else { return };
+        // The peer measured the age by its own clock.
+        let sent = age.map(|age| asked.minus(policy.held(age)));
+        cluster.watch.peer_heartbeat(life, asked, sent, policy.held(lease), now);
+    }
+
+    /// The number of peers whose heartbeats reach another database server: two servers take writes. While there is one, nothing
+    /// new counts as enforced.
+    pub fn peers_elsewhere(&self) -> usize {
+        self.cluster.as_ref().map_or(0, Cluster::elsewhere)
     }
 
     /// The row of this life is gone: peers do not wait for its leases any more, so it must not grant any.
@@ -74,7 +102,7 @@ impl Node {
     /// A new life is registered.
     pub(super) const fn registered(&mut self, life: AdminLife) {
         if let Some(cluster) = &mut self.cluster {
-            cluster.life = life;
+            (cluster.life, cluster.answered) = (life, None);
         }
     }
 

@@ -24,4 +24,4 @@ pub use fence::{FenceId, FenceStatus, PeerBarrier, Pending};
 pub use history::{History, Known};
 pub use node::Node;
 pub use sessions::{Enforcement, SessionId, Sessions};
-pub use watch::Watch;
+pub use watch::{Silent, Watch};

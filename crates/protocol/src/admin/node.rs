@@ -161,6 +161,10 @@ impl Node {
                 Vec::new()
             }
             Event::HeartbeatAnswered { log, nodes } => self.heartbeat_answered(log, nodes, now),
+            Event::PeerHeartbeat { life, asked, age } => {
+                self.peer_heartbeat(life, asked, age, now);
+                Vec::new()
+            }
             Event::Evicted => self.evicted(),
             Event::Registered(life) => {
                 self.registered(life);
