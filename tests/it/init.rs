@@ -118,3 +118,44 @@ fn the_database_password_appears_in_no_error_and_can_be_read_from_a_file() {
         assert!(!text.contains("battery"), "{arguments:?}: {text}");
     }
 }
+
+/// Roles: one that owns the schema, and one for admins that may read and write rows only.
+fn grant_rows_only(cluster: &Cluster) -> String {
+    let sql = "CREATE ROLE rows_only LOGIN PASSWORD 'rows'; \
+               REVOKE CREATE ON SCHEMA public FROM PUBLIC; \
+               GRANT USAGE ON SCHEMA public TO rows_only; \
+               GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO rows_only";
+    cluster.postgres.psql(&cluster.url, sql).unwrap();
+    let authority = cluster.url.split_once("://").unwrap().1.split_once('@').unwrap();
+    format!("postgres://rows_only:rows@{}", authority.1)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_that_may_only_read_and_write_rows_starts_an_admin() {
+    let cluster = Cluster::start(&[]);
+    let url = grant_rows_only(&cluster);
+    let process = cluster.admin_through("a1", &url);
+    let admin = Admin::connect(process.at, &cluster.root()).await;
+    admin.create_project("6666").await.unwrap();
+    admin.create_key("6666", "k").await.unwrap();
+    admin.deactivate("6666", "k").await.unwrap();
+    // Nothing about the schema was tried.
+    let log = cluster.postgres.log().unwrap();
+    assert!(!log.contains("permission denied"), "{log}");
+    assert!(!process.process.log().contains("seaql_migrations"), "{}", process.process.log());
+}
+
+#[test]
+fn an_admin_that_may_not_migrate_refuses_an_older_schema_and_names_init() {
+    let cluster = Cluster::start(&[]);
+    let url = grant_rows_only(&cluster);
+    let newest = "(SELECT max(version) FROM seaql_migrations)";
+    let sql = format!("DELETE FROM seaql_migrations WHERE version = {newest}; DROP TABLE history_fork, withheld_token");
+    cluster.postgres.psql(&cluster.url, &sql).unwrap();
+    let text = output_of(&admin_output(&cluster, &url));
+    assert!(text.contains("older than this version") && text.contains("`keyward init`"), "{text}");
+    assert!(cluster.init(&[]).status.success());
+    let grant = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO rows_only";
+    cluster.postgres.psql(&cluster.url, grant).unwrap();
+    drop(cluster.admin_through("a1", &url));
+}

@@ -91,6 +91,11 @@ fn code(error: &DbErr) -> Option<String> {
     database_error(error)?.code().map(Cow::into_owned)
 }
 
+/// Returns `true` if PostgreSQL reports that the role lacks a privilege.
+pub(crate) fn is_permission_denied(error: &DbErr) -> bool {
+    code(error).as_deref() == Some("42501")
+}
+
 /// Returns `true` if the database answered with a value that the column cannot hold.
 fn is_unreadable(error: &DbErr) -> bool {
     match error {

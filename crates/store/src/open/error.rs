@@ -54,6 +54,16 @@ pub enum OpenError {
         "the database's role may hold {0} connections, and one admin uses up to {MAX_CONNECTIONS}: raise CONNECTION LIMIT"
     )]
     TooFewConnections(u32),
+    /// A migration is pending, and the role of the URL may not change the schema.
+    #[error(
+        "the database's schema is older than this version of Keyward (it lacks {pending}), and the role of the URL may not \
+         change it: run `keyward init` of this version with a role that may, and grant SELECT, INSERT, UPDATE and DELETE on \
+         new tables to the role of the admins (docs/database.md)"
+    )]
+    MayNotMigrate {
+        /// The first migration that the database lacks.
+        pending: String,
+    },
     /// The database was initialized with another keyring.
     #[error(
         "this keyring is not the one that the database was made with; with it every token would be unknown. Start with the original keyring"
