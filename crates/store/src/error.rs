@@ -96,6 +96,14 @@ pub(crate) fn is_permission_denied(error: &DbErr) -> bool {
     code(error).as_deref() == Some("42501")
 }
 
+/// Returns `true` if SQLite reports that its file is damaged or no database.
+pub(crate) fn is_damage(error: &DbErr) -> bool {
+    let Some(source) = database_error(error) else { return false };
+    let is_sqlite = source.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some();
+    let code = source.code().and_then(|code| code.parse::<u32>().ok());
+    is_sqlite && matches!(code.map(|code| code & 0xff), Some(11 | 26))
+}
+
 /// Returns `true` if the database answered with a value that the column cannot hold.
 fn is_unreadable(error: &DbErr) -> bool {
     match error {

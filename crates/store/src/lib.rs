@@ -19,7 +19,7 @@ mod write;
 #[cfg(feature = "simulation")]
 pub use connection::simulation;
 pub use log::notifications::LogNotifications;
-pub use open::error::OpenError;
+pub use open::error::{DatabaseAt, OpenError};
 pub use open::exposure::{UrlError, check_exposure};
 pub use open::renew::RenewError;
 pub use secret::{IssuedSecret, SealedSecret, SecretRecord};

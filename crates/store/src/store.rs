@@ -1,6 +1,7 @@
 //! [`Store`]: the handle on one database, with its connection pools and the positions that this process has seen.
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use keyward_token::DigestKey;
 use crate::connection::pool_guard::WriterHealth;
 use crate::connection::{Connection, Route};
 use crate::error::from_driver;
+use crate::open::error::DatabaseAt;
 use crate::pools::{Pools, ServerOptions};
 
 /// The longest time that [`Store::close`] takes.
@@ -33,6 +35,8 @@ pub(crate) enum Backend {
     Sqlite {
         /// State of the connection that writes.
         writer: Arc<WriterHealth>,
+        /// The file.
+        path: Arc<Path>,
         /// The lock on the file, held until the last clone of the store is dropped.
         _lock: Arc<File>,
     },
@@ -65,6 +69,16 @@ impl Store {
     /// Returns `true` if other admins may use the same database at the same time.
     pub const fn is_shared(&self) -> bool {
         !matches!(self.backend, Backend::Sqlite { .. })
+    }
+
+    /// The database, for an error.
+    pub(crate) fn database_at(&self) -> DatabaseAt {
+        match &self.backend {
+            Backend::Sqlite { path, .. } => DatabaseAt::File(path.to_path_buf()),
+            Backend::Postgres(_) => DatabaseAt::Server,
+            #[cfg(feature = "simulation")]
+            Backend::Memory => DatabaseAt::File(":memory:".into()),
+        }
     }
 
     pub(crate) const fn is_postgres(&self) -> bool {

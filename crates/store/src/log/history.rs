@@ -6,7 +6,7 @@ use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, Query
 use uuid::Uuid;
 
 use crate::entity::{change, history_fork};
-use crate::error::{TxError, from_driver};
+use crate::error::{TxError, corrupt, from_driver};
 use crate::log::head::read_head;
 use crate::store::Store;
 
@@ -44,6 +44,14 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Fails if the log does not contain its own head. Entries that are written over such a gap would hide it for good.
+pub(crate) async fn check_head_in_log(db: &impl ConnectionTrait, head: &Position) -> Result<(), TxError> {
+    if is_in_log(db, head).await? {
+        return Ok(());
+    }
+    Err(corrupt(format!("the change log does not contain its head, revision {}", head.revision)).into())
 }
 
 /// Looks a position up in the log that ends at `head`.

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -6,6 +7,36 @@ use sea_orm::{DbErr, RuntimeErr};
 
 use crate::error::fault;
 use crate::pools::MAX_CONNECTIONS;
+
+/// A database, as an error names it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum DatabaseAt {
+    /// A SQLite file.
+    File(PathBuf),
+    /// A PostgreSQL server. Its URL is not shown, because it may hold a password.
+    Server,
+}
+
+impl DatabaseAt {
+    /// How a copy of such a database is made.
+    const fn advice(&self) -> &'static str {
+        match self {
+            Self::File(_) => {
+                "`keyward backup FILE` makes a whole copy, also while the server runs, and `keyward restore FILE` puts it back"
+            }
+            Self::Server => "pg_basebackup or pg_dump makes a whole copy",
+        }
+    }
+}
+
+impl fmt::Display for DatabaseAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Server => f.write_str("the PostgreSQL database"),
+        }
+    }
+}
 
 /// Why the database could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +85,18 @@ pub enum OpenError {
         "the database's role may hold {0} connections, and one admin uses up to {MAX_CONNECTIONS}: raise CONNECTION LIMIT"
     )]
     TooFewConnections(u32),
+    /// The database is damaged, or is a copy whose parts are of different moments.
+    #[error(
+        "{at} is not whole: {problem}. It is damaged, or it was copied while it was in use. Nothing was written to its log. \
+         {} (docs/backup.md)",
+        at.advice()
+    )]
+    Torn {
+        /// The database.
+        at: DatabaseAt,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A migration is pending, and the role of the URL may not change the schema.
     #[error(
         "the database's schema is older than this version of Keyward (it lacks {pending}), and the role of the URL may not \

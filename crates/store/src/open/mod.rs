@@ -7,6 +7,7 @@ mod memory;
 mod postgres;
 pub(crate) mod renew;
 mod schema;
+pub(crate) mod soundness;
 mod sqlite;
 
 use std::path::Path;
@@ -18,7 +19,7 @@ use crate::open::exposure::is_postgres;
 use crate::store::Store;
 
 impl Store {
-    /// Opens the database and brings its schema up to date.
+    /// Opens the database, brings its schema up to date, and checks that the database is whole.
     ///
     /// `url` is `sqlite:PATH` (created if missing; WAL, synchronous FULL) or `postgres://…`. `chain_key` keys the hash chain
     /// of the change log.
@@ -34,6 +35,7 @@ impl Store {
             return Err(OpenError::Scheme);
         };
         store.migrate().await?;
+        store.check_end_of_log().await?;
         Ok(store)
     }
 }

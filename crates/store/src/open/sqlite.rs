@@ -13,6 +13,7 @@ use sea_orm::{ConnectOptions, Database};
 
 use crate::connection::pool_guard::{WriterHealth, discard_open_transactions};
 use crate::open::error::OpenError;
+use crate::open::soundness::{check_file, of_file};
 use crate::pools::Pools;
 use crate::store::{Backend, Store};
 
@@ -29,12 +30,13 @@ pub(crate) async fn open(path: &Path, chain_key: DigestKey) -> Result<Store, Ope
     let mut writer_options = options(&path, 1);
     let guard = Arc::clone(&health);
     writer_options.map_sqlx_sqlite_pool_opts(move |pool| guard.guard(pool));
-    let writer = Database::connect(writer_options).await?;
+    let writer = Database::connect(writer_options).await.map_err(|error| of_file(&path, error))?;
+    check_file(&writer, &path).await?;
     let mut reader_options = options(&path, READERS);
     reader_options.map_sqlx_sqlite_pool_opts(discard_open_transactions);
     let reader = Database::connect(reader_options).await?;
     let heartbeats = writer.clone();
-    let backend = Backend::Sqlite { writer: health, _lock: Arc::new(lock) };
+    let backend = Backend::Sqlite { writer: health, path: path.into(), _lock: Arc::new(lock) };
     Ok(Store::new(Pools { writer, reader, heartbeats }, backend, chain_key))
 }
 

@@ -18,7 +18,7 @@ use crate::entity::{history_fork, key, key_token, withheld_token};
 use crate::error::TxError;
 use crate::log::chain::append;
 use crate::log::head::{lock_head, move_head};
-use crate::log::history::{is_in_log, relation};
+use crate::log::history::{check_head_in_log, is_in_log, relation};
 use crate::log::notifications::notify;
 use crate::retry::retry;
 use crate::store::Store;
@@ -110,6 +110,7 @@ impl Store {
     ) -> Result<(HistoryRepair, Vec<Position>), TxError> {
         let tx = self.writer().begin_write().await?;
         let before = lock_head(&tx, &self.chain_key).await?;
+        check_head_in_log(&tx, &before).await?;
         let mut contained = Vec::new();
         for position in unpublished {
             if is_in_log(&tx, position).await? {
