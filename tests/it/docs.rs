@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use keyward_tests::client::Admin;
+use keyward_tests::cluster::Cluster;
 use keyward_tests::gateway::{self, Kind as Gateway, ValidatorAt};
 use keyward_tests::keyward::{Serve, workspace};
 use keyward_tests::process::Process;
@@ -60,6 +61,10 @@ start() {
 keyward() {
   case "$1" in
     admin) KEYWARD_LISTEN="$ADMIN_LISTEN" start "$@" ;;
+    serve)
+      export KEYWARD_VALIDATOR_LISTEN=127.0.0.1:0 KEYWARD_HOOK_LISTEN=127.0.0.1:0
+      export KEYWARD_ADMIN_OPS_LISTEN=127.0.0.1:0 KEYWARD_VALIDATOR_OPS_LISTEN=127.0.0.1:0
+      KEYWARD_ADMIN_LISTEN="$RESTORED_LISTEN" start "$@" ;;
     validator) KEYWARD_LISTEN=127.0.0.1:0 KEYWARD_HOOK_LISTEN=127.0.0.1:0 start "$@" ;;
     *) command keyward "$@" ;;
   esac
@@ -144,6 +149,48 @@ fn the_commands_for_several_machines_run_as_pasted() {
     // The script ran to its end.
     let output = paste(&format!("{real}\ncat started\n"), &admin, Path::new("root.credential"));
     assert!(output.contains("The database is set up.") && output.contains("validator --admin"), "{output}");
+}
+
+#[test]
+fn the_commands_of_the_backup_page_run_as_pasted() {
+    let page = workspace().join("docs/backup.md");
+    let (mut script, mut printed) = (String::new(), Vec::new());
+    let blocks = blocks(&page);
+    for block in &blocks {
+        match block.kind.as_str() {
+            "sh backup" => script.push_str(&block.text),
+            "text output" => printed.extend(block.text.lines()),
+            _ => {}
+        }
+    }
+    let serve = Serve::start();
+    let data = serve.data_dir().display().to_string();
+    assert!(script.contains("--data-dir keyward-data"));
+    let script = script.replace("--data-dir keyward-data", &format!("--data-dir {data}"));
+    let at = format!("127.0.0.1:{}", postgres::free_port().unwrap());
+    let script = format!("RESTORED_LISTEN={at} RESTORED=http://{at}\n{script}");
+    check(&page, &printed, &paste(&script, &serve.admin.to_string(), &serve.credential_file()));
+}
+
+#[test]
+fn the_commands_for_backups_of_postgresql_run_as_pasted() {
+    let page = workspace().join("docs/backup.md");
+    let script: String = blocks(&page).into_iter().filter(|b| b.kind == "sh postgres").map(|b| b.text).collect();
+    let cluster = Cluster::start_on(&[("wal_level", "replica"), ("max_wal_senders", "4")], &[]);
+    let restored = cluster.url.replace("/keyward", "/restored");
+    let dir = tempfile::tempdir().unwrap();
+    let mut bash = cluster.postgres.client("bash");
+    cluster.postgres.as_its_user(&mut bash, dir.path());
+    bash.args(["-euo", "pipefail", "-c", &script]).current_dir(dir.path()).env("DATABASE_URL", &cluster.url);
+    let server = cluster.url.replace("/keyward", "/postgres");
+    let output = bash.env("RESTORED_URL", &restored).env("REPLICATION_URL", server).output().unwrap();
+    assert!(output.status.success(), "{}", keyward_tests::process::output_of(&output));
+    // An admin with the keyring runs on the restored database.
+    let admin = cluster.admin_through("restored", &restored);
+    let mut verify = keyward::command("keyward");
+    verify.args(["audit", "verify", "--admin", &format!("http://{}", admin.at)]);
+    let verified = verify.arg("--credential-file").arg(cluster.credential_file()).output().unwrap();
+    assert!(verified.status.success(), "{}", keyward_tests::process::output_of(&verified));
 }
 
 /// Returns the page of a gateway.
@@ -232,6 +279,7 @@ fn every_command_block_has_a_kind_that_these_tests_run() {
                 "sh service" if page.ends_with("docs/services.md") => {}
                 "sh gateway" if Gateway::ALL.iter().any(|kind| page.ends_with(page_of(*kind))) => {}
                 "sh walk" | "sh cluster" if readme => {}
+                "sh backup" | "sh postgres" if page.ends_with("docs/backup.md") => {}
                 "sh" if readme => assert!(["cargo run\n", "cargo test --workspace\n"].contains(&block.text.as_str())),
                 kind => {
                     assert!(!kind.starts_with("sh"), "{}: a block that nothing runs:\n{}", page.display(), block.text);

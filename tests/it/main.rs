@@ -5,6 +5,7 @@
 mod access;
 mod addresses;
 mod audit;
+mod backup;
 mod client;
 mod cluster;
 mod crash;

@@ -186,6 +186,21 @@ impl Postgres {
         format!("postgres://{OWNER}:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
     }
 
+    /// Returns a command that finds PostgreSQL's own programs in its PATH, such as a shell with commands of the documentation.
+    ///
+    /// # Panics
+    /// If the path of the programs is not valid in a PATH.
+    #[must_use]
+    pub fn client(&self, program: &str) -> Command {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let programs = std::iter::once(self.programs.directory().to_owned()).chain(std::env::split_paths(&path));
+        let of_postgres = self.programs.command("postgres");
+        let libraries = of_postgres.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        let mut client = Command::new(program);
+        client.envs(libraries).env("PATH", std::env::join_paths(programs).unwrap()).env("LC_ALL", "C");
+        client
+    }
+
     fn command(&self, program: &str) -> Command {
         command(&self.programs, program, self.user, self.directory.path())
     }

@@ -69,6 +69,11 @@ pub(crate) fn beside(path: &Path, extension: &str) -> PathBuf {
     path.into()
 }
 
+/// The directory of a file.
+pub(crate) fn directory(file: &Path) -> &Path {
+    file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Writes a file with mode 0600, atomically and durably.
 pub(crate) fn write_secret(path: &Path, text: &str) -> anyhow::Result<()> {
     let failed = || format!("cannot write {}", path.display());
@@ -82,6 +87,5 @@ pub(crate) fn write_secret(path: &Path, text: &str) -> anyhow::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial).with_context(failed)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(failed)?;
     std::fs::rename(&partial, path).with_context(failed)?;
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(dir).and_then(|dir| dir.sync_all()).with_context(failed)
+    File::open(directory(path)).and_then(|dir| dir.sync_all()).with_context(failed)
 }

@@ -2,6 +2,7 @@
 
 mod app;
 mod auth;
+mod backup;
 mod database_url;
 mod files;
 mod first_start;
@@ -14,6 +15,7 @@ mod setup;
 mod sync;
 
 pub use app::{App, AppOptions};
+pub use backup::{BackedUp, BackupSecrets, Restored, back_up, restore};
 pub use database_url::follow_database_url;
 pub use first_start::{FirstStart, prepare_data_dir};
 pub use keyward_store::check_exposure as check_database_exposure;

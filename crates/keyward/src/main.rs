@@ -41,6 +41,8 @@ enum Command {
     Serve(serve::Options),
     /// Creates what the admins of one database share: schema, keyring and root credential. Running it again changes nothing.
     Init(cli::init::Init),
+    Backup(cli::backup::Backup),
+    Restore(cli::backup::Restore),
     /// Runs an admin: the key-admin service alone, any number of them over one PostgreSQL.
     Admin(admin::Options),
     /// Runs a validator (auth sidecar) that is fed by admins.
@@ -92,6 +94,8 @@ async fn run(keyward: Keyward) -> anyhow::Result<()> {
     match command {
         Command::Serve(options) => Box::pin(serve::run(options.resolve()?)).await,
         Command::Init(init) => Box::pin(init.run()).await,
+        Command::Backup(backup) => Box::pin(backup.run()).await,
+        Command::Restore(restore) => Box::pin(restore.run()).await,
         Command::Admin(options) => Box::pin(admin::run(options.resolve()?)).await,
         Command::Validator(options) => Box::pin(keyward_validator::run(options.resolve()?)).await,
         Command::Projects(command) => command.run().await,

@@ -12,6 +12,7 @@ use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
 
 use crate::Keyward;
+use crate::cli::backup::{Backup, Restore};
 use crate::cli::client::ClientOptions;
 use crate::cli::init::Init;
 use crate::{admin, serve};
@@ -52,7 +53,7 @@ struct Section {
     toml: BTreeSet<&'static str>,
 }
 
-fn sections() -> [Section; 6] {
+fn sections() -> [Section; 8] {
     let no_file = BTreeSet::new;
     [
         Section {
@@ -77,6 +78,18 @@ fn sections() -> [Section; 6] {
             title: "`keyward init`",
             about: "Sets up a database once. One of `--database-url` and `--database-url-file` is required. There is no TOML file.",
             command: Init::augment_args(Command::new("init")),
+            toml: no_file(),
+        },
+        Section {
+            title: "`keyward backup`",
+            about: "Writes a backup of a data directory to a new file, its argument. There is no TOML file.",
+            command: Backup::augment_args(Command::new("backup")),
+            toml: no_file(),
+        },
+        Section {
+            title: "`keyward restore`",
+            about: "Restores the backup in a file, its argument, into an empty data directory. There is no TOML file.",
+            command: Restore::augment_args(Command::new("restore")),
             toml: no_file(),
         },
         Section {

@@ -40,6 +40,8 @@ pub(crate) enum Backend {
         /// The lock on the file, held until the last clone of the store is dropped.
         _lock: Arc<File>,
     },
+    /// A copy of a SQLite file, which is only read.
+    SqliteCopy(Arc<Path>),
     /// A PostgreSQL server, which other admins may use at the same time.
     Postgres(Arc<ServerOptions>),
     /// SQLite in memory, shared by the simulated admins of one process.
@@ -68,13 +70,13 @@ impl Store {
 
     /// Returns `true` if other admins may use the same database at the same time.
     pub const fn is_shared(&self) -> bool {
-        !matches!(self.backend, Backend::Sqlite { .. })
+        !matches!(self.backend, Backend::Sqlite { .. } | Backend::SqliteCopy(_))
     }
 
     /// The database, for an error.
     pub(crate) fn database_at(&self) -> DatabaseAt {
         match &self.backend {
-            Backend::Sqlite { path, .. } => DatabaseAt::File(path.to_path_buf()),
+            Backend::Sqlite { path, .. } | Backend::SqliteCopy(path) => DatabaseAt::File(path.to_path_buf()),
             Backend::Postgres(_) => DatabaseAt::Server,
             #[cfg(feature = "simulation")]
             Backend::Memory => DatabaseAt::File(":memory:".into()),

@@ -15,3 +15,6 @@ pub const TOKEN_DIGESTS: &str = "keyward v1 token digests";
 
 /// Integrity of the page tokens that list methods return.
 pub const PAGE_TOKENS: &str = "keyward v1 page tokens";
+
+/// Integrity of the files in a backup.
+pub const BACKUPS: &str = "keyward v1 backups";

@@ -173,8 +173,13 @@ mod tests {
     #[test]
     fn no_two_purposes_share_a_key() {
         let key = DigestKey::new(1, counting(0));
-        let purposes =
-            [context::MEMBER_CREDENTIALS, context::AUDIT_CHAIN, context::PAGE_TOKENS, context::TOKEN_DIGESTS];
+        let purposes = [
+            context::MEMBER_CREDENTIALS,
+            context::AUDIT_CHAIN,
+            context::PAGE_TOKENS,
+            context::TOKEN_DIGESTS,
+            context::BACKUPS,
+        ];
         let mut keys: Vec<[u8; 32]> = purposes.iter().map(|purpose| *key.derive(purpose).expose()).collect();
         keys.push(*key.expose());
         keys.sort_unstable();

@@ -23,6 +23,7 @@ mod withheld;
 
 pub(crate) use fence::AwaitedPeers;
 pub use peers::PeerOptions;
+pub(crate) use policy::record_external_leases;
 pub use policy::{check_lease, put_lease};
 pub(crate) use publisher::Publisher;
 pub(crate) use session::ReplicaApi;

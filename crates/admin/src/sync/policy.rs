@@ -52,7 +52,7 @@ pub(super) async fn agree(store: &Store, requested: Option<Duration>) -> Result<
 }
 
 /// Records, before the first lease of a validator in another process, that a restart must wait such leases out.
-pub(super) async fn record_external_leases(store: &Store) -> Result<(), Error> {
+pub(crate) async fn record_external_leases(store: &Store) -> Result<(), Error> {
     if store.setting(EXTERNAL_LEASES).await?.is_none() {
         store.put_setting(EXTERNAL_LEASES, "true").await?;
     }

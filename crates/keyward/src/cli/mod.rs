@@ -1,6 +1,7 @@
 //! The operator's commands. The result goes to stdout, everything else to stderr.
 
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod client;
 pub(crate) mod completions;
 pub(crate) mod exit;

@@ -107,6 +107,20 @@ pub enum OpenError {
         /// The first migration that the database lacks.
         pending: String,
     },
+    /// The schema of a copy is older than this version.
+    #[error(
+        "the schema of {at} is older than this version of Keyward (it lacks {pending}): back it up with the version that \
+         last ran on it, or start this version on it first"
+    )]
+    OldSchema {
+        /// The copy.
+        at: DatabaseAt,
+        /// The first migration that it lacks.
+        pending: String,
+    },
+    /// The path of a copy is not UTF-8, which SQLite requires.
+    #[error("the path {0:?} is not UTF-8 text")]
+    PathNotText(PathBuf),
     /// The database was initialized with another keyring.
     #[error(
         "this keyring is not the one that the database was made with; with it every token would be unknown. Start with the original keyring"

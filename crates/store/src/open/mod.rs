@@ -1,5 +1,6 @@
 //! Opening a database: locks, connections, checks at start, and migrations.
 
+mod copy;
 pub(crate) mod error;
 pub(crate) mod exposure;
 #[cfg(feature = "simulation")]

@@ -26,6 +26,17 @@ impl Store {
         })
     }
 
+    /// Checks that no migration is pending.
+    ///
+    /// # Errors
+    /// [`OpenError::OldSchema`].
+    pub(crate) async fn check_schema(&self) -> Result<(), OpenError> {
+        match first_pending(&self.reader()).await? {
+            None => Ok(()),
+            Some(pending) => Err(OpenError::OldSchema { at: self.database_at(), pending }),
+        }
+    }
+
     async fn apply_pending(&self) -> Result<(), DbErr> {
         let transaction = self.writer().begin_write().await?;
         let tx = &**transaction.direct()?;

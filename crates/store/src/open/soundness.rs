@@ -13,10 +13,22 @@ use crate::log::head::find_head;
 use crate::open::error::{DatabaseAt, OpenError};
 use crate::store::Store;
 
+/// How thoroughly a SQLite file is checked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum FileCheck {
+    /// The structure of the file: every page is used once, and every row can be read. For each start.
+    Structure,
+    /// The structure, and every index against its table. For backups.
+    WithIndexes,
+}
+
 /// Checks a SQLite file. `path` names the file in the error.
-pub(crate) async fn check_file(db: &DatabaseConnection, path: &Path) -> Result<(), OpenError> {
+pub(crate) async fn check_file(db: &DatabaseConnection, path: &Path, check: FileCheck) -> Result<(), OpenError> {
     // One problem is enough to refuse the file.
-    let sql = "PRAGMA quick_check(1)";
+    let sql = match check {
+        FileCheck::Structure => "PRAGMA quick_check(1)",
+        FileCheck::WithIndexes => "PRAGMA integrity_check(1)",
+    };
     let found = db.query_one_raw(Statement::from_string(DatabaseBackend::Sqlite, sql)).await;
     let row = found.map_err(|error| of_file(path, error))?;
     let answer = row.map_or(Ok(String::new()), |row| row.try_get_by_index::<String>(0))?;

@@ -13,7 +13,7 @@ use sea_orm::{ConnectOptions, Database};
 
 use crate::connection::pool_guard::{WriterHealth, discard_open_transactions};
 use crate::open::error::OpenError;
-use crate::open::soundness::{check_file, of_file};
+use crate::open::soundness::{FileCheck, check_file, of_file};
 use crate::pools::Pools;
 use crate::store::{Backend, Store};
 
@@ -31,7 +31,7 @@ pub(crate) async fn open(path: &Path, chain_key: DigestKey) -> Result<Store, Ope
     let guard = Arc::clone(&health);
     writer_options.map_sqlx_sqlite_pool_opts(move |pool| guard.guard(pool));
     let writer = Database::connect(writer_options).await.map_err(|error| of_file(&path, error))?;
-    check_file(&writer, &path).await?;
+    check_file(&writer, &path, FileCheck::Structure).await?;
     let mut reader_options = options(&path, READERS);
     reader_options.map_sqlx_sqlite_pool_opts(discard_open_transactions);
     let reader = Database::connect(reader_options).await?;

@@ -101,6 +101,28 @@ impl Store {
         Ok((withheld, head))
     }
 
+    /// Begins a new epoch at the end of a log that was restored from a backup. Changes that followed the backup are lost, and a
+    /// process that has seen one of them finds that this log records why. Returns the new head.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE`; `INTERNAL` if the head of the log was changed outside Keyward.
+    pub async fn begin_epoch_after_restore(&self) -> Result<Position, Error> {
+        retry(|| self.begin_epoch_once()).await
+    }
+
+    async fn begin_epoch_once(&self) -> Result<Position, TxError> {
+        let tx = self.writer().begin_write().await?;
+        let before = lock_head(&tx, &self.chain_key).await?;
+        check_head_in_log(&tx, &before).await?;
+        let mut log = PlatformLog { store: self, tx: &tx, head: before, time: now(&tx).await? };
+        // How far the lost history went is not known: at least to the end of the backup.
+        log.begin_epoch(&before).await?;
+        let head = log.head;
+        move_head(&tx, &self.chain_key, &head).await?;
+        tx.commit().await?;
+        Ok(head)
+    }
+
     async fn repair_history_once(
         &self,
         seen: &[Position],
