@@ -208,3 +208,35 @@ fn a_postgresql_server_is_verified_with_a_custom_ca() {
     assert_eq!(secure.psql(&secure.url(), sql).unwrap(), "t|t", "every connection is encrypted");
     process.terminate();
 }
+
+#[test]
+fn a_url_that_names_several_servers_is_refused_with_the_alternative() {
+    let dir = directory_with_keyring();
+    for (url, host) in [
+        ("postgres://u:hunter2@h1,h2/db?target_session_attrs=read-write", None),
+        ("postgres://u:hunter2@localhost:5432,localhost:5433/db", None),
+        ("postgres://u:hunter2@localhost/db?target_session_attrs=read-write", None),
+        ("postgres://u:hunter2@/db?host=/a,/b", None),
+        ("postgres:///db?user=u&password=hunter2", Some("localhost,127.0.0.1")),
+    ] {
+        for mut command in commands(dir.path(), url) {
+            command.args(["--insecure-plaintext"]).envs(host.map(|host| ("PGHOST", host)));
+            let text = ended(&mut command);
+            assert!(text.contains("virtual IP address") && text.contains("docs/database.md"), "{url}: {text}");
+            assert!(!text.contains("hunter2") && !text.contains("port number"), "{url}: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_url_with_a_user_and_a_socket_directory_is_read_as_libpq_reads_it() {
+    let (dir, server) = (tempfile::tempdir().unwrap(), Postgres::start().unwrap());
+    let url = server.database("keyward").unwrap();
+    let (user, rest) = url.split_once("://").unwrap().1.split_once('@').unwrap();
+    let port = rest.split_once(':').unwrap().1.split_once('/').unwrap().0;
+    let url = format!("postgres://{user}@/keyward?host={}&port={port}", server.socket_directory().display());
+    // psql of the same server reads it.
+    assert_eq!(server.psql(&url, "SELECT 1").unwrap(), "1");
+    let [_, mut init] = commands(dir.path(), &url);
+    assert!(ended(&mut init).contains("The database is set up."));
+}

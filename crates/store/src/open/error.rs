@@ -6,6 +6,7 @@ use keyward_domain::Error;
 use sea_orm::{DbErr, RuntimeErr};
 
 use crate::error::fault;
+use crate::open::url::UrlError;
 use crate::pools::MAX_CONNECTIONS;
 
 /// A database, as an error names it.
@@ -126,6 +127,9 @@ pub enum OpenError {
         "this keyring is not the one that the database was made with; with it every token would be unknown. Start with the original keyring"
     )]
     WrongKeyring,
+    /// The URL must not be used.
+    #[error("{0}")]
+    Url(#[from] UrlError),
     /// The database returned a value that Keyward does not write.
     #[error("{0}")]
     Store(#[from] Error),

@@ -4,46 +4,7 @@
 use keyward_domain::is_local;
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgSslMode};
 
-/// The parameters of a PostgreSQL URL that sqlx knows. sqlx logs an unknown parameter with its value, which may be a password
-/// after a misspelt `password`.
-const PARAMETERS: [&str; 18] = [
-    "sslmode",
-    "ssl-mode",
-    "sslrootcert",
-    "ssl-root-cert",
-    "ssl-ca",
-    "sslcert",
-    "ssl-cert",
-    "sslkey",
-    "ssl-key",
-    "statement-cache-capacity",
-    "host",
-    "hostaddr",
-    "port",
-    "dbname",
-    "user",
-    "password",
-    "application_name",
-    "options",
-];
-
-/// Why a database URL must not be used. Of the URL, it contains the host at most.
-#[derive(Debug, thiserror::Error)]
-pub enum UrlError {
-    /// The URL cannot be parsed. The driver's text repeats neither the user, the host nor the path of the URL.
-    #[error("cannot open the database: its URL cannot be read: {0}")]
-    Malformed(String),
-    /// The URL has a parameter that the driver does not know and would ignore.
-    #[error("the database URL has the unknown parameter {0}")]
-    Parameter(String),
-    /// The password could be read in transit, or be sent to another server.
-    #[error(
-        "the database at {0} is beyond this machine, and its URL allows a connection without a verified certificate, to \
-         which the password and all data would be exposed: add sslmode=verify-full (with sslrootcert=FILE for a CA of your \
-         own) to the URL, or pass --insecure-plaintext if the network is private"
-    )]
-    Exposed(String),
-}
+use crate::open::url::{UrlError, is_postgres, options};
 
 /// Checks that the driver may connect by a database URL: to this machine always, elsewhere only if it verifies the server
 /// (`sslmode=verify-full`) or with `insecure_plaintext`. The check is on the options that the driver derives from the URL and
@@ -55,38 +16,17 @@ pub fn check_exposure(url: &str, insecure_plaintext: bool) -> Result<(), UrlErro
     if !is_postgres(url) {
         return Ok(());
     }
-    check_parameters(url)?;
-    let options: PgConnectOptions =
-        url.parse().map_err(|error: sea_orm::sqlx::Error| UrlError::Malformed(error.to_string()))?;
+    let options = options(url)?;
     if insecure_plaintext || is_on_this_machine(&options) || matches!(options.get_ssl_mode(), PgSslMode::VerifyFull) {
         return Ok(());
     }
     Err(UrlError::Exposed(options.get_host().to_owned()))
 }
 
-pub(crate) fn is_postgres(url: &str) -> bool {
-    url.starts_with("postgres://") || url.starts_with("postgresql://")
-}
-
 /// Returns `true` if the driver connects to a Unix socket or to a loopback address.
 fn is_on_this_machine(options: &PgConnectOptions) -> bool {
     // As the driver decides: a socket takes precedence over a host, and a host that begins with a slash is a socket directory.
     options.get_socket().is_some() || options.get_host().starts_with('/') || is_local(options.get_host())
-}
-
-fn check_parameters(url: &str) -> Result<(), UrlError> {
-    let url = url.split_once('#').map_or(url, |(url, _)| url);
-    let Some((_, query)) = url.split_once('?') else { return Ok(()) };
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let name = pair.split_once('=').map_or(pair, |(name, _)| name);
-        let known = PARAMETERS.contains(&name) || (name.starts_with("options[") && name.ends_with(']'));
-        if !known {
-            // The name is shown only if it looks like one. Otherwise it may be part of a password with a question mark.
-            let plain = name.len() <= 40 && name.bytes().all(|b| b.is_ascii_alphabetic() || b"-_".contains(&b));
-            return Err(UrlError::Parameter(if plain && pair.contains('=') { name } else { "(not shown)" }.to_owned()));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -119,16 +59,7 @@ mod tests {
                 check_exposure(&format!("postgres://u:pw@{host}/db{mode}"), false).unwrap();
             }
         }
-        let away = [
-            "db",
-            "10.0.0.1",
-            "db.internal:5433",
-            "[2001:db8::1]",
-            "0.0.0.0",
-            "db1,db2",
-            "localhost,db",
-            "localhost.db",
-        ];
+        let away = ["db", "10.0.0.1", "db.internal:5433", "[2001:db8::1]", "0.0.0.0", "localhost.db"];
         for host in away {
             for mode in ["", "disable", "allow", "prefer", "require", "verify-ca", "PREFER"] {
                 for name in ["sslmode", "ssl-mode"] {
@@ -153,6 +84,8 @@ mod tests {
         }
         for (url, exposed) in [
             ("postgres:///db?user=u&password=pw", false),
+            ("postgres://u:pw@/db?host=/run/postgresql", false),
+            ("postgres://u:pw@/db?host=db", true),
             ("postgres://u:pw@localhost/db?host=db", true),
             ("postgres://u:pw@localhost/db?hostaddr=10.0.0.1", true),
             ("postgres:///db?user=u&password=pw&host=db", true),
@@ -181,6 +114,8 @@ mod tests {
             "postgres://u:hunter2@db/db?hunter2",
             "postgres://u:hunter2@db/db?sslmode=prefer&passfile=hunter2",
             "postgres://u:hunter2@[db/db",
+            "postgres://u:hunter2@h1,h2/db",
+            "postgres://u:hunter2@/db?host=h1",
         ] {
             let error = check_exposure(url, false).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{url}: {error}");

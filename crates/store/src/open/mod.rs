@@ -10,13 +10,14 @@ pub(crate) mod renew;
 mod schema;
 pub(crate) mod soundness;
 mod sqlite;
+pub(crate) mod url;
 
 use std::path::Path;
 
 use keyward_token::DigestKey;
 
 use crate::open::error::OpenError;
-use crate::open::exposure::is_postgres;
+use crate::open::url::is_postgres;
 use crate::store::Store;
 
 impl Store {

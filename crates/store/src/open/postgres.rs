@@ -11,6 +11,7 @@ use sqlx::{ConnectOptions, Connection, Executor, PgConnection, Row};
 
 use crate::connection::pool_guard::discard_open_transactions;
 use crate::open::error::OpenError;
+use crate::open::url;
 use crate::pools::{MAX_CONNECTIONS, Pools, ServerOptions};
 use crate::store::{Backend, Store};
 
@@ -34,7 +35,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Checks the server and connects to it.
 pub(crate) async fn open(url: &str, chain_key: DigestKey) -> Result<Store, OpenError> {
     let options = options(url)?;
-    check(&url.parse()?).await?;
+    check(&url::options(url)?).await?;
     let pools = Pools::connect_lazy(&options).await?;
     pools.check().await?;
     Ok(Store::new(pools, Backend::Postgres(Arc::new(ServerOptions::new(options))), chain_key))
@@ -42,9 +43,9 @@ pub(crate) async fn open(url: &str, chain_key: DigestKey) -> Result<Store, OpenE
 
 /// How to connect to the server of `url`.
 pub(crate) fn options(url: &str) -> Result<SeaConnectOptions, OpenError> {
-    // sea-orm's error would quote an unparsable URL with its password. The error of sqlx names the fault only.
-    url.parse::<PgConnectOptions>()?;
-    let mut options = SeaConnectOptions::new(url);
+    // sea-orm's error would quote an unparsable URL with its password. The error of `url::options` names the fault only.
+    url::options(url)?;
+    let mut options = SeaConnectOptions::new(url::for_driver(url)?);
     options.acquire_timeout(Duration::from_secs(5)).sqlx_logging(false);
     options.map_sqlx_postgres_pool_opts(|pool| {
         discard_open_transactions(pool)

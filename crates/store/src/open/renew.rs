@@ -1,10 +1,9 @@
 //! A database password that changes while an admin runs.
 
-use sea_orm::sqlx::postgres::PgConnectOptions;
-
 use crate::open::error::OpenError;
-use crate::open::exposure::{UrlError, check_exposure};
+use crate::open::exposure::check_exposure;
 use crate::open::postgres;
+use crate::open::url::{self, UrlError};
 use crate::pools::Pools;
 use crate::store::Store;
 
@@ -45,8 +44,8 @@ impl Store {
 }
 
 /// What identifies the database of a URL: host, port, socket, database name.
-fn endpoint(url: &str) -> Result<impl PartialEq + use<>, OpenError> {
-    let options: PgConnectOptions = url.parse()?;
+fn endpoint(url: &str) -> Result<impl PartialEq + use<>, UrlError> {
+    let options = url::options(url)?;
     let (socket, database) = (options.get_socket().cloned(), options.get_database().map(str::to_owned));
     Ok((options.get_host().to_owned(), options.get_port(), socket, database))
 }
