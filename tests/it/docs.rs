@@ -177,13 +177,12 @@ fn the_commands_for_backups_of_postgresql_run_as_pasted() {
     let page = workspace().join("docs/backup.md");
     let script: String = blocks(&page).into_iter().filter(|b| b.kind == "sh postgres").map(|b| b.text).collect();
     let cluster = Cluster::start_on(&[("wal_level", "replica"), ("max_wal_senders", "4")], &[]);
-    let restored = cluster.url.replace("/keyward", "/restored");
+    let restored = format!("{}restored", cluster.url.strip_suffix("keyward").unwrap());
     let dir = tempfile::tempdir().unwrap();
     let mut bash = cluster.postgres.client("bash");
     cluster.postgres.as_its_user(&mut bash, dir.path());
     bash.args(["-euo", "pipefail", "-c", &script]).current_dir(dir.path()).env("DATABASE_URL", &cluster.url);
-    let server = cluster.url.replace("/keyward", "/postgres");
-    let output = bash.env("RESTORED_URL", &restored).env("REPLICATION_URL", server).output().unwrap();
+    let output = bash.env("RESTORED_URL", &restored).env("REPLICATION_URL", &cluster.url).output().unwrap();
     assert!(output.status.success(), "{}", keyward_tests::process::output_of(&output));
     // An admin with the keyring runs on the restored database.
     let admin = cluster.admin_through("restored", &restored);
