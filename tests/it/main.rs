@@ -27,6 +27,7 @@ mod names;
 mod operator;
 #[cfg(feature = "proof")]
 mod pauses;
+mod readiness;
 mod readme;
 mod reasons;
 mod rotation;

@@ -14,6 +14,7 @@ use keyward_proto::replica::replica_service_server::ReplicaServiceServer;
 use keyward_runtime::grpc::{ADMIN_MESSAGE_LIMIT, add_reflection, server};
 use keyward_runtime::listener::Listener;
 use keyward_runtime::ops::Ops;
+use keyward_runtime::readiness::Readiness;
 use keyward_runtime::shutdown::{Shutdown, bounded};
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
@@ -40,6 +41,17 @@ const REFLECTED: &[&str] = &[
     "grpc.health.v1.Health",
 ];
 
+/// The services whose health is the readiness of the admin.
+const HEALTH_OF: &[&str] = &[
+    "keyward.admin.v1.ProjectService",
+    "keyward.admin.v1.KeyService",
+    "keyward.admin.v1.MemberService",
+    "keyward.admin.v1.AuditService",
+    "keyward.admin.v1.SdkService",
+    "keyward.replica.v1.PeerService",
+    "keyward.replica.v1.ReplicaService",
+];
+
 /// The most concurrent streams of a connection. Clients of operators need few; a validator needs one.
 const MAX_STREAMS: u32 = 100;
 
@@ -63,15 +75,7 @@ pub async fn listen_to<I>(
 where
     I: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<ProjectServiceServer<ProjectApi>>().await;
-    health.set_serving::<KeyServiceServer<KeyApi>>().await;
-    health.set_serving::<MemberServiceServer<MemberApi>>().await;
-    health.set_serving::<AuditServiceServer<AuditApi>>().await;
-    health.set_serving::<SdkServiceServer<SdkApi>>().await;
-    health.set_serving::<ReplicaServiceServer<ReplicaApi>>().await;
-    health.set_serving::<PeerServiceServer<PeerApi>>().await;
-
+    let (health_service, follow_readiness) = readiness(&app, &shutdown).health(HEALTH_OF).await;
     let replica = replica_service(&app, &shutdown, true);
     let routes = Routes::new(health_service)
         .add_service(
@@ -92,7 +96,10 @@ where
         .layer(AuthLayer(app))
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, async move { leave.wait().await });
-    bounded(&shutdown, server).await.context("the admin listener")
+    tokio::select! {
+        served = bounded(&shutdown, server) => served.context("the admin listener"),
+        never = follow_readiness => match never {},
+    }
 }
 
 /// Serves `Sync` alone, to the validator in the same process. It needs no credential, because only this process can send
@@ -113,17 +120,15 @@ pub async fn listen_in_process(
     bounded(&shutdown, server).await.context("the in-process listener")
 }
 
-/// The admin's ops listener. The admin is ready while it can grant leases; its image is loaded before it listens.
+/// Returns the state of the admin's ops listener.
 pub fn ops(app: &Arc<App>, registry: Arc<Registry>, shutdown: &Shutdown) -> Ops {
-    let (app, shutdown) = (Arc::clone(app), shutdown.clone());
-    let unready = move || {
-        if shutdown.is_leaving() {
-            Some("shutting down".to_owned())
-        } else {
-            app.publisher.why_no_grants().map(str::to_owned)
-        }
-    };
-    Ops { unready: Arc::new(unready), registry }
+    Ops { readiness: readiness(app, shutdown), registry }
+}
+
+/// The admin is ready while it can grant leases; its image is loaded before it listens.
+fn readiness(app: &Arc<App>, shutdown: &Shutdown) -> Readiness {
+    let app = Arc::clone(app);
+    Readiness::new(shutdown, move || app.publisher.why_no_grants())
 }
 
 fn replica_service(app: &Arc<App>, shutdown: &Shutdown, external: bool) -> ReplicaServiceServer<ReplicaApi> {

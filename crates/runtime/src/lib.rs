@@ -7,6 +7,7 @@ pub mod http;
 pub mod listener;
 pub mod memory;
 pub mod ops;
+pub mod readiness;
 pub mod report;
 pub mod secret_file;
 pub mod shutdown;

@@ -11,13 +11,14 @@ use prometheus_client::registry::Registry;
 
 use crate::http;
 use crate::listener::Listener;
+use crate::readiness::Readiness;
 use crate::shutdown::Shutdown;
 
 /// The state that the ops listener reports.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Ops {
-    /// Returns why the role is not ready, or `None` if it is ready.
-    pub unready: Arc<dyn Fn() -> Option<String> + Send + Sync>,
+    /// The readiness of the role, which its gRPC health service reports too.
+    pub readiness: Readiness,
     /// The metrics of the role.
     pub registry: Arc<Registry>,
 }
@@ -37,7 +38,7 @@ pub async fn serve(listener: Listener, ops: Ops, shutdown: Shutdown) -> anyhow::
 
 /// Answers 200 while the role is ready, else 503 with the reason.
 async fn readyz(State(ops): State<Ops>) -> impl IntoResponse {
-    match (ops.unready)() {
+    match ops.readiness.why_not() {
         None => (StatusCode::OK, "ok\n".to_owned()),
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }

@@ -12,6 +12,7 @@ use keyward_replica::{AnyClock, Replica, ReplicaWriter};
 use keyward_runtime::grpc::{VALIDATOR_MESSAGE_LIMIT, add_reflection, server};
 use keyward_runtime::listener::Listener;
 use keyward_runtime::ops::{self, Ops};
+use keyward_runtime::readiness::Readiness;
 use keyward_runtime::shutdown::{Shutdown, bounded};
 use keyward_sync::{Subscriber, Upstream};
 use prometheus_client::registry::Registry;
@@ -20,7 +21,6 @@ use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::server::Connected;
-use tonic_health::server::HealthReporter;
 
 use crate::front::{self, ExtAuthzApi, Gate, ValidateApi};
 use crate::metrics::Metrics;
@@ -32,8 +32,8 @@ const REFLECTED: &[&str] = &["keyward.validate.v1.ValidateService", "grpc.health
 /// Largest number of concurrent streams per connection. Gateways multiplex their requests over few connections.
 const MAX_STREAMS: u32 = 1_024;
 
-/// How often the health service checks for a lease. Requests check it themselves.
-const HEALTH_INTERVAL: Duration = Duration::from_millis(20);
+/// The services whose health is the readiness of the validator.
+const HEALTH_OF: &[&str] = &["keyward.validate.v1.ValidateService", "envoy.service.auth.v3.Authorization"];
 
 /// The validator's listeners, bound.
 #[derive(Debug)]
@@ -94,10 +94,11 @@ impl Role {
     /// A listener failed.
     pub async fn run(self, listeners: Listeners, shutdown: Shutdown) -> anyhow::Result<()> {
         let Self { replica, validator, gate, registry, subscriber } = self;
-        let ops = ops(&replica, registry, &shutdown);
+        let readiness = readiness(&replica, &shutdown);
+        let ops = Ops { readiness: readiness.clone(), registry };
         let serve = async {
             let served = tokio::try_join!(
-                serve_grpc(validator, gate.clone(), replica, listeners.grpc.incoming(), shutdown.clone()),
+                serve_grpc(validator, gate.clone(), readiness, listeners.grpc.incoming(), shutdown.clone()),
                 keyward_runtime::http::serve(listeners.hook, front::router(gate), &shutdown),
                 ops::serve(listeners.ops, ops, shutdown.clone()),
             );
@@ -119,7 +120,8 @@ impl Role {
         I: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     {
         let Self { replica, validator, gate, subscriber, .. } = self;
-        Box::pin(run_with_subscriber(subscriber, serve_grpc(validator, gate, replica, incoming, shutdown))).await
+        let readiness = readiness(&replica, &shutdown);
+        Box::pin(run_with_subscriber(subscriber, serve_grpc(validator, gate, readiness, incoming, shutdown))).await
     }
 }
 
@@ -143,14 +145,14 @@ async fn run_with_subscriber(
 async fn serve_grpc<I>(
     validator: Validator,
     gate: Gate,
-    replica: Arc<Replica<AnyClock>>,
+    readiness: Readiness,
     incoming: impl Stream<Item = io::Result<I>>,
     shutdown: Shutdown,
 ) -> anyhow::Result<()>
 where
     I: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
-    let (health, health_service) = tonic_health::server::health_reporter();
+    let (health_service, follow_readiness) = readiness.health(HEALTH_OF).await;
     let limit = VALIDATOR_MESSAGE_LIMIT;
     let validate = ValidateApi { validator, shutdown: shutdown.clone() };
     let validate = ValidateServiceServer::new(validate).max_decoding_message_size(limit);
@@ -162,38 +164,13 @@ where
         .serve_with_incoming_shutdown(incoming, async move { leave.wait().await });
     tokio::select! {
         served = bounded(&shutdown, server) => served.context("the validator's listener"),
-        () = report_health(health, replica, shutdown.clone()) => Ok(()),
+        never = follow_readiness => match never {},
     }
 }
 
-/// Keeps the health service up to date. Never returns.
-async fn report_health(health: HealthReporter, replica: Arc<Replica<AnyClock>>, shutdown: Shutdown) {
-    let mut reported = None;
-    loop {
-        let serving = replica.holds_lease() && !shutdown.is_leaving();
-        if reported != Some(serving) {
-            reported = Some(serving);
-            let status =
-                if serving { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
-            // The empty name stands for the whole server.
-            health.set_service_status("", status).await;
-            health.set_service_status("keyward.validate.v1.ValidateService", status).await;
-            health.set_service_status("envoy.service.auth.v3.Authorization", status).await;
-        }
-        tokio::time::sleep(HEALTH_INTERVAL).await;
-    }
-}
-
-fn ops(replica: &Arc<Replica<AnyClock>>, registry: Arc<Registry>, shutdown: &Shutdown) -> Ops {
-    let (replica, shutdown) = (Arc::clone(replica), shutdown.clone());
-    let unready = move || {
-        if shutdown.is_leaving() {
-            Some("shutting down".to_owned())
-        } else if replica.holds_lease() {
-            None
-        } else {
-            Some("no lease: no admin was reachable for its duration, or the replica is not complete yet".to_owned())
-        }
-    };
-    Ops { unready: Arc::new(unready), registry }
+/// The validator is ready while it holds a lease.
+fn readiness(replica: &Arc<Replica<AnyClock>>, shutdown: &Shutdown) -> Readiness {
+    const NO_LEASE: &str = "no lease: no admin was reachable for its duration, or the replica is not complete yet";
+    let replica = Arc::clone(replica);
+    Readiness::new(shutdown, move || (!replica.holds_lease()).then_some(NO_LEASE))
 }
