@@ -25,6 +25,7 @@ mod members;
 mod memory;
 mod names;
 mod operator;
+mod pages;
 #[cfg(feature = "proof")]
 mod pauses;
 mod readiness;

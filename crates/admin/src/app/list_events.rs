@@ -12,7 +12,7 @@ impl App {
         filter: EventFilter,
         text: &str,
         request: &PageRequest,
-    ) -> Result<Page<Event>, Error> {
+    ) -> Result<Page<'_, Event>, Error> {
         let list = match &by.target {
             Some(project) => {
                 if self.store.project(project).await?.is_none() {
@@ -25,7 +25,7 @@ impl App {
         let filter = EventFilter { project: by.target.clone(), ..filter };
         let window = request.window(self.secrets.page_key(), &list)?;
         let found = self.store.events(&filter, window.before(), window.limit()).await?;
-        let page = window.page(self.secrets.page_key(), &list, found.events, |event| event.revision);
-        Ok(page.or_from(self.secrets.page_key(), &list, found.unsearched_before))
+        let page = window.page(self.secrets.page_key(), list, found.events, |event| event.revision);
+        Ok(page.or_from(found.unsearched_before))
     }
 }

@@ -11,7 +11,7 @@ impl App {
         filter: &KeyFilter,
         text: &str,
         request: &PageRequest,
-    ) -> Result<Page<Key>, Error> {
+    ) -> Result<Page<'_, Key>, Error> {
         let project = &by.target;
         let list = format!("keys of {} where {text}", project.name());
         let window = request.window(self.secrets.page_key(), &list)?;
@@ -19,6 +19,6 @@ impl App {
             return Err(Error::project_not_found(project));
         }
         let keys = self.store.keys(project, filter, window.after, window.limit()).await?;
-        Ok(window.page(self.secrets.page_key(), &list, keys, |key| key.create_revision))
+        Ok(window.page(self.secrets.page_key(), list, keys, |key| key.create_revision))
     }
 }

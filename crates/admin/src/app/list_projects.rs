@@ -7,7 +7,11 @@ const LIST: &str = "projects";
 
 impl App {
     /// Lists the projects that the caller may see, oldest first: all of them, or those that it has a role on.
-    pub(crate) async fn list_projects(&self, caller: &Caller, request: &PageRequest) -> Result<Page<Project>, Error> {
+    pub(crate) async fn list_projects(
+        &self,
+        caller: &Caller,
+        request: &PageRequest,
+    ) -> Result<Page<'_, Project>, Error> {
         let window = request.window(self.secrets.page_key(), LIST)?;
         let all = allows(&caller.roles, Permission::ProjectGet, None);
         let own: Vec<ProjectId> = caller.roles.iter().filter_map(|binding| binding.project.clone()).collect();

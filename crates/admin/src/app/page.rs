@@ -7,6 +7,14 @@ const DEFAULT_SIZE: u64 = 50;
 const MAX_SIZE: u64 = 1000;
 const MAC_LEN: usize = 16;
 
+/// Largest encoded size of a page's items, in bytes: 1 MiB. gRPC clients accept answers of up to 4 MiB by default. A page ends
+/// early if its next item would exceed this size (AIP-158), and has one item at least.
+const MAX_BYTES: usize = 1 << 20;
+
+/// What an item in a repeated field adds to its own encoded size, in bytes: at most one byte for the field and five for the
+/// length.
+const ITEM_OVERHEAD: usize = 6;
+
 /// The page of a list that a request asks for (AIP-158).
 #[derive(Clone, Debug)]
 pub(crate) struct PageRequest {
@@ -14,12 +22,16 @@ pub(crate) struct PageRequest {
     pub(crate) token: String,
 }
 
-/// A page of a list.
-#[derive(Clone, Debug)]
-pub(crate) struct Page<T> {
-    pub(crate) items: Vec<T>,
-    /// Token of the next page; empty on the last one.
-    pub(crate) next: String,
+/// The items of a page, before [`Page::fit`] limits their encoded size.
+#[derive(Debug)]
+pub(crate) struct Page<'a, T> {
+    items: Vec<T>,
+    /// Where the list continues after `items`; `None` if it ends there.
+    rest: Option<Revision>,
+    /// The place of an item in the list.
+    at: fn(&T) -> Revision,
+    key: &'a DigestKey,
+    list: String,
 }
 
 /// A checked page request: `size` items after the item with the revision `after`.
@@ -46,13 +58,29 @@ impl PageRequest {
     }
 }
 
-impl<T> Page<T> {
+impl<T> Page<'_, T> {
     /// Makes a page without a next one continue at `rest`, for a list whose search was stopped there.
-    pub(super) fn or_from(mut self, key: &DigestKey, list: &str, rest: Option<Revision>) -> Self {
-        if let (true, Some(rest)) = (self.next.is_empty(), rest) {
-            self.next = seal(key, list, rest);
-        }
+    pub(super) fn or_from(mut self, rest: Option<Revision>) -> Self {
+        self.rest = self.rest.or(rest);
         self
+    }
+
+    /// Renders items with `render` until their encoded size, which `size` returns in bytes, would exceed 1 MiB. Returns the
+    /// rendered items and the token of the next page, which is empty on the last one.
+    pub(crate) fn fit<M>(self, render: impl Fn(&T) -> M, size: impl Fn(&M) -> usize) -> (Vec<M>, String) {
+        let Self { items, mut rest, at, key, list } = self;
+        let (mut rendered, mut bytes, mut last) = (Vec::with_capacity(items.len()), 0_usize, None);
+        for item in &items {
+            let message = render(item);
+            bytes = bytes.saturating_add(size(&message)).saturating_add(ITEM_OVERHEAD);
+            if bytes > MAX_BYTES && !rendered.is_empty() {
+                rest = last;
+                break;
+            }
+            rendered.push(message);
+            last = Some(at(item));
+        }
+        (rendered, rest.map(|rest| seal(key, &list, rest)).unwrap_or_default())
     }
 }
 
@@ -71,17 +99,15 @@ impl Window {
     pub(super) fn page<T>(
         self,
         key: &DigestKey,
-        list: &str,
+        list: impl Into<String>,
         mut items: Vec<T>,
-        at: impl Fn(&T) -> Revision,
-    ) -> Page<T> {
+        at: fn(&T) -> Revision,
+    ) -> Page<'_, T> {
         let size = usize::try_from(self.size).unwrap_or(usize::MAX);
-        if items.len() <= size {
-            return Page { items, next: String::new() };
-        }
+        let continues = items.len() > size;
         items.truncate(size);
-        let next = items.last().map(|last| seal(key, list, at(last))).unwrap_or_default();
-        Page { items, next }
+        let rest = items.last().filter(|_| continues).map(at);
+        Page { items, rest, at, key, list: list.into() }
     }
 }
 
@@ -113,6 +139,7 @@ fn mac(key: &DigestKey, list: &str, after: Revision) -> [u8; MAC_LEN] {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     #[test]
@@ -125,6 +152,40 @@ mod tests {
         for bad in ["", "!", "AAAA", &token[1..], &format!("{token}A")] {
             assert!(open(&key, "keys of projects/6666", bad).is_err(), "{bad}");
         }
+    }
+
+    /// Walks a list of items with these encoded sizes, page by page. Returns the sizes of each page.
+    fn walk(sizes: &[usize], page_size: i32) -> Vec<Vec<usize>> {
+        let key = DigestKey::new(1, [3; 32]);
+        let items: Vec<_> = (1..).zip(sizes.iter().copied()).collect();
+        let (mut pages, mut token) = (Vec::new(), String::new());
+        loop {
+            let window = PageRequest { size: page_size, token }.window(&key, "l").unwrap();
+            let rest = items.iter().filter(|(at, _)| Revision(*at) > window.after);
+            let read = rest.take(usize::try_from(window.limit()).unwrap()).copied().collect();
+            let (page, next) =
+                window.page(&key, "l", read, |(at, _)| Revision(*at)).fit(|(_, size)| *size, |size| *size);
+            pages.push(page);
+            if next.is_empty() {
+                return pages;
+            }
+            token = next;
+        }
+    }
+
+    #[test]
+    fn a_page_ends_before_the_item_that_exceeds_its_size_and_has_one_item_at_least() {
+        let half = MAX_BYTES / 2 - ITEM_OVERHEAD;
+        assert_eq!(walk(&[half, half], 0), [[half, half]]);
+        assert_eq!(walk(&[half, half + 1], 0), [[half], [half + 1]]);
+        assert_eq!(walk(&[1, 2 * MAX_BYTES, 2], 0), [[1], [2 * MAX_BYTES], [2]]);
+        assert_eq!(walk(&[2 * MAX_BYTES], 0), [[2 * MAX_BYTES]]);
+        assert_eq!(walk(&[1, 2, 3], 2), [vec![1, 2], vec![3]]);
+        assert_eq!(walk(&[], 0), [[]] as [[usize; 0]; 1]);
+        let all: Vec<_> = (0..2_000).map(|n| n * 97 % 70_000).collect();
+        let pages = walk(&all, 1_000);
+        assert_eq!(pages.concat(), all);
+        assert!(pages.iter().all(|page| page.iter().map(|size| size + ITEM_OVERHEAD).sum::<usize>() <= MAX_BYTES));
     }
 
     #[test]

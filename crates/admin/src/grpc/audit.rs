@@ -36,8 +36,8 @@ async fn list_events(
     let filter = to_filter(&text).on_field("filter")?;
     let by = caller.on_history(project)?;
     let page = app.list_events(&by, filter, &text, &PageRequest { size: page_size, token: page_token }).await?;
-    let events = page.items.iter().map(|item| event::event(&app, item)).collect();
-    Ok(ListEventsResponse { events, next_page_token: page.next })
+    let (events, next_page_token) = convert::page(page, |item| event::event(&app, item));
+    Ok(ListEventsResponse { events, next_page_token })
 }
 
 async fn verify_log(

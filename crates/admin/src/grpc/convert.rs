@@ -12,7 +12,12 @@ use keyward_store::RequestStamp;
 use keyward_token::Token;
 use prost::Message;
 
-use crate::app::{App, EnforcedBy, MemberView, Receipt};
+use crate::app::{App, EnforcedBy, MemberView, Page, Receipt};
+
+/// Encodes the items of a page, as many as fit into an answer. Returns them and the token of the next page.
+pub(super) fn page<T, M: Message>(page: Page<'_, T>, render: impl Fn(&T) -> M) -> (Vec<M>, String) {
+    page.fit(render, M::encoded_len)
+}
 
 pub(super) fn project(project: &Project) -> admin::Project {
     admin::Project {

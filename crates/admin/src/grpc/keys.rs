@@ -72,8 +72,8 @@ async fn list_keys(
     let by = caller.on_project(ProjectId::parse_name(&parent).on_field("parent")?)?;
     let filter = KeyFilter::parse(&text).on_field("filter")?;
     let page = app.list_keys(&by, &filter, &text, &PageRequest { size: page_size, token: page_token }).await?;
-    let keys = page.items.iter().map(|key| convert::key(&app, key)).collect();
-    Ok(ListKeysResponse { keys, next_page_token: page.next })
+    let (keys, next_page_token) = convert::page(page, |key| convert::key(&app, key));
+    Ok(ListKeysResponse { keys, next_page_token })
 }
 
 async fn update_key(

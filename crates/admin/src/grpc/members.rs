@@ -58,7 +58,8 @@ async fn list_members(
     let ListMembersRequest { page_size, page_token } = message;
     let request = PageRequest { size: page_size, token: page_token };
     let page = app.list_members(&caller.on_platform()?, &request).await?;
-    Ok(ListMembersResponse { members: page.items.iter().map(convert::member).collect(), next_page_token: page.next })
+    let (members, next_page_token) = convert::page(page, convert::member);
+    Ok(ListMembersResponse { members, next_page_token })
 }
 
 async fn grant_role(

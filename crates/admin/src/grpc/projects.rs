@@ -51,7 +51,8 @@ async fn list_projects(
 ) -> Result<ListProjectsResponse, Error> {
     let ListProjectsRequest { page_size, page_token } = message;
     let page = app.list_projects(&caller, &PageRequest { size: page_size, token: page_token }).await?;
-    Ok(ListProjectsResponse { projects: page.items.iter().map(convert::project).collect(), next_page_token: page.next })
+    let (projects, next_page_token) = convert::page(page, convert::project);
+    Ok(ListProjectsResponse { projects, next_page_token })
 }
 
 /// An empty `project_id` lets Keyward allocate one.
