@@ -35,6 +35,7 @@ mod rotation;
 mod scenarios;
 mod sdks;
 mod secrecy;
+mod settings;
 mod store;
 mod validate;
 mod validators;

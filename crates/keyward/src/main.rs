@@ -11,6 +11,7 @@ use std::alloc::System;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use keyward_runtime::environment::parse;
 use keyward_runtime::memory;
 use keyward_runtime::report::report;
 use keyward_runtime::telemetry::{self, LogFormat};
@@ -70,7 +71,7 @@ enum Command {
 async fn main() -> ExitCode {
     // Before the command line and the environment are read, because both may hold a secret.
     let ended = match memory::protect() {
-        Ok(()) => Box::pin(run(Keyward::parse())).await,
+        Ok(()) => Box::pin(run(parse())).await,
         Err(error) => Err(error),
     };
     match ended {

@@ -22,7 +22,8 @@ const REWRITE: &str = "WRITE_DOCS=1 cargo test -p keyward settings";
 
 const INTRODUCTION: &str = "\
 A setting is taken from its flag; else from its `KEYWARD_*` variable; else from the TOML file that `--config` names; else its
-default holds. The TOML file refuses unknown names. All faults of a configuration are reported together, and the process does
+default holds. An empty variable counts as unset. A list is separated by commas in a variable, and is an array in the TOML file.
+The TOML file refuses unknown names. All faults of a configuration are reported together, and the process does
 not start. Every secret can be given as a file, so that no command line and no variable holds it.
 
 | value | written as |

@@ -85,6 +85,20 @@ pub fn remote(address: &str, insecure_plaintext: bool) -> Result<Remote, String>
     Ok(remote)
 }
 
+/// Parses the addresses of admins, in the order in which they are tried. The parts of a list that are empty are left out, and
+/// spaces around an address are ignored, so that `KEYWARD_ADMIN` may be written as `http://a:8510, http://b:8510`.
+///
+/// Adds a fault for each address that [`remote`] refuses, and one if there is no address.
+pub fn admins(addresses: &[String], insecure_plaintext: bool, faults: &mut Faults) -> Vec<Remote> {
+    let addresses: Vec<_> =
+        addresses.iter().map(|address| address.trim()).filter(|address| !address.is_empty()).collect();
+    if addresses.is_empty() {
+        faults.add("--admin is required, such as --admin http://127.0.0.1:8510");
+    }
+    let parsed = addresses.into_iter().map(|address| remote(address, insecure_plaintext));
+    parsed.filter_map(|admin| admin.map_err(|fault| faults.add(format!("--admin: {fault}"))).ok()).collect()
+}
+
 /// Checks that a secret sent to this address stays on this machine, unless `insecure_plaintext` is set.
 ///
 /// # Errors
@@ -271,6 +285,23 @@ mod tests {
         assert_eq!("2m".parse::<Span>(), "120s".parse());
         for bad in ["", "10", "s", "ms", "-1s", "1.5s", "1w", "1 h", "99999999999999999d"] {
             assert!(bad.parse::<Span>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_admins_ignores_spaces_and_empty_parts_and_reports_every_wrong_address() {
+        let list = |text: &str| text.split(',').map(str::to_owned).collect::<Vec<_>>();
+        let mut faults = Faults::default();
+        let found = admins(&list("http://127.0.0.1:1, http://127.0.0.1:2,"), false, &mut faults);
+        assert_eq!(
+            found.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["http://127.0.0.1:1", "http://127.0.0.1:2"]
+        );
+        assert!(faults.into_result(()).is_ok());
+        for (text, count) in [("", 1), (" , ", 1), ("ftp://a,http://127.0.0.1:1,b", 2)] {
+            let mut faults = Faults::default();
+            admins(&list(text), false, &mut faults);
+            assert_eq!(faults.0.len(), count, "{text:?}: {faults:?}");
         }
     }
 

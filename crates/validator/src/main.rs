@@ -4,6 +4,7 @@ use std::alloc::System;
 use std::process::ExitCode;
 
 use clap::Parser;
+use keyward_runtime::environment::parse;
 use keyward_runtime::memory;
 use keyward_runtime::report::report;
 use keyward_runtime::telemetry::{self, LogFormat};
@@ -33,7 +34,7 @@ struct Cli {
 async fn main() -> ExitCode {
     // Before the command line and the environment are read, because both may hold a secret.
     let ended = match memory::protect() {
-        Ok(()) => run(Cli::parse()).await,
+        Ok(()) => run(parse()).await,
         Err(error) => Err(error),
     };
     match ended {

@@ -2,8 +2,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use keyward_domain::{Remote, TokenSources};
-use keyward_runtime::config::{Faults, Listen, Span, read_file, remote};
+use keyward_domain::TokenSources;
+use keyward_runtime::config::{Faults, Listen, Span, admins, read_file};
 use keyward_runtime::merge;
 use keyward_runtime::secret_file::rereader;
 use keyward_sync::{Authorization, Connector, Upstream};
@@ -137,20 +137,6 @@ pub fn token_sources(
         faults.add(fault);
         TokenSources::default()
     })
-}
-
-fn admins(addresses: &[String], insecure: bool, faults: &mut Faults) -> Vec<Remote> {
-    if addresses.is_empty() {
-        faults.add("--admin is required, such as --admin http://127.0.0.1:8510");
-    }
-    let mut admins = Vec::new();
-    for address in addresses {
-        match remote(address, insecure) {
-            Ok(admin) => admins.push(admin),
-            Err(fault) => faults.add(format!("--admin: {fault}")),
-        }
-    }
-    admins
 }
 
 /// Reads the credential. Returns `None` after adding a fault.

@@ -1,5 +1,4 @@
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -8,25 +7,28 @@ use keyward_proto::admin::key_service_client::KeyServiceClient;
 use keyward_proto::admin::member_service_client::MemberServiceClient;
 use keyward_proto::admin::project_service_client::ProjectServiceClient;
 use keyward_proto::admin::sdk_service_client::SdkServiceClient;
-use keyward_runtime::config::remote;
+use keyward_runtime::config::{Faults, admins};
+use keyward_runtime::environment::variable;
 use keyward_runtime::secret_file::{self, Holds};
 use keyward_token::TokenFormat;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use crate::cli::exit::Failure;
 use crate::cli::output::Output;
+use crate::cli::reach::reach;
 use crate::defaults;
 
 /// Options of every command that calls the admin.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ClientOptions {
-    /// Address of the admin.
-    #[arg(long, env = "KEYWARD_ADMIN", value_name = "URL", default_value = defaults::ADMIN, hide_env_values = true)]
-    admin: String,
+    /// Address of an admin. Repeatable: the next admin is tried when one cannot be reached or is not ready.
+    #[arg(long, env = "KEYWARD_ADMIN", value_delimiter = ',', value_name = "URL", default_value = defaults::ADMIN,
+        hide_env_values = true)]
+    admin: Vec<String>,
     /// File that holds a member's credential. Default: root.credential in $KEYWARD_DATA_DIR, or else in
     /// keyward-data.
     #[arg(long, env = "KEYWARD_CREDENTIAL_FILE", value_name = "FILE")]
@@ -63,27 +65,18 @@ pub(crate) type Transport = InterceptedService<Channel, Credential>;
 impl ClientOptions {
     /// Connects to the admin.
     pub(crate) async fn connect(&self) -> anyhow::Result<Session> {
-        let admin = remote(&self.admin, self.insecure_plaintext)
-            .map_err(|fault| Failure::Usage(format!("--admin: {fault}").into()))?;
+        let mut faults = Faults::default();
+        let admins = admins(&self.admin, self.insecure_plaintext, &mut faults);
+        let admins = faults.into_result(admins).map_err(|faults| Failure::Usage(faults.to_string().into()))?;
         let credential = self.credential()?;
-        let channel = Endpoint::from_shared(admin.to_string())?
-            .connect_timeout(Duration::from_secs(5))
-            .connect()
-            .await
-            .map_err(|error| self.unreachable(&error))?;
+        let channel = reach(&admins).await?;
         let transport = InterceptedService::new(channel, credential);
         Ok(Session { transport, output: Output { json: self.json } })
     }
 
-    fn unreachable(&self, error: &tonic::transport::Error) -> Failure {
-        let cause = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
-        let address = &self.admin;
-        Failure::Unreachable(format!("cannot reach the admin at {address}{cause}; is `keyward serve` running?"))
-    }
-
     fn credential(&self) -> anyhow::Result<Credential> {
         let file = self.credential_file.clone().unwrap_or_else(|| {
-            let dir = std::env::var_os("KEYWARD_DATA_DIR").map_or_else(|| defaults::DATA_DIR.into(), PathBuf::from);
+            let dir = variable("KEYWARD_DATA_DIR").map_or_else(|| defaults::DATA_DIR.into(), PathBuf::from);
             dir.join("root.credential")
         });
         let text = secret_file::read_logged(&file, Holds::Secret).map_err(|error| {

@@ -11,4 +11,5 @@ pub(crate) mod members;
 mod output;
 pub(crate) mod projects;
 mod prompt;
+mod reach;
 pub(crate) mod sdks;

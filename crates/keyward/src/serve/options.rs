@@ -4,6 +4,7 @@ use std::time::Duration;
 use clap::{Args, FromArgMatches};
 use keyward_admin::{PublicUrl, check_lease};
 use keyward_runtime::config::{Faults, Listen, Span, read_file};
+use keyward_runtime::environment::without_empty_variables;
 use keyward_runtime::merge;
 use keyward_validator::{TokenSources, token_sources};
 use serde::Deserialize;
@@ -78,7 +79,7 @@ impl Options {
     /// Returns the settings of a bare `keyward`: no flags, and the environment.
     pub(crate) fn default_from_env() -> Self {
         let command = Self::augment_args(clap::Command::new("serve").no_binary_name(true));
-        command
+        without_empty_variables(command)
             .try_get_matches_from(std::iter::empty::<&str>())
             .and_then(|matches| Self::from_arg_matches(&matches))
             .unwrap_or_else(|error| error.exit())

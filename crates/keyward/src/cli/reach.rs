@@ -1,0 +1,52 @@
+//! Which admin a command calls: the first one of its list that is reachable and ready.
+
+use std::error::Error;
+use std::fmt::Display;
+use std::time::Duration;
+
+use tonic::transport::{Channel, Endpoint};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::cli::exit::Failure;
+
+/// How long a connection to an admin may take to open.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long an admin may take to report its health, before the next one is tried.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Connects to the first address whose admin reports that it is ready.
+///
+/// If no admin is ready, the first one that was reached is used, and its error explains the state. The only admin of a list is
+/// used without a look at its health.
+///
+/// # Errors
+/// [`Failure::Unreachable`] if no admin can be reached, with the cause for each one.
+pub(super) async fn reach(admins: &[impl Display]) -> anyhow::Result<Channel> {
+    let (mut reached, mut causes) = (None, Vec::new());
+    for admin in admins {
+        let endpoint = Endpoint::from_shared(admin.to_string())?.connect_timeout(CONNECT_TIMEOUT);
+        match endpoint.connect().await {
+            Ok(channel) if admins.len() == 1 || is_ready(&channel).await => return Ok(channel),
+            Ok(channel) => reached = reached.or(Some(channel)),
+            Err(error) => causes.push(format!("{admin}{}", cause(&error))),
+        }
+    }
+    reached.ok_or_else(|| {
+        let admins = causes.join("; nor at ");
+        Failure::Unreachable(format!("cannot reach the admin at {admins}; is `keyward serve` running?")).into()
+    })
+}
+
+/// Returns `true` if the admin reports SERVING for the whole server.
+async fn is_ready(admin: &Channel) -> bool {
+    let mut health = HealthClient::new(admin.clone());
+    let check = tokio::time::timeout(HEALTH_TIMEOUT, health.check(HealthCheckRequest::default())).await;
+    check.is_ok_and(|answer| answer.is_ok_and(|answer| answer.get_ref().status() == ServingStatus::Serving))
+}
+
+fn cause(error: &tonic::transport::Error) -> String {
+    error.source().map(|source| format!(": {source}")).unwrap_or_default()
+}
