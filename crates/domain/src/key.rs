@@ -9,7 +9,7 @@ use crate::error::{Error, OnField};
 use crate::id::{KeyId, KeyName, MemberId, Uid};
 use crate::log::Revision;
 use crate::rule::Rule;
-use crate::text::{check_text, is_control};
+use crate::text::{check_text, is_hidden};
 use crate::time::Timestamp;
 
 /// State of a key.
@@ -361,13 +361,13 @@ fn check_future(field: &str, time: Option<Timestamp>, now: Timestamp) -> Result<
 }
 
 fn check_annotations(annotations: &BTreeMap<String, String>) -> Result<(), Rule> {
-    const RULE: &str = "at most 32 entries; names 1 to 63 of a-z 0-9 . _ / - starting with a letter; values at most 256 characters without control characters";
+    const RULE: &str = "at most 32 entries; names 1 to 63 of a-z 0-9 . _ / - starting with a letter; values at most 256 characters, without control characters and invisible format characters";
     let name_ok = |name: &str| {
         (1..=63).contains(&name.len())
             && name.starts_with(|c: char| c.is_ascii_lowercase())
             && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._/-".contains(&b))
     };
-    let value_ok = |value: &str| value.chars().count() <= 256 && !value.chars().any(is_control);
+    let value_ok = |value: &str| value.chars().count() <= 256 && !value.chars().any(is_hidden);
     if annotations.len() > 32 || !annotations.iter().all(|(name, value)| name_ok(name) && value_ok(value)) {
         return Err(RULE.into());
     }
