@@ -261,6 +261,9 @@ impl Change {
         }
     }
 
+    /// What the resource name of every change begins with.
+    pub const COLLECTIONS: &'static [&'static str] = &["projects/", "members/", "epochs/"];
+
     /// The names of all kinds of change, as in the log.
     pub const KINDS: &'static [&'static str] = Self::VARIANTS;
 

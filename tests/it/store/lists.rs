@@ -73,7 +73,7 @@ async fn a_filter_returns_items_that_match_all_of_its_terms(db: &Database) {
     }
     deactivate_key(&store, &key_name("shop_a")).await;
     let listed = async |filter: &str| {
-        let filter = KeyFilter::parse(filter).unwrap();
+        let filter = KeyFilter::parse(filter, &project_id("6666")).unwrap();
         let keys = pages!(2, |after| store.keys(&project_id("6666"), &filter, after, 2));
         keys.iter().map(|key: &Key| key.name.key.to_string()).collect::<Vec<_>>()
     };
@@ -83,6 +83,7 @@ async fn a_filter_returns_items_that_match_all_of_its_terms(db: &Database) {
     assert_eq!(listed("name = \"shop_*\"").await, ["shop_a", "shop_"]);
     assert_eq!(listed("name = shop_").await, ["shop_"]);
     assert_eq!(listed("name = *").await.len(), 5);
+    assert_eq!(listed("name = projects/6666/keys/shop_*").await, ["shop_a", "shop_"]);
     assert_eq!(listed("state = DEACTIVATED").await, ["shop_a"]);
     assert_eq!(listed("platform = ios").await, ["Shop_b", "shopXc"]);
     assert_eq!(listed("creator = members/alice").await, ["Shop_b", "shop_"]);

@@ -76,7 +76,7 @@ fn to_filter(text: &str) -> Result<EventFilter, Rule> {
         match (field.as_str(), operator) {
             ("actor", Operator::Equal) => filter.actor = Some(actor(&value)?),
             ("type", Operator::Equal) => filter.kind = Some(kind(&value)?),
-            ("resource", Operator::Equal) => filter.resource = Some(TextMatch::parse(value)?),
+            ("resource", Operator::Equal) => filter.resource = Some(resource(value)?),
             ("time", Operator::AtLeast) => filter.from = Some(instant(&value)?),
             ("time", Operator::Less) => filter.before = Some(instant(&value)?),
             _ => return Err("about actor =, type =, resource =, time >= and time <".into()),
@@ -98,6 +98,20 @@ fn kind(value: &str) -> Result<&'static str, Rule> {
     known.ok_or_else(|| "with a type of Event.Type, such as type = KEY_DEACTIVATED".into())
 }
 
+/// A pattern for the resource of an entry, which is a resource name.
+fn resource(value: String) -> Result<TextMatch, Rule> {
+    let pattern = TextMatch::parse(value)?;
+    let can_match = Change::COLLECTIONS.iter().any(|collection| match &pattern {
+        TextMatch::Exact(name) => name.starts_with(collection),
+        TextMatch::Prefix(beginning) => beginning.starts_with(collection) || collection.starts_with(&**beginning),
+    });
+    if can_match {
+        Ok(pattern)
+    } else {
+        Err("with a resource name or its beginning and *, such as resource = \"projects/6666/keys/server_*\"".into())
+    }
+}
+
 fn instant(value: &str) -> Result<Timestamp, Rule> {
     let time = value.parse().ok().and_then(|time| wire::from_timestamp(&time));
     time.ok_or_else(|| "with times of RFC 3339, such as time >= \"2026-11-24T00:00:00Z\"".into())
@@ -112,4 +126,20 @@ fn to_head(head: &admin::LogHead) -> Result<LogHead, Error> {
         Error::field("known_head.chain", "64 hexadecimal digits, as an earlier VerifyLog returned them")
     })?;
     Ok(LogHead { revision: Revision(head.revision), chain })
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_resource_that_no_entry_can_have_is_refused() {
+        for good in ["projects/6666", "projects/6666/keys/x*", "members/*", "epochs/*", "*", "proj*"] {
+            assert!(to_filter(&format!("resource = {good}")).unwrap().resource.is_some(), "{good}");
+        }
+        for bad in ["server_prod", "server_*", "keys/x", "/projects/6666", "projects", "6666"] {
+            assert!(to_filter(&format!("resource = {bad}")).is_err(), "{bad}");
+        }
+    }
 }

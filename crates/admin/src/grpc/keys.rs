@@ -70,7 +70,7 @@ async fn list_keys(
 ) -> Result<ListKeysResponse, Error> {
     let ListKeysRequest { parent, page_size, page_token, filter: text } = message;
     let by = caller.on_project(ProjectId::parse_name(&parent).on_field("parent")?)?;
-    let filter = KeyFilter::parse(&text).on_field("filter")?;
+    let filter = KeyFilter::parse(&text, &by.target).on_field("filter")?;
     let page = app.list_keys(&by, &filter, &text, &PageRequest { size: page_size, token: page_token }).await?;
     let (keys, next_page_token) = convert::page(page, |key| convert::key(&app, key));
     Ok(ListKeysResponse { keys, next_page_token })
