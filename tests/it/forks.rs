@@ -1,7 +1,9 @@
 //! History forks: the database is restored to an earlier state, and validators and admins know later changes.
 
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -9,7 +11,8 @@ use std::time::{Duration, Instant};
 use keyward_proto::admin::event::Type;
 use keyward_proto::admin::receipt::EnforcedBy;
 use keyward_proto::admin::{
-    AcceptEpochRequest, GetKeyRequest, Key, ListEventsRequest, Role, UpdateKeyRequest, VerifyLogRequest, key,
+    AcceptEpochRequest, ActivateKeyRequest, GetKeyRequest, Key, ListEventsRequest, ListKeysRequest, Role,
+    UpdateKeyRequest, VerifyLogRequest, key,
 };
 use keyward_proto::replica::peer_service_client::PeerServiceClient;
 use keyward_proto::replica::replica_service_client::ReplicaServiceClient;
@@ -17,10 +20,10 @@ use keyward_proto::replica::{BarrierRequest, Hello, SyncRequest, sync_request, s
 use keyward_proto::validate::Verdict;
 use keyward_tests::client::{Admin, ValidatorClient, on_platform, reason, transport};
 use keyward_tests::cluster::{Cluster, admin_metric};
-use keyward_tests::keyward::Serve;
+use keyward_tests::keyward::{Serve, command};
 use keyward_tests::process::output_of;
-use keyward_tests::web;
 use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
 use tokio::task::JoinHandle;
 
@@ -165,7 +168,7 @@ async fn restore_serve(more: usize) {
     assert!(edge.process.log().contains("the database has another history now"));
     assert!(serve.process.log().contains("accept-epoch"));
     let shown = root.keys.clone().get_key(GetKeyRequest { name: "projects/6666/keys/a".to_owned() }).await.unwrap();
-    assert_eq!(shown.into_inner().key.unwrap().state(), key::State::Active, "the state in the restored database");
+    assert_eq!(shown.into_inner().key.unwrap().state(), key::State::Withheld, "the validator has reported it");
     assert_eq!(platform_events(&root).await, [Type::HistoryForked, Type::TokensWithheld]);
     assert_eq!(events(&root, "actor = members/_platform AND type = HISTORY_FORKED").await.len(), 1);
     verify(&root).await;
@@ -204,6 +207,65 @@ fn restore(cluster: &Cluster) {
 fn back_up(cluster: &Cluster) {
     let tables = TABLES.map(|table| format!("CREATE TABLE kept_{table} AS SELECT * FROM {table};"));
     cluster.postgres.psql(&cluster.url, &tables.concat()).unwrap();
+}
+
+/// Returns an operator's command that calls this admin as root.
+fn operator(cluster: &Cluster, at: SocketAddr, arguments: &[&str]) -> Command {
+    let mut operator = command("keyward");
+    operator.args(arguments).args(["--admin", &format!("http://{at}"), "--credential-file"]);
+    operator.arg(cluster.credential_file());
+    operator
+}
+
+fn accept_epoch(cluster: &Cluster, at: SocketAddr, epoch: &str) -> Command {
+    operator(cluster, at, &["audit", "accept-epoch", epoch])
+}
+
+/// Runs a command on a terminal on which `typed` is the input. Returns its exit code and what the terminal shows.
+fn on_a_terminal(mut command: Command, typed: &str) -> (Option<i32>, String) {
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap();
+    let side = || std::fs::File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+    command.stdin(side()).stderr(side()).stdout(side());
+    let mut child = command.spawn().unwrap();
+    // `Command` holds the terminal's other side open, and the read would never end.
+    drop(command);
+    let mut screen = std::fs::File::from(terminal);
+    screen.write_all(typed.as_bytes()).unwrap();
+    let mut shown = Vec::new();
+    // Ends with EIO when the command has closed the terminal.
+    let _ = screen.read_to_end(&mut shown);
+    (child.wait().unwrap().code(), String::from_utf8_lossy(&shown).into_owned())
+}
+
+/// Each admin shows key `a`, whose token is withheld, as withheld: in answers, lists, filters and errors.
+async fn shows_the_withheld_key(cluster: &Cluster, admins: [SocketAddr; 3]) {
+    let name = "projects/6666/keys/a".to_owned();
+    for at in admins {
+        let admin = Admin::connect(at, &cluster.root()).await;
+        let shown = admin.keys.clone().get_key(GetKeyRequest { name: name.clone() }).await.unwrap().into_inner();
+        assert_eq!(shown.key.unwrap().state(), key::State::Withheld);
+        let activate = ActivateKeyRequest { name: name.clone(), etag: String::new() };
+        let refused = admin.keys.clone().activate_key(activate).await.unwrap_err();
+        assert_eq!(reason(&refused), "KEY_WITHHELD");
+        for (filter, has) in
+            [("state = WITHHELD", true), ("state = ACTIVE", false), ("name = projects/6666/keys/a*", true)]
+        {
+            let request =
+                ListKeysRequest { parent: "projects/6666".to_owned(), filter: filter.to_owned(), ..Default::default() };
+            let listed = admin.keys.clone().list_keys(request).await.unwrap().into_inner().keys;
+            assert_eq!(listed.iter().any(|key| key.name == name), has, "{filter}: {listed:?}");
+            assert!(filter != "state = WITHHELD" || listed.len() == 1, "{listed:?}");
+        }
+        let list = operator(cluster, at, &["keys", "list", "--project", "6666"]).output().unwrap();
+        let list = output_of(&list);
+        assert!(list.lines().any(|line| line.starts_with("a ") && line.contains(" withheld ")), "{list}");
+        let activate = operator(cluster, at, &["keys", "activate", "a", "--project", "6666"]).output().unwrap();
+        assert_eq!(activate.status.code(), Some(5), "{}", output_of(&activate));
+        assert!(output_of(&activate).contains("KEY_WITHHELD"), "{}", output_of(&activate));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -249,10 +311,21 @@ async fn every_validator_denies_keys_that_an_admin_saw_deactivated_before_a_rest
     verify(&root).await;
     assert!(watch.end().await > 10);
 
-    let epoch = withheld.resource.strip_prefix("epochs/").unwrap().to_owned();
-    let accepted = root.audit.clone().accept_epoch(AcceptEpochRequest { epoch }).await.unwrap().into_inner();
-    assert_eq!(accepted.released, 1);
+    shows_the_withheld_key(&cluster, [processes[0].at, processes[1].at, late.at]).await;
+
+    // On a terminal the command lists the withheld keys, and asks.
+    let refused = on_a_terminal(accept_epoch(&cluster, processes[0].at, &withheld.resource), "n\n");
+    assert!(refused.0 == Some(1) && refused.1.contains("projects/6666/keys/a\r\n"), "{refused:?}");
+    assert!(refused.1.contains("[y/N]") && refused.1.contains("nothing was changed"), "{refused:?}");
+    assert_eq!(at_older.verdict(&dead).await, Verdict::Deactivated);
+    let accepted = on_a_terminal(accept_epoch(&cluster, processes[0].at, &withheld.resource), "y\n");
+    assert_eq!(accepted.0, Some(0), "{accepted:?}");
     until("the owner has accepted it", &at_older, &dead, Verdict::Valid).await;
+    let shown = root.keys.clone().get_key(GetKeyRequest { name: "projects/6666/keys/a".to_owned() }).await.unwrap();
+    assert_eq!(shown.into_inner().key.unwrap().state(), key::State::Active);
+    // There is nothing to ask without a terminal, and the command can be repeated.
+    let again = accept_epoch(&cluster, processes[1].at, &withheld.resource).output().unwrap();
+    assert!(again.status.success() && output_of(&again).contains("released: 0"), "{}", output_of(&again));
     verify(&root).await;
     assert_eq!(platform_events(&root).await, [Type::HistoryForked, Type::TokensWithheld, Type::EpochAccepted]);
 }

@@ -173,6 +173,13 @@ async fn about_the_replica_protocol(serve: &Serve, seen: &mut Seen) {
 async fn about_the_database(serve: &Serve, root: &Admin, seen: &mut Seen) {
     let url = format!("sqlite:{}", serve.data_dir().join("keyward.db").display());
     let mut database = SqliteConnection::connect(&url).await.unwrap();
+    // As an admin records it after a fork of the history.
+    root.create_key("6666", "withheld").await.unwrap();
+    let withhold = "INSERT INTO withheld_token (digest, key_uid, refused_from) SELECT digest, key_uid, 0 FROM key_token \
+                    WHERE key_uid = (SELECT uid FROM api_key WHERE key_id = 'withheld')";
+    sqlx::query(withhold).execute(&mut database).await.unwrap();
+    let activate = ActivateKeyRequest { name: key("withheld"), etag: String::new() };
+    seen.add("KEY_WITHHELD", root.keys.clone().activate_key(activate).await);
     sqlx::query("UPDATE api_key SET state = 'weird' WHERE key_id = 'a'").execute(&mut database).await.unwrap();
     seen.add("INTERNAL", root.keys.clone().get_key(GetKeyRequest { name: key("a") }).await);
     sqlx::query("ALTER TABLE api_key RENAME TO gone").execute(&mut database).await.unwrap();

@@ -270,6 +270,13 @@ impl Error {
         Self::new(Reason::KeyDeactivated, "the key is deactivated").about("keyward/Key", name.to_string())
     }
 
+    /// The key cannot be activated: a lost history denied its token, which stays denied until an owner accepts the epoch.
+    pub fn key_withheld(name: &KeyName) -> Self {
+        let message = "the key is withheld: the database has lost changes, and a lost change had ended its token; an owner \
+                       reviews the withheld keys and accepts the epoch (AcceptEpoch), or another key takes its place";
+        Self::new(Reason::KeyWithheld, message).about("keyward/Key", name.to_string())
+    }
+
     /// The key was already rotated; `by` is the key that replaces it.
     pub fn key_replaced(name: &KeyName, by: &KeyId) -> Self {
         Self::new(

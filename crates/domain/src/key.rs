@@ -22,6 +22,17 @@ pub enum KeyState {
     Deactivated,
 }
 
+/// State of a key as validators enforce it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum EnforcedState {
+    /// Its token is accepted.
+    Active,
+    /// The database has the key as active, and its token is refused everywhere because a lost history refused it.
+    Withheld,
+    /// Its token is refused everywhere.
+    Deactivated,
+}
+
 /// Where a key's token is used. The token's prefix depends on it, so it never changes.
 #[derive(Clone, Copy, Debug, Default, Deserialize, EnumString, Eq, Hash, IntoStaticStr, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]

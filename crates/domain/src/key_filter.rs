@@ -1,13 +1,13 @@
 use crate::filter::{self, Operator, TextMatch};
 use crate::id::{KeyId, MemberId, ProjectId};
-use crate::key::{KeyState, Platform};
+use crate::key::{EnforcedState, Platform};
 use crate::rule::Rule;
 
 /// Selects the keys of a list: those that satisfy every part that is set.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct KeyFilter {
     /// Only keys in this state.
-    pub state: Option<KeyState>,
+    pub state: Option<EnforcedState>,
     /// Only keys of this platform.
     pub platform: Option<Platform>,
     /// Only keys whose name within the project matches.
@@ -44,11 +44,12 @@ impl KeyFilter {
     }
 }
 
-fn state(value: &str) -> Result<KeyState, Rule> {
+fn state(value: &str) -> Result<EnforcedState, Rule> {
     match value {
-        "ACTIVE" | "STATE_ACTIVE" => Ok(KeyState::Active),
-        "DEACTIVATED" | "STATE_DEACTIVATED" => Ok(KeyState::Deactivated),
-        _ => Err("with state = ACTIVE or state = DEACTIVATED".into()),
+        "ACTIVE" | "STATE_ACTIVE" => Ok(EnforcedState::Active),
+        "WITHHELD" | "STATE_WITHHELD" => Ok(EnforcedState::Withheld),
+        "DEACTIVATED" | "STATE_DEACTIVATED" => Ok(EnforcedState::Deactivated),
+        _ => Err("with state = ACTIVE, state = WITHHELD or state = DEACTIVATED".into()),
     }
 }
 
@@ -87,13 +88,14 @@ mod tests {
         let text = "state = STATE_DEACTIVATED AND platform = ios AND name = \"a_*\" AND creator = members/bob \
                     AND default_key = false";
         let expected = KeyFilter {
-            state: Some(KeyState::Deactivated),
+            state: Some(EnforcedState::Deactivated),
             platform: Some(Platform::Ios),
             name: Some(TextMatch::Prefix("a_".to_owned())),
             creator: Some(MemberId::from_store("bob".to_owned())),
             default_key: Some(false),
         };
         assert_eq!(parse(text).unwrap(), expected);
+        assert_eq!(parse("state = WITHHELD").unwrap().state, Some(EnforcedState::Withheld));
         for bad in ["state = active", "platform = tv", "creator = bob", "default_key = 1", "state < ACTIVE", "uid = a"]
         {
             assert!(parse(bad).is_err(), "{bad}");

@@ -28,7 +28,7 @@ pub use change::{
 pub use credential::{Credential, CredentialId, CredentialName};
 pub use error::{Error, OnField, Resource, Violation};
 pub use id::{KeyId, KeyName, MemberId, ProjectId, RequestId, Uid};
-pub use key::{Key, KeyDraft, KeyState, KeyUpdate, Patch, Platform, Schedule};
+pub use key::{EnforcedState, Key, KeyDraft, KeyState, KeyUpdate, Patch, Platform, Schedule};
 pub use key_filter::KeyFilter;
 pub use log::{AdminLife, Epoch, Position, ProvenPosition, Revision};
 pub use member::{Member, MemberDraft, Permission, Role, RoleBinding, allows, allows_somewhere};

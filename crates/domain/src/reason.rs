@@ -61,6 +61,7 @@ pub enum Reason {
     LastOwner,
     EpochMismatch,
     SyncProtocolViolated,
+    KeyWithheld,
 }
 
 impl Reason {
@@ -90,6 +91,7 @@ impl Reason {
             | Self::RevealDisabled
             | Self::KeyDeactivated
             | Self::KeyReplaced
+            | Self::KeyWithheld
             | Self::MemberLimitReached
             | Self::LastOwner
             | Self::StoreRefused

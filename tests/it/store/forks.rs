@@ -1,15 +1,15 @@
 //! Databases that have lost changes: the history forks into one new epoch, and denied tokens stay denied.
 
 use keyward_domain::{
-    Change, Epoch, KeyState, Permission, Position, Reason, Revision, Role, Timestamp, Uid, WithheldToken,
+    Change, Epoch, KeyFilter, KeyState, Permission, Position, Reason, Revision, Role, Timestamp, Uid, WithheldToken,
 };
 use keyward_protocol::log::LogRelation;
 use keyward_store::{Call, HistoryRepair, Store};
 
 use super::database::Database;
 use super::{
-    all_changes, create_key, create_member, deactivate_key, digest, head, key_name, on_all, on_platform, refused,
-    to_create_key, to_create_member, to_deactivate_key,
+    all_changes, create_key, create_member, deactivate_key, digest, head, key_name, on_all, on_platform, project_id,
+    refused, to_create_key, to_create_member, to_deactivate_key,
 };
 
 on_all! {
@@ -17,6 +17,7 @@ on_all! {
     of_admins_that_detect_a_fork_one_begins_an_epoch_and_all_withhold_tokens,
     each_lost_history_is_recorded_as_one_fork,
     only_tokens_that_the_rows_accept_longer_are_withheld,
+    a_withheld_key_is_listed_apart_and_cannot_be_activated,
     an_epoch_is_accepted_by_its_id_once,
     nothing_is_written_to_a_log_that_lacks_the_published_position,
     nothing_is_written_to_a_log_that_lacks_a_committed_position,
@@ -154,6 +155,39 @@ async fn only_tokens_that_the_rows_accept_longer_are_withheld(db: &Database) {
     let many: Vec<_> =
         (0..1_200).map(|n| WithheldToken { digest: digest(&n.to_string()), ..known[0].clone() }).collect();
     assert_eq!(repair(&store, &lost, &many).await.withheld, 0, "tokens that the database does not have");
+}
+
+async fn a_withheld_key_is_listed_apart_and_cannot_be_activated(db: &Database) {
+    let store = db.started().await;
+    for name in ["a", "b", "dead"] {
+        create_key(&store, &key_name(name)).await;
+    }
+    let epoch = fork(&store, &["a", "dead"]).await;
+    deactivate_key(&store, &key_name("dead")).await;
+    let project = project_id("6666");
+    let listed = async |filter: &str| {
+        let filter = KeyFilter::parse(filter, &project).unwrap();
+        let keys = store.keys(&project, &filter, Revision(0), 10).await.unwrap();
+        keys.iter().map(|key| key.name.key.to_string()).collect::<Vec<_>>()
+    };
+    let activate = async |name: &str| {
+        let call = Call { permission: Permission::KeyActivate, ..to_deactivate_key("root", "6666") };
+        store.activate_key(&call, &key_name(name), "").await
+    };
+    let default = "6666_default_193444";
+    assert_eq!(listed("state = WITHHELD").await, ["a"]);
+    assert_eq!(listed("state = ACTIVE").await, [default, "b"]);
+    assert_eq!(listed("state = DEACTIVATED").await, ["dead"]);
+    let before = head(&store).await;
+    for name in ["a", "dead"] {
+        assert_eq!(refused(activate(name).await), Reason::KeyWithheld, "{name}");
+    }
+    activate("b").await.unwrap();
+    assert_eq!(head(&store).await, before, "nothing was written");
+    store.accept_epoch(&to_accept(), epoch).await.unwrap();
+    assert_eq!(listed("state = ACTIVE").await, [default, "a", "b"]);
+    activate("dead").await.unwrap();
+    assert_eq!(store.verify_log(None).await.unwrap().findings, []);
 }
 
 async fn an_epoch_is_accepted_by_its_id_once(db: &Database) {

@@ -84,6 +84,7 @@ async fn a_filter_returns_items_that_match_all_of_its_terms(db: &Database) {
     assert_eq!(listed("name = shop_").await, ["shop_"]);
     assert_eq!(listed("name = *").await.len(), 5);
     assert_eq!(listed("name = projects/6666/keys/shop_*").await, ["shop_a", "shop_"]);
+    assert_eq!(listed("state = WITHHELD").await, [] as [&str; 0]);
     assert_eq!(listed("state = DEACTIVATED").await, ["shop_a"]);
     assert_eq!(listed("platform = ios").await, ["Shop_b", "shopXc"]);
     assert_eq!(listed("creator = members/alice").await, ["Shop_b", "shop_"]);

@@ -457,7 +457,11 @@ async fn a_complete_rewind_is_found_only_with_a_given_head(db: &Database) {
 /// Keyward copies the rows that it finds into its log entries. These entries must not cover up a manipulation of the rows.
 async fn tampering_is_found_after_keyward_changes_the_row_again(db: &Database) {
     let store = populated(db).await;
-    let update = Call { permission: Permission::MemberUpdate, ..to_create_member("root") };
+    let on_platform_call = |permission| Call { permission, ..to_create_member("root") };
+    let update = on_platform_call(Permission::MemberUpdate);
+    // A withheld key cannot be activated.
+    let epoch = store.head().await.unwrap().epoch;
+    store.accept_epoch(&on_platform_call(Permission::EpochAccept), epoch).await.unwrap();
     let on_key = |permission| Call { permission, ..to_create_key("root", "6666") };
     let key = |id: &str| format!("(SELECT uid FROM api_key WHERE project_id = '6666' AND key_id = '{id}')");
     let default_key = "(SELECT uid FROM api_key WHERE project_id = '6666' AND default_key)".to_owned();

@@ -36,6 +36,7 @@ pub(super) fn key(app: &App, key: &Key) -> admin::Key {
         admin::key::Enforcement::Pending
     };
     let state = match key.state {
+        KeyState::Active if app.publisher.is_withheld(&key.uid) => admin::key::State::Withheld,
         KeyState::Active => admin::key::State::Active,
         KeyState::Deactivated => admin::key::State::Deactivated,
     };

@@ -114,6 +114,18 @@ impl Feed {
         self.node.history().head().revision
     }
 
+    /// The database's clock, as this machine's clock extrapolates it to `now`.
+    pub(super) fn wall_time(&self, now: Instant) -> Timestamp {
+        let (wall, read_at) = self.wall;
+        wall.plus(now.since(read_at))
+    }
+
+    /// Returns `true` if validators deny the newest token of the key because a lost history denied it.
+    pub(super) fn is_withheld(&self, key: &Uid, now: Instant) -> bool {
+        let entry = self.image.get(key);
+        entry.is_some_and(|entry| self.withheld.is_withheld(entry, self.wall_time(now)))
+    }
+
     /// Every token that is denied now or from a known instant on, in the history that this admin follows.
     pub(super) fn refused(&self) -> impl FnOnce() -> Vec<WithheldToken> + use<> {
         // Computed without the lock: all keys are looked through.

@@ -1,7 +1,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use keyward_domain::{AdminLife, AdminNode, Error, LoggedChange, Position, Revision};
+use keyward_domain::{AdminLife, AdminNode, Error, LoggedChange, Position, Revision, Uid};
 use keyward_proto::replica::Grant;
 use keyward_proto::replica::sync_response::Message;
 use keyward_protocol::Policy;
@@ -128,11 +128,10 @@ impl Publisher {
         match effect {
             Effect::Grant { session, seq, duration } => {
                 let now = self.clock.now();
-                let (wall, read_at) = feed.wall;
                 let grant = Grant {
                     seq,
                     duration: prost_types::Duration::try_from(duration).ok(),
-                    wall_time_micros: wall.plus(now.since(read_at)).as_micros(),
+                    wall_time_micros: feed.wall_time(now).as_micros(),
                 };
                 feed.send(session, Message::Grant(grant), now);
             }
@@ -259,6 +258,12 @@ impl Publisher {
     pub(super) async fn record_external_leases(&self) -> Result<(), Error> {
         // Where several admins share the database, each life has a row instead.
         if self.store.is_shared() { Ok(()) } else { policy::record_external_leases(&self.store).await }
+    }
+
+    /// Returns `true` if validators deny the key although the database has it as active, because a lost history denied its
+    /// newest token.
+    pub(crate) fn is_withheld(&self, key: &Uid) -> bool {
+        self.lock().is_withheld(key, self.clock.now())
     }
 
     // === sessions ===

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use keyward_domain::{KeyEntry, Uid, WithheldToken};
+use keyward_domain::{KeyEntry, Timestamp, Uid, WithheldToken};
 use keyward_proto::replica;
 use keyward_sync::wire;
 use keyward_token::Digest;
@@ -36,6 +36,12 @@ impl Withheld {
         entry
     }
 
+    /// Returns `true` if the newest token of the key is withheld at an instant of the database's clock.
+    pub(super) fn is_withheld(&self, entry: &KeyEntry, now: Timestamp) -> bool {
+        let newest = entry.tokens.iter().max_by_key(|token| token.generation);
+        newest.and_then(|token| self.0.get(&token.digest)).is_some_and(|held| held.from <= now)
+    }
+
     /// Encodes a key for validators.
     pub(super) fn encode(&self, entry: &KeyEntry) -> replica::KeyEntry {
         // Usually no token is withheld, and no copy is needed.
@@ -46,7 +52,7 @@ impl Withheld {
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
-    use keyward_domain::{KeyName, Platform, Timestamp, TokenEntry};
+    use keyward_domain::{KeyName, Platform, TokenEntry};
 
     use super::*;
 
@@ -74,5 +80,10 @@ mod tests {
             withheld.apply(&entry).tokens.iter().map(|t| t.not_after.map(Timestamp::as_micros)).collect();
         assert_eq!(ends, [Some(9), Some(5), Some(9), None]);
         assert_eq!((withheld.keys().count(), withheld.len()), (3, 3));
+        // The newest token is the fourth one, which is not withheld.
+        let (before, of_older) =
+            (Timestamp::from_micros(8), KeyEntry { tokens: entry.tokens[..3].to_vec(), ..entry.clone() });
+        assert!(!withheld.is_withheld(&entry, from));
+        assert!(withheld.is_withheld(&of_older, from) && !withheld.is_withheld(&of_older, before));
     }
 }

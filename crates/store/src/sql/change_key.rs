@@ -38,11 +38,7 @@ impl Store {
     ) -> Result<ChangedKey, TxError> {
         let write = self.begin(call).await?;
         let before = lock_key(&write.tx, name).await?.ok_or_else(|| Error::key_not_found(name))?;
-        if (change.is_done)(&before) {
-            write.check_history().await?;
-            return Ok(ChangedKey { revision: before.revision, key: before });
-        }
-        apply(write, before, change).await
+        change_locked_key(write, before, change).await
     }
 
     /// Changes one key as a member scheduled it. Returns `None` if the key has the requested state already.
@@ -59,6 +55,19 @@ impl Store {
         }
         apply(write, before, change).await.map(Some)
     }
+}
+
+/// Changes a key whose row is locked, for a member's call.
+pub(crate) async fn change_locked_key(
+    write: Write<'_>,
+    before: Key,
+    change: &KeyChange<'_>,
+) -> Result<ChangedKey, TxError> {
+    if (change.is_done)(&before) {
+        write.check_history().await?;
+        return Ok(ChangedKey { revision: before.revision, key: before });
+    }
+    apply(write, before, change).await
 }
 
 async fn apply(write: Write<'_>, before: Key, change: &KeyChange<'_>) -> Result<ChangedKey, TxError> {

@@ -1,13 +1,17 @@
 use std::collections::HashMap;
 
-use keyward_domain::{Error, Key, KeyFilter, Member, Platform, Project, ProjectId, Revision};
+use keyward_domain::{
+    EnforcedState, Error, Key, KeyFilter, KeyState, Member, Platform, Project, ProjectId, Revision, Timestamp,
+};
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
+use crate::clock::now;
 use crate::convert::{from_state, to_key, to_member, to_project};
 use crate::entity::{key, member, project, role_binding};
 use crate::error::from_driver;
 use crate::sql::limits::rows;
 use crate::sql::matching::matching;
+use crate::sql::withheld::withheld_keys;
 use crate::store::Store;
 
 /// Lists are ordered by the revision that created each item. A revision creates at most one item of a list, so a page is the
@@ -24,9 +28,14 @@ impl Store {
         after: Revision,
         limit: u64,
     ) -> Result<Vec<Key>, Error> {
+        let state = match filter.state {
+            Some(state) => is_in(state, now(&self.reader()).await?),
+            None => Condition::all(),
+        };
         let rows = key::Entity::find()
             .filter(key::Column::ProjectId.eq(project.as_str()))
             .filter(matches(filter))
+            .filter(state)
             .filter(key::Column::CreateRevision.gt(after.0))
             .order_by_asc(key::Column::CreateRevision)
             .limit(rows(limit))
@@ -90,10 +99,19 @@ impl Store {
     }
 }
 
-/// The condition that a key matches the filter.
+/// The condition that validators enforce this state of a key at an instant.
+fn is_in(state: EnforcedState, now: Timestamp) -> Condition {
+    let stored = |state| Condition::all().add(key::Column::State.eq(from_state(state)));
+    match state {
+        EnforcedState::Deactivated => stored(KeyState::Deactivated),
+        EnforcedState::Withheld => stored(KeyState::Active).add(key::Column::Uid.in_subquery(withheld_keys(now))),
+        EnforcedState::Active => stored(KeyState::Active).add(key::Column::Uid.not_in_subquery(withheld_keys(now))),
+    }
+}
+
+/// The condition that a key matches the filter, apart from its state.
 fn matches(filter: &KeyFilter) -> Condition {
     Condition::all()
-        .add_option(filter.state.map(|state| key::Column::State.eq(from_state(state))))
         .add_option(filter.platform.map(|platform| key::Column::Platform.eq(Platform::as_str(platform))))
         .add_option(filter.name.as_ref().map(|name| matching(key::Column::KeyId, name)))
         .add_option(filter.creator.as_ref().map(|creator| key::Column::Creator.eq(creator.as_str())))

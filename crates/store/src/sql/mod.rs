@@ -28,3 +28,4 @@ pub(crate) mod rotate_key;
 mod scheduled;
 mod setting;
 mod update_key;
+mod withheld;

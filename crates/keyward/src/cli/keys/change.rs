@@ -1,5 +1,6 @@
 //! Commands that change an existing key.
 
+use keyward_proto::admin::key::State;
 use keyward_proto::admin::receipt::EnforcedBy;
 use keyward_proto::admin::{ActivateKeyRequest, DeactivateKeyRequest, Key, Receipt, UpdateKeyRequest};
 use keyward_runtime::telemetry::note;
@@ -43,7 +44,12 @@ pub(super) async fn activate(session: &Session, name: String) -> anyhow::Result<
     let request = ActivateKeyRequest { name, etag: String::new() };
     let done = session.call(session.keys().activate_key(request)).await?;
     session.output.answer(&done, |done| {
-        note(format_args!("{} is active, with the same token as before", done.key.clone().unwrap_or_default().name));
+        let key = done.key.clone().unwrap_or_default();
+        match key.state() {
+            State::Active => note(format_args!("{} is active, with the same token as before", key.name)),
+            // The history forked while the call ran.
+            _ => note(format_args!("{} is activated in the database, and its token stays withheld", key.name)),
+        }
         Ok(())
     })
 }

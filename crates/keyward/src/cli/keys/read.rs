@@ -85,6 +85,7 @@ fn state(key: &Key) -> &'static str {
         State::Active if key.expire_time.is_some_and(is_past) => "expired",
         State::Active if key.scheduled_deactivate_time.is_some() => "ending",
         State::Active => "active",
+        State::Withheld => "withheld",
         State::Deactivated => "deactivated",
         State::Unspecified => "",
     }
