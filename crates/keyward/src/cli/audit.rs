@@ -1,15 +1,19 @@
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Subcommand;
+use keyward_proto::admin::event::Type;
 use keyward_proto::admin::{
     AcceptEpochRequest, Event, FieldChange, ListEventsRequest, LogHead, VerifyLogRequest, VerifyLogResponse,
 };
 use keyward_runtime::secret_file::{self, Holds};
+use keyward_runtime::telemetry::note;
 
 use crate::cli::client::{ClientOptions, Session, project_name};
 use crate::cli::exit::Failure;
 use crate::cli::output::{instant, line};
+use crate::cli::prompt;
 
 /// Commands about the change log.
 #[derive(Debug, Subcommand)]
@@ -38,9 +42,13 @@ pub(crate) enum Audit {
         client: ClientOptions,
     },
     /// Accepts the history of a database that has lost changes. Withheld tokens are judged by the database alone again.
+    /// Lists their keys first, and asks on a terminal.
     AcceptEpoch {
         /// The epoch of the database, shown by 'keyward audit list --filter "type = HISTORY_FORKED"'.
         epoch: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
         #[command(flatten)]
         client: ClientOptions,
     },
@@ -54,16 +62,25 @@ impl Audit {
                 list(&client.connect().await?, parent, filter, limit).await
             }
             Self::Verify { head_file, client } => verify(&client.connect().await?, head_file.as_deref()).await,
-            Self::AcceptEpoch { epoch, client } => accept_epoch(&client.connect().await?, &epoch).await,
+            Self::AcceptEpoch { epoch, yes, client } => accept_epoch(&client.connect().await?, &epoch, yes).await,
         }
     }
 }
 
 async fn list(session: &Session, parent: String, filter: String, limit: usize) -> anyhow::Result<()> {
+    let events = events(session, parent, filter, limit).await?;
+    session.output.list(&events, ["REVISION", "TIME", "ACTOR", "WHAT", "RESOURCE", "CHANGES"], |event| {
+        let what = event.r#type().as_str_name().trim_start_matches("TYPE_").to_lowercase();
+        let (revision, time) = (event.revision.to_string(), instant(event.time));
+        [revision, time, event.actor.clone(), what, event.resource.clone(), changes(event)]
+    })
+}
+
+/// Returns the newest entries that match the filter, newest first, at most `limit`.
+async fn events(session: &Session, parent: String, filter: String, limit: usize) -> anyhow::Result<Vec<Event>> {
     let mut request = ListEventsRequest { parent, filter, ..Default::default() };
     let mut events = Vec::new();
     while events.len() < limit {
-        // Small pages: entries can be large, and the size of an answer is limited.
         request.page_size = i32::try_from((limit - events.len()).min(100)).unwrap_or(100);
         let page = session.call(session.audit().list_events(request.clone())).await?;
         events.extend(page.events);
@@ -72,11 +89,7 @@ async fn list(session: &Session, parent: String, filter: String, limit: usize) -
         }
         request.page_token = page.next_page_token;
     }
-    session.output.list(&events, ["REVISION", "TIME", "ACTOR", "WHAT", "RESOURCE", "CHANGES"], |event| {
-        let what = event.r#type().as_str_name().trim_start_matches("TYPE_").to_lowercase();
-        let (revision, time) = (event.revision.to_string(), instant(event.time));
-        [revision, time, event.actor.clone(), what, event.resource.clone(), changes(event)]
-    })
+    Ok(events)
 }
 
 /// Renders the changes of an entry in one line.
@@ -106,11 +119,38 @@ async fn verify(session: &Session, head_file: Option<&Path>) -> anyhow::Result<(
     Ok(())
 }
 
-async fn accept_epoch(session: &Session, epoch: &str) -> anyhow::Result<()> {
+async fn accept_epoch(session: &Session, epoch: &str, yes: bool) -> anyhow::Result<()> {
     // Accepts `epochs/ID`, as the log shows it, and the bare id.
     let epoch = epoch.strip_prefix("epochs/").unwrap_or(epoch).to_owned();
+    let keys = withheld_keys(session).await?;
+    note(released(&keys));
+    for key in &keys {
+        note(format_args!("  {key}"));
+    }
+    if !yes && !prompt::confirm(&format!("Accept epoch {epoch}?"))? {
+        anyhow::bail!("not accepted; nothing was changed");
+    }
     let answer = session.call(session.audit().accept_epoch(AcceptEpochRequest { epoch })).await?;
     session.output.answer(&answer, |answer| line(&format!("accepted; tokens released: {}", answer.released)))
+}
+
+/// Returns the keys whose tokens are withheld, by the log: the keys of each TOKENS_WITHHELD entry since an owner accepted an epoch.
+/// The log has them all, also keys of which only an older token is withheld.
+async fn withheld_keys(session: &Session) -> anyhow::Result<BTreeSet<String>> {
+    let of = |kind: Type| format!("type = {}", kind.as_str_name());
+    let accepted = events(session, String::new(), of(Type::EpochAccepted), 1).await?;
+    let since = accepted.first().map_or(0, |event| event.revision);
+    let withheld = events(session, String::new(), of(Type::TokensWithheld), usize::MAX).await?;
+    Ok(withheld.into_iter().take_while(|event| event.revision > since).flat_map(|event| event.related).collect())
+}
+
+fn released(keys: &BTreeSet<String>) -> String {
+    match keys.len() {
+        0 => "no admin withholds a token; validators that saw one denied stop denying it".to_owned(),
+        count => format!(
+            "tokens of these keys are withheld, {count} in all; validators will accept those that the database has as valid:"
+        ),
+    }
 }
 
 fn print_findings(found: &VerifyLogResponse) -> anyhow::Result<()> {

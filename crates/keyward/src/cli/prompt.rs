@@ -1,6 +1,6 @@
-//! Reads secrets from a file or from stdin, never from the command line.
+//! What commands ask for: secrets, from a file or from stdin and never from the command line, and confirmations.
 
-use std::io::{BufRead, IsTerminal};
+use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
 
 use anyhow::Context;
@@ -24,6 +24,18 @@ pub(super) fn secret(what: &str, file: Option<&Path>) -> anyhow::Result<Zeroizin
         None => first_line(std::io::stdin().lock())?,
     };
     Ok(Zeroizing::new(line.trim().to_owned()))
+}
+
+/// Asks a question on the terminal. Returns `true` if the answer is `y` or `yes`.
+///
+/// Returns `true` without a question if stdin or stderr is not a terminal: a script has decided already.
+pub(super) fn confirm(question: &str) -> anyhow::Result<bool> {
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Ok(true);
+    }
+    write!(std::io::stderr(), "{question} [y/N] ").context("cannot write to the terminal")?;
+    let answer = first_line(std::io::stdin().lock())?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
 fn first_line(from: impl BufRead) -> anyhow::Result<Zeroizing<String>> {
