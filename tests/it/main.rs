@@ -4,6 +4,7 @@
 
 mod access;
 mod addresses;
+mod addresses_of_a_name;
 mod audit;
 mod backup;
 mod client;

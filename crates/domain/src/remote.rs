@@ -70,6 +70,11 @@ impl Remote {
         self.port
     }
 
+    /// The host and the port, as in `admin.internal:8510` and `[::1]:8510`.
+    pub fn authority(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
     /// The same host with another port.
     #[must_use]
     pub fn with_port(self, port: u16) -> Self {

@@ -33,6 +33,11 @@ impl Connector {
         Self(Some(Arc::new(connect)))
     }
 
+    /// Returns `true` if connections are made over TCP, to addresses that this process resolves.
+    pub(super) const fn is_tcp(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Connects.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 mod authorization;
 mod backoff;
+mod candidates;
 mod connector;
 mod decode;
 mod link;

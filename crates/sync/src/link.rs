@@ -11,8 +11,8 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Streaming};
 
+use crate::candidates::Candidates;
 use crate::decode::Terms;
-use crate::upstream::Upstream;
 
 /// The longest time to open a session, or to send a message.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -33,7 +33,7 @@ const MESSAGE_LIMIT: usize = 16 << 20;
 /// The stream of one session.
 pub(super) struct Link {
     pub(super) session: HolderSession,
-    /// The index of the session's admin.
+    /// The turn that chose the session's admin.
     pub(super) turn: usize,
     /// The admin's address, for logs.
     pub(super) admin: String,
@@ -67,16 +67,16 @@ pub(super) enum Event {
 impl Link {
     /// Opens a session that begins with `hello`. The future borrows nothing, so that it can run beside another session.
     pub(super) async fn open(
-        upstream: Upstream,
+        candidates: Candidates,
         turn: usize,
         session: HolderSession,
         hello: Hello,
     ) -> anyhow::Result<Self> {
-        let (channel, admin) = upstream.connect(turn).await?;
+        let (channel, admin) = candidates.connect(turn).await?;
         let (outgoing, requests) = mpsc::channel(OUTGOING);
         outgoing.try_send(SyncRequest { message: Some(Outgoing::Hello(hello)) })?;
         let mut request = Request::new(ReceiverStream::new(requests));
-        if let Some(authorization) = upstream.authorization().await {
+        if let Some(authorization) = candidates.authorization().await {
             request.metadata_mut().insert("authorization", authorization);
         }
         let mut client = ReplicaServiceClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT);

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::{Backoff, start_anywhere};
+use crate::candidates::Candidates;
 use crate::decode;
 use crate::link::{Event, Link};
 use crate::upstream::Upstream;
@@ -27,10 +28,10 @@ const GOOD_SESSION: Duration = Duration::from_secs(5);
 /// first. The first session is left only once the second one has a lease, and its Goodbye is sent only after its lease is
 /// dropped. So the validator answers throughout, and the admin that it leaves need not wait for it.
 pub struct Subscriber {
-    upstream: Upstream,
+    candidates: Candidates,
     writer: ReplicaWriter<AnyClock>,
     validator_id: String,
-    /// The index of the next admin to try.
+    /// The turn of the next attempt, which chooses the admin.
     turn: usize,
     /// Failed attempts in a row.
     failures: usize,
@@ -87,7 +88,8 @@ impl Subscriber {
     pub fn new(upstream: Upstream, writer: ReplicaWriter<AnyClock>, validator_id: String) -> Self {
         // A random start spreads validators with the same list over its admins.
         let turn = start_anywhere(upstream.count());
-        Self { upstream, writer, validator_id, turn, failures: 0, backoff: Backoff::default() }
+        let candidates = Candidates::new(upstream);
+        Self { candidates, writer, validator_id, turn, failures: 0, backoff: Backoff::default() }
     }
 
     /// Runs until `stop` is cancelled, and then sends Goodbye.
@@ -122,7 +124,7 @@ impl Subscriber {
     /// How long to wait before the next attempt: zero while there are untried admins.
     fn pause(&mut self) -> Duration {
         self.failures += 1;
-        if self.failures.is_multiple_of(self.upstream.count()) { self.backoff.next_wait() } else { Duration::ZERO }
+        if self.failures.is_multiple_of(self.candidates.count()) { self.backoff.next_wait() } else { Duration::ZERO }
     }
 
     /// Opens a session with the first admin that answers; `None` if the validator is stopping.
@@ -156,8 +158,8 @@ impl Subscriber {
             snapshot: opening.snapshot,
         };
         let session = opening.session;
-        let opening = Link::open(self.upstream.clone(), self.turn, session, hello);
-        self.turn = (self.turn + 1) % self.upstream.count();
+        let opening = Link::open(self.candidates.clone(), self.turn, session, hello);
+        self.turn = self.turn.wrapping_add(1);
         (session, Box::pin(opening))
     }
 
@@ -193,8 +195,8 @@ impl Subscriber {
                 }
                 Happened::OpenSecond => {
                     // Not the admin of the current session again.
-                    if self.turn == links.current.turn {
-                        self.turn = (self.turn + 1) % self.upstream.count();
+                    if self.candidates.are_same(self.turn, links.current.turn) {
+                        self.turn = self.turn.wrapping_add(1);
                     }
                     let (session, opening) = self.open();
                     links.next = Next::Opening(session, opening);
@@ -205,7 +207,7 @@ impl Subscriber {
 
     /// Returns `true` if another admin should be tried: this one leaves, or its leases are short.
     fn wants_to_move(&self, current: &Link) -> bool {
-        if self.upstream.count() < 2 {
+        if self.candidates.count() < 2 {
             return false;
         }
         let short = is_short(self.writer.lease_left(current.session), current.terms().lease);
@@ -215,7 +217,7 @@ impl Subscriber {
     /// Why a session should be ended although no other admin is configured; `None` if it should not. The one address may lead
     /// to several admins.
     fn why_useless(&self, current: &mut Link) -> Option<&'static str> {
-        if self.upstream.count() > 1 {
+        if self.candidates.count() > 1 {
             return None;
         }
         if current.admin_leaves {

@@ -1,3 +1,4 @@
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -14,10 +15,13 @@ use crate::connector::Connector;
 /// The buffer of the in-process channel, in bytes.
 const IN_PROCESS_BUFFER: usize = 64 << 10;
 
+/// The longest time to open a connection to an admin.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// The admins that a replica is fed by.
 #[derive(Clone, Debug)]
 pub enum Upstream {
-    /// Admins over the network. If one fails, the next one is tried.
+    /// Admins over the network. If one fails, the next one is tried. A name with several addresses stands for several admins.
     Remote {
         /// Their addresses; at least one.
         admins: Vec<Remote>,
@@ -39,11 +43,35 @@ impl Upstream {
         }
     }
 
-    /// Connects to the admin with that index, modulo their number. Returns its address too.
-    pub(super) async fn connect(&self, turn: usize) -> anyhow::Result<(Channel, String)> {
+    /// The admin with that index, if its name is resolved by this process: not in a simulation, and not in the same process.
+    pub(super) fn named(&self, index: usize) -> Option<&Remote> {
+        match self {
+            Self::Remote { admins, connector, .. } if connector.is_tcp() => admins.get(index),
+            Self::Remote { .. } | Self::InProcess(_) => None,
+        }
+    }
+
+    /// Connects to one address of an admin.
+    ///
+    /// # Errors
+    /// No connection could be made within `timeout`.
+    pub(super) async fn connect_to(
+        &self,
+        admin: &Remote,
+        address: SocketAddr,
+        timeout: Duration,
+    ) -> Result<Channel, tonic::transport::Error> {
+        // Requests carry the name that was configured, as before it was resolved.
+        let name = endpoint(admin)?.uri().clone();
+        let endpoint = hardened(Endpoint::from_shared(format!("http://{address}"))?).origin(name);
+        endpoint.connect_timeout(timeout).connect().await
+    }
+
+    /// Connects to the admin with that index. Returns its address too.
+    pub(super) async fn connect(&self, index: usize) -> anyhow::Result<(Channel, String)> {
         match self {
             Self::Remote { admins, connector, .. } => {
-                let admin = admins.get(turn % admins.len().max(1)).context("no admin is configured")?;
+                let admin = admins.get(index).context("no admin is configured")?;
                 let channel = connector.connect(&hardened(endpoint(admin)?)).await;
                 Ok((channel.with_context(|| format!("cannot reach the admin at {admin}"))?, admin.to_string()))
             }
@@ -88,7 +116,7 @@ fn endpoint(admin: &Remote) -> Result<Endpoint, tonic::transport::Error> {
 
 fn hardened(endpoint: Endpoint) -> Endpoint {
     endpoint
-        .connect_timeout(Duration::from_secs(2))
+        .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(Duration::from_secs(2))
         .keep_alive_timeout(Duration::from_secs(2))
         .keep_alive_while_idle(true)
