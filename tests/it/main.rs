@@ -9,6 +9,7 @@ mod audit;
 mod backup;
 mod client;
 mod cluster;
+mod connections;
 mod crash;
 mod database;
 mod docs;

@@ -22,12 +22,17 @@ use crate::store::{Backend, Store};
 /// * `synchronous_commit`: acknowledged commits are on disk. Otherwise a crash could bring a deactivated key back.
 /// * `idle_in_transaction_session_timeout`: an admin that stops in the middle of a transaction, such as one cut off from the
 ///   network, holds the head of the log and blocks every writer. The server ends its session before waiting admins time out.
+/// * `client_min_messages`: notices, such as that a table exists already, are no events of an admin's log.
 const SESSION: &str = "
 SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED;
 SELECT set_config('synchronous_commit', 'on', false)
     WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply');
 SET idle_in_transaction_session_timeout = '3s';
+SET client_min_messages = 'warning';
 ";
+
+/// The `application_name` of connections without one.
+const APPLICATION: &str = "keyward";
 
 /// The longest wait for one answer during the checks at start.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -35,7 +40,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Checks the server and connects to it.
 pub(crate) async fn open(url: &str, chain_key: DigestKey) -> Result<Store, OpenError> {
     let options = options(url)?;
-    check(&url::options(url)?).await?;
+    check(&named(url::options(url)?)).await?;
     let pools = Pools::connect_lazy(&options).await?;
     pools.check().await?;
     Ok(Store::new(pools, Backend::Postgres(Arc::new(ServerOptions::new(options))), chain_key))
@@ -47,11 +52,20 @@ pub(crate) fn options(url: &str) -> Result<SeaConnectOptions, OpenError> {
     url::options(url)?;
     let mut options = SeaConnectOptions::new(url::for_driver(url)?);
     options.acquire_timeout(Duration::from_secs(5)).sqlx_logging(false);
+    options.map_sqlx_postgres_opts(named);
     options.map_sqlx_postgres_pool_opts(|pool| {
         discard_open_transactions(pool)
             .after_connect(|connection, _| Box::pin(async { connection.execute(SESSION).await.map(drop) }))
     });
     Ok(options)
+}
+
+/// Names the connections for the server's activity views and logs, unless the URL or `PGAPPNAME` does.
+fn named(options: PgConnectOptions) -> PgConnectOptions {
+    if options.get_application_name().is_some_and(|name| !name.is_empty()) {
+        return options;
+    }
+    options.application_name(APPLICATION)
 }
 
 /// Checks the database that an admin is about to use.
