@@ -2,7 +2,8 @@
 
 use keyward_proto::admin::event::Type;
 use keyward_proto::admin::{
-    Event, Key, ListEventsRequest, RevealTokenRequest, Role, RotateKeyRequest, UpdateKeyRequest, VerifyLogRequest,
+    Event, IssueCredentialRequest, Key, ListEventsRequest, RevealTokenRequest, Role, RotateKeyRequest,
+    UpdateKeyRequest, VerifyLogRequest,
 };
 use keyward_tests::client::{Admin, on_platform, on_project, reason, violation};
 use keyward_tests::keyward::Serve;
@@ -167,4 +168,33 @@ async fn audit_verify_reports_a_row_that_was_changed_outside_keyward() {
     assert!(code == Some(8) && output.starts_with("revision 4: the chain does not hold"), "{output}");
     // A damaged log is not saved as the head.
     assert_eq!(std::fs::read_to_string(&head_file).unwrap(), noted);
+}
+
+#[tokio::test]
+async fn acts_by_a_role_that_was_inserted_and_deleted_outside_keyward_have_no_effect_or_are_found() {
+    let serve = Serve::start();
+    let root = Admin::connect(serve.admin, &serve.root()).await;
+    root.create_project("6666").await.unwrap();
+    root.create_key("6666", "a").await.unwrap();
+    let credential = root.create_member("mallory", &[]).await.unwrap();
+    let mallory = Admin::connect(serve.admin, &credential).await;
+    let url = format!("sqlite:{}", serve.data_dir().join("keyward.db").display());
+    let mut database = SqliteConnection::connect(&url).await.unwrap();
+    let insert = "INSERT INTO role_binding (member_id, role, project_id) VALUES ('mallory', 'owner', '')";
+    sqlx::query(insert).execute(&mut database).await.unwrap();
+    let reveal = RevealTokenRequest { name: "projects/6666/keys/a".to_owned() };
+    let revealed = mallory.keys.clone().reveal_token(reveal).await;
+    let issue = IssueCredentialRequest { name: "members/root".to_owned(), ..Default::default() };
+    let issued = mallory.members.clone().issue_credential(issue).await;
+    sqlx::query("DELETE FROM role_binding WHERE member_id = 'mallory'").execute(&mut database).await.unwrap();
+
+    let committed = i64::from(revealed.is_ok()) + i64::from(issued.is_ok());
+    let found = root.audit.clone().verify_log(VerifyLogRequest::default()).await.unwrap().into_inner();
+    assert_eq!(found.finding_count, committed, "{found:?}");
+    for finding in &found.findings {
+        assert!(finding.place.ends_with(", members/mallory") && finding.problem.contains("no right"), "{finding:?}");
+    }
+    // The log has the credential that made each change.
+    let own = events(&root, "", "type = MEMBER_CREATED AND actor = \"members/root\"", 10).await.unwrap();
+    assert!(own[0].credential_name.starts_with("members/root/credentials/"), "{:?}", own[0]);
 }

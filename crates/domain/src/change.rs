@@ -2,6 +2,7 @@ use keyward_token::Digest;
 use serde::{Deserialize, Serialize};
 use strum::{IntoStaticStr, VariantNames};
 
+use crate::credential::CredentialName;
 use crate::filter::TextMatch;
 use crate::id::{KeyName, MemberId, ProjectId, Uid};
 use crate::key::{Key, KeyState, Platform};
@@ -339,6 +340,9 @@ pub struct Event {
     pub time: Timestamp,
     /// The member that made the change.
     pub actor: MemberId,
+    /// The credential by which the member made the change; `None` if Keyward acted without one, and in entries written before
+    /// 2026-11-28.
+    pub credential: Option<CredentialName>,
     /// The resource name of what changed.
     pub resource: String,
     /// The change; `None` if it is of a kind that this version does not know.

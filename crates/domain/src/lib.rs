@@ -3,6 +3,7 @@
 mod admin_node;
 mod change;
 mod credential;
+mod entry;
 mod error;
 pub mod filter;
 mod id;
@@ -14,6 +15,7 @@ mod project;
 mod reason;
 mod refusal;
 mod remote;
+mod right;
 mod rule;
 mod text;
 mod time;
@@ -26,6 +28,7 @@ pub use change::{
     Change, Event, EventFilter, KeyEntry, KeyRecord, LoggedChange, TokenEntry, TokenRecord, WithheldToken,
 };
 pub use credential::{Credential, CredentialId, CredentialName};
+pub use entry::Entry;
 pub use error::{Error, OnField, Resource, Violation};
 pub use id::{KeyId, KeyName, MemberId, ProjectId, RequestId, Uid};
 pub use key::{EnforcedState, Key, KeyDraft, KeyState, KeyUpdate, Patch, Platform, Schedule};
@@ -36,6 +39,7 @@ pub use project::{Project, ProjectDraft};
 pub use reason::{Kind, Reason};
 pub use refusal::Refusal;
 pub use remote::{AddressError, Exposed, Remote, is_local};
+pub use right::RequiredRight;
 pub use rule::Rule;
 pub use time::Timestamp;
 pub use token_sources::{Presented, TokenSources};

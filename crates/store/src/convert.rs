@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use keyward_domain::{
-    Change, Credential, CredentialId, CredentialName, Error, Event, Key, KeyEntry, KeyId, KeyName, KeyState,
+    Credential, CredentialId, CredentialName, Entry, Error, Event, Key, KeyEntry, KeyId, KeyName, KeyState,
     LoggedChange, Member, MemberId, Platform, Project, ProjectId, Revision, Role, RoleBinding, Schedule, Timestamp,
     TokenEntry, TokenRecord, WithheldToken,
 };
@@ -189,17 +189,21 @@ pub(crate) fn to_change(row: change::Model) -> Result<LoggedChange, Error> {
         chain: to_chain(&row.chain)?,
         time: Timestamp::from_micros(row.time),
         actor: MemberId::from_store(row.actor),
-        change: serde_json::from_str::<Change>(&row.change).map_err(corrupt)?,
+        change: Entry::from_json(&row.change).map_err(corrupt)?.change,
     })
 }
 
 pub(crate) fn to_event(row: change::Model) -> Event {
+    let actor = MemberId::from_store(row.actor);
+    let entry = Entry::from_json(&row.change).ok();
+    let credential = entry.as_ref().and_then(|entry| entry.credential);
     Event {
         revision: Revision(row.revision),
         time: Timestamp::from_micros(row.time),
-        actor: MemberId::from_store(row.actor),
+        credential: credential.map(|digest| CredentialName { member: actor.clone(), id: CredentialId::of(&digest) }),
+        actor,
         resource: row.resource,
-        change: serde_json::from_str(&row.change).ok(),
+        change: entry.map(|entry| entry.change),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::connection::Transaction;
 use crate::convert::{to_change, to_role};
 use crate::entity::{change, credential, request, role_binding};
 use crate::error::{TxError, corrupt};
-use crate::log::chain::append;
+use crate::log::chain::{Author, append};
 use crate::log::head::{lock_head, move_head, read_head};
 use crate::log::notifications::notify;
 use crate::secret::{IssuedSecret, SealedSecret};
@@ -144,6 +144,15 @@ impl Write<'_> {
         }
     }
 
+    /// What the log entry records of the authority.
+    const fn author(&self) -> Author<'_> {
+        let credential = match self.authority {
+            Authority::Call(call) => call.credential.as_ref(),
+            Authority::Schedule(_) => None,
+        };
+        Author { member: self.actor(), credential }
+    }
+
     const fn request(&self) -> Option<&RequestStamp> {
         match self.authority {
             Authority::Call(call) => call.request.as_ref(),
@@ -206,7 +215,7 @@ impl Write<'_> {
         sealed: Option<&SealedSecret>,
     ) -> Result<(), TxError> {
         let key = &self.store.chain_key;
-        let head = append(&self.tx, key, &next.head, next.time, self.actor(), change).await?;
+        let head = append(&self.tx, key, &next.head, next.time, self.author(), change).await?;
         self.remember(&change.resource(), &next, sealed).await?;
         notify(&self.tx).await?;
         move_head(&self.tx, key, &head).await?;

@@ -16,6 +16,7 @@ mod open;
 mod permissions;
 mod projects;
 mod requests;
+mod rights;
 mod rotation;
 mod server;
 mod verify;

@@ -26,6 +26,7 @@ pub(super) fn event(app: &App, event: &Event) -> admin::Event {
         resource: event.resource.clone(),
         related: details.related,
         changes: details.changes,
+        credential_name: event.credential.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 

@@ -1,12 +1,21 @@
 //! The hash chain: each entry carries a keyed hash over itself and the hash of the entry before it.
 
-use keyward_domain::{Change, MemberId, Position, Timestamp};
-use keyward_token::DigestKey;
+use keyward_domain::{Change, Entry, MemberId, Position, Timestamp};
+use keyward_token::{Digest, DigestKey};
 use sea_orm::ActiveModelTrait;
 
 use crate::connection::Transaction;
 use crate::entity::change;
 use crate::error::{TxError, corrupt};
+
+/// Who makes a change, as its log entry records it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Author<'a> {
+    /// The member.
+    pub(crate) member: &'a MemberId,
+    /// The digest of the credential that authenticated the member; `None` if Keyward itself acts in the member's name.
+    pub(crate) credential: Option<&'a Digest>,
+}
 
 /// Writes the entry that follows `head`, and returns its position. The caller holds the lock on the head and moves it.
 pub(crate) async fn append(
@@ -14,17 +23,17 @@ pub(crate) async fn append(
     key: &DigestKey,
     head: &Position,
     time: Timestamp,
-    actor: &MemberId,
+    author: Author<'_>,
     change: &Change,
 ) -> Result<Position, TxError> {
     let mut row = change::Model {
         revision: head.revision.next().0,
         chain: Vec::new(),
         time: time.as_micros(),
-        actor: actor.to_string(),
+        actor: author.member.to_string(),
         resource: change.resource(),
         project_id: change.project().map(ToString::to_string),
-        change: serde_json::to_string(change).map_err(corrupt)?,
+        change: Entry::to_json(change, author.credential).map_err(corrupt)?,
     };
     let chain = chain_value(&row, key, &head.chain);
     row.chain = chain.to_vec();

@@ -5,7 +5,7 @@ use sea_orm::{ActiveModelTrait, EntityTrait};
 use crate::clock::now;
 use crate::entity::setting;
 use crate::error::{TxError, from_driver};
-use crate::log::chain::append;
+use crate::log::chain::{Author, append};
 use crate::log::head::{create_head, find_head, move_head};
 use crate::open::error::OpenError;
 use crate::retry::retry;
@@ -50,7 +50,8 @@ impl Store {
         let member = new_member(&draft, root, None, time, empty.revision.next());
         insert_member(&tx, &member, root).await?;
         let change = creation(member, root);
-        let head = append(&tx, &self.chain_key, &empty, time, &MemberId::root(), &change).await?;
+        let author = Author { member: &MemberId::root(), credential: None };
+        let head = append(&tx, &self.chain_key, &empty, time, author, &change).await?;
         move_head(&tx, &self.chain_key, &head).await?;
         tx.commit().await?;
         Ok(true)

@@ -16,7 +16,7 @@ use crate::connection::Transaction;
 use crate::convert::{from_withheld, to_entry, to_key, to_token, to_withheld};
 use crate::entity::{history_fork, key, key_token, withheld_token};
 use crate::error::TxError;
-use crate::log::chain::append;
+use crate::log::chain::{Author, append};
 use crate::log::head::{lock_head, move_head};
 use crate::log::history::{check_head_in_log, is_in_log, relation};
 use crate::log::notifications::notify;
@@ -177,8 +177,8 @@ struct PlatformLog<'a> {
 
 impl PlatformLog<'_> {
     async fn append(&mut self, change: &Change) -> Result<(), TxError> {
-        let actor = MemberId::platform();
-        self.head = append(self.tx, &self.store.chain_key, &self.head, self.time, &actor, change).await?;
+        let author = Author { member: &MemberId::platform(), credential: None };
+        self.head = append(self.tx, &self.store.chain_key, &self.head, self.time, author, change).await?;
         Ok(())
     }
 

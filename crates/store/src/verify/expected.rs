@@ -170,6 +170,21 @@ impl Expected {
         held.member == *member && held.revoke_time.replace(time).is_none()
     }
 
+    /// Returns `true` if no member has been created yet.
+    pub(super) fn is_without_members(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// The member with this id, with its roles.
+    pub(super) fn member(&self, id: &MemberId) -> Option<&Member> {
+        self.members.get(id.as_str())
+    }
+
+    /// The credential with this digest, revoked or not.
+    pub(super) fn credential(&self, digest: &Digest) -> Option<&Credential> {
+        self.credentials.get(digest)
+    }
+
     /// Removes the project. Returns `true` if the row is as expected; each row must come once.
     pub(super) fn take_project(&mut self, project: &Project) -> bool {
         self.projects.remove(project.id.as_str()) == Some(fingerprint(project))

@@ -1,4 +1,4 @@
-use keyward_domain::{Change, Position, ProjectId, Revision, Timestamp};
+use keyward_domain::{Entry, MemberId, Position, ProjectId, Revision, Timestamp};
 use keyward_token::DigestKey;
 use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
@@ -10,6 +10,7 @@ use crate::log::chain::chain_value;
 use crate::log::head::{find_head, mac};
 use crate::verify::expected::Expected;
 use crate::verify::report::{Findings, LogHead};
+use crate::verify::rights::objection;
 
 /// Entries per query.
 const PAGE: u64 = 2_000;
@@ -97,10 +98,14 @@ impl Walk<'_> {
             self.findings.add(&subject, "the log has another history than the head that was given");
         }
         self.at = LogHead { revision, chain };
-        match serde_json::from_str::<Change>(&row.change) {
-            Ok(change) => {
+        match Entry::from_json(&row.change) {
+            Ok(Entry { change, credential }) => {
                 if row.project_id.as_deref() != change.project().map(ProjectId::as_str) {
                     self.findings.add(&subject, "its column project_id differs from the project in the entry");
+                }
+                let actor = MemberId::from_store(row.actor.clone());
+                if let Some(problem) = objection(&self.expected, &actor, credential.as_ref(), &change) {
+                    self.findings.add(format!("{subject}, {}", actor.name()), problem);
                 }
                 for resource in self.expected.apply(change, Timestamp::from_micros(row.time)) {
                     self.findings.add(format!("{subject}, {resource}"), FORGED);

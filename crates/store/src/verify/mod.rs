@@ -2,7 +2,8 @@
 //!
 //! An attacker who can write to the database but lacks the keyring cannot forge an entry, so every change of an entry or of a
 //! row is found. That stays so after Keyward changes the same row again, because each entry must follow from the entries
-//! before it. Cutting off the end of the log is found as well: the head carries a MAC, and Keyward writes nothing on a head
+//! before it. Each entry must also have been permitted by the entries before it: a role or a credential that was forged,
+//! used and removed again leaves acts in the log that the log does not permit. Cutting off the end of the log is found as well: the head carries a MAC, and Keyward writes nothing on a head
 //! whose MAC does not match.
 //!
 //! One manipulation is not found: setting the end of the log, the matching old head and all rows back together, as restoring
@@ -12,6 +13,7 @@
 mod expected;
 mod log;
 mod report;
+mod rights;
 mod rows;
 mod types;
 
