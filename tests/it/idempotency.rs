@@ -1,7 +1,8 @@
 //! The fields that make retries and concurrent changes safe: request_id, etag, page_token.
 
 use keyward_proto::admin::{
-    CreateKeyRequest, CreateMemberRequest, CreateProjectRequest, DeactivateKeyRequest, Key, ListKeysRequest,
+    CreateKeyRequest, CreateMemberRequest, CreateProjectRequest, DeactivateKeyRequest, Key, ListEventsRequest,
+    ListKeysRequest, VerifyLogRequest, key,
 };
 use keyward_proto::validate::Verdict;
 use keyward_tests::client::{Admin, ValidatorClient, reason, request_id, violation};
@@ -114,4 +115,33 @@ async fn pages_are_complete_while_keys_are_being_created() {
     let status = list(&parent, 3, "bm90IG91cnM").await.unwrap_err();
     assert_eq!((reason(&status).as_str(), violation(&status).0.as_str()), ("PAGE_TOKEN_INVALID", "page_token"));
     assert_eq!(list(&parent, 5_000, "").await.unwrap().keys.len(), 26);
+}
+
+#[tokio::test]
+async fn a_repeated_request_returns_no_token_of_a_deactivated_key_and_each_replay_is_in_the_log() {
+    let serve = Serve::start();
+    let admin = Admin::connect(serve.admin, &serve.root()).await;
+    admin.create_project("6666").await.unwrap();
+    let request = CreateKeyRequest {
+        parent: "projects/6666".to_owned(),
+        key_id: "a".to_owned(),
+        request_id: request_id(),
+        ..Default::default()
+    };
+    let first = admin.keys.clone().create_key(request.clone()).await.unwrap().into_inner();
+    let replays = async || {
+        let filter = "type = TOKEN_REPLAYED AND resource = projects/6666/keys/a".to_owned();
+        let request = ListEventsRequest { filter, ..Default::default() };
+        admin.audit.clone().list_events(request).await.unwrap().into_inner().events.len()
+    };
+    let again = admin.keys.clone().create_key(request.clone()).await.unwrap().into_inner();
+    assert_eq!((again.token, replays().await), (first.token, 1));
+
+    admin.deactivate("6666", "a").await.unwrap();
+    let again = admin.keys.clone().create_key(request).await.unwrap().into_inner();
+    assert_eq!((again.token.as_str(), again.receipt.unwrap().revision), ("", first.receipt.unwrap().revision));
+    assert_eq!(again.key.unwrap().state(), key::State::Deactivated);
+    assert_eq!(replays().await, 1, "nothing was returned, so nothing is logged");
+    let found = admin.audit.clone().verify_log(VerifyLogRequest::default()).await.unwrap().into_inner();
+    assert!(found.intact, "{found:?}");
 }

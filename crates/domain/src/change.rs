@@ -5,6 +5,7 @@ use strum::{IntoStaticStr, VariantNames};
 use crate::credential::CredentialName;
 use crate::filter::TextMatch;
 use crate::id::{KeyName, MemberId, ProjectId, Uid};
+use crate::issuance::Issuance;
 use crate::key::{Key, KeyState, Platform};
 use crate::log::{Epoch, Revision};
 use crate::member::{Member, RoleBinding};
@@ -233,6 +234,25 @@ pub enum Change {
         /// The epoch.
         epoch: Epoch,
     },
+    /// A key's token was returned again, to a retry of the request that had created the key. No row changed.
+    TokenReplayed {
+        /// The key.
+        name: KeyName,
+        /// The generation of the token.
+        generation: u32,
+        /// The method of the request.
+        method: Issuance,
+    },
+    /// A credential was returned again, to a retry of the request that had issued it. No row changed.
+    CredentialReplayed {
+        /// The member.
+        member: MemberId,
+        /// Its digest.
+        #[serde(with = "digest_hex")]
+        credential: Digest,
+        /// The method of the request.
+        method: Issuance,
+    },
 }
 
 /// The resource name of an epoch.
@@ -252,10 +272,12 @@ impl Change {
             | Self::TokenRotated { after, .. }
             | Self::KeyActivated { after, .. }
             | Self::KeyDeactivated { after, .. } => after.key.name.to_string(),
-            Self::TokenRevealed { name, .. } => name.to_string(),
+            Self::TokenRevealed { name, .. } | Self::TokenReplayed { name, .. } => name.to_string(),
             Self::MemberCreated { member, .. } => member.id.name(),
             Self::RoleGranted { after, .. } | Self::RoleRevoked { after, .. } => after.id.name(),
-            Self::CredentialIssued { member, .. } | Self::CredentialRevoked { member, .. } => member.name(),
+            Self::CredentialIssued { member, .. }
+            | Self::CredentialRevoked { member, .. }
+            | Self::CredentialReplayed { member, .. } => member.name(),
             Self::HistoryForked { epoch, .. } | Self::TokensWithheld { epoch, .. } | Self::EpochAccepted { epoch } => {
                 epoch_name(epoch)
             }
@@ -282,11 +304,12 @@ impl Change {
             | Self::TokenRotated { after, .. }
             | Self::KeyActivated { after, .. }
             | Self::KeyDeactivated { after, .. } => Some(&after.key.name.project),
-            Self::TokenRevealed { name, .. } => Some(&name.project),
+            Self::TokenRevealed { name, .. } | Self::TokenReplayed { name, .. } => Some(&name.project),
             Self::RoleGranted { role, .. } | Self::RoleRevoked { role, .. } => role.project.as_ref(),
             Self::MemberCreated { .. }
             | Self::CredentialIssued { .. }
             | Self::CredentialRevoked { .. }
+            | Self::CredentialReplayed { .. }
             | Self::HistoryForked { .. }
             | Self::TokensWithheld { .. }
             | Self::EpochAccepted { .. } => None,
@@ -304,6 +327,8 @@ impl Change {
             | Self::KeyDeactivated { after: record, .. } => vec![(*record).into()],
             Self::KeyRotated { after, key, .. } => vec![(*after).into(), (*key).into()],
             Self::TokenRevealed { .. }
+            | Self::TokenReplayed { .. }
+            | Self::CredentialReplayed { .. }
             | Self::MemberCreated { .. }
             | Self::RoleGranted { .. }
             | Self::RoleRevoked { .. }

@@ -28,6 +28,9 @@ impl Change {
             Self::HistoryForked { .. } | Self::TokensWithheld { .. } => return RequiredRight::Platform,
             Self::ProjectCreated { .. } => return on_deployment(Permission::ProjectCreate),
             Self::MemberCreated { .. } => return on_deployment(Permission::MemberCreate),
+            Self::CredentialReplayed { method, .. } => return on_deployment(method.permission()),
+            Self::TokenReplayed { method, .. } if !method.is_on_project() => return on_deployment(method.permission()),
+            Self::TokenReplayed { method, .. } => method.permission(),
             // A role on a project is granted on the deployment as well.
             Self::RoleGranted { .. }
             | Self::RoleRevoked { .. }

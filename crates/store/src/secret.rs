@@ -55,15 +55,11 @@ impl SealedSecret {
 pub enum IssuedSecret {
     /// This call made the change: the answer has the new secret, whose record the caller passed in.
     New,
-    /// The request is a retry: the answer has the secret of the first answer.
+    /// The request is a retry: the answer has the secret of the first answer. The log has an entry for that.
     Replayed(SealedSecret),
     /// The request is a retry, and the secret of the first answer was not kept for lack of a sealing key.
     NotKept,
-}
-
-impl IssuedSecret {
-    /// The secret in the answer to a retry. `sealed` is what was kept of the first answer.
-    pub(crate) fn of_retry(sealed: Option<SealedSecret>) -> Self {
-        sealed.map_or(Self::NotKept, Self::Replayed)
-    }
+    /// The request is a retry, and the secret of the first answer is no longer in use: the key is deactivated or has a newer
+    /// token, or the credential is revoked. The answer has no secret.
+    Withheld,
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use keyward_domain::{Error, Position};
 use keyward_protocol::log::SeenPositions;
-use keyward_token::DigestKey;
+use keyward_token::{DigestKey, context};
 
 use crate::connection::pool_guard::WriterHealth;
 use crate::connection::{Connection, Route};
@@ -25,6 +25,8 @@ pub struct Store {
     backend: Backend,
     route: Route,
     pub(crate) chain_key: Arc<DigestKey>,
+    /// The key of the MACs of rows.
+    pub(crate) row_key: Arc<DigestKey>,
     seen: Arc<Mutex<SeenPositions>>,
 }
 
@@ -55,6 +57,7 @@ impl Store {
             pools: Arc::new(RwLock::new(pools)),
             backend,
             route: Route::DIRECT,
+            row_key: Arc::new(chain_key.derive(context::ROW_MACS)),
             chain_key: Arc::new(chain_key),
             seen: Arc::default(),
         }

@@ -9,18 +9,19 @@ use keyward_domain::{
     Change, Error, MemberId, Permission, Position, ProjectId, RequestId, Revision, Timestamp, allows,
 };
 use keyward_token::Digest;
-use sea_orm::ActiveValue::Set;
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, QueryFilter};
 
 use crate::clock::now;
 use crate::connection::Transaction;
 use crate::convert::{to_change, to_role};
-use crate::entity::{change, credential, request, role_binding};
+use crate::entity::{credential, request, role_binding};
 use crate::error::{TxError, corrupt};
-use crate::log::chain::{Author, append};
+use crate::log::chain::{Author, append, entry_at};
 use crate::log::head::{lock_head, move_head, read_head};
 use crate::log::notifications::notify;
-use crate::secret::{IssuedSecret, SealedSecret};
+use crate::remembered::{Trust, forged, trust};
+use crate::row_mac::Authentic;
+use crate::secret::SealedSecret;
 use crate::store::Store;
 
 /// How long a request id identifies a retry.
@@ -57,7 +58,8 @@ pub struct RequestStamp {
 pub(crate) struct Replay {
     pub(crate) resource: String,
     pub(crate) revision: Revision,
-    pub(crate) secret: IssuedSecret,
+    /// The secret in the first answer; `None` if it was not kept.
+    pub(crate) sealed: Option<SealedSecret>,
 }
 
 /// A transaction that is about to change something. Dropped before its commit, it is rolled back.
@@ -160,27 +162,36 @@ impl Write<'_> {
         }
     }
 
-    /// The outcome of the earlier request, if this one is a retry.
+    /// The outcome of the earlier request, if this one is a retry. `resource` is the resource that this request names; `None` if
+    /// Keyward chooses the name.
     ///
     /// Call this after the query for the requested name, and before refusing a name that is taken. Each statement in
     /// PostgreSQL sees what was committed before the statement began. In the other order, a request whose twin commits
     /// between the two statements would find no earlier request, then find its own result, and refuse the name as taken.
     ///
     /// # Errors
-    /// `REQUEST_ID_REUSED` if the id came with another payload.
-    pub(crate) async fn replay(&self) -> Result<Option<Replay>, TxError> {
+    /// `REQUEST_ID_REUSED` if the id came with another payload; `INTERNAL` if the row of the earlier request was changed outside
+    /// Keyward.
+    pub(crate) async fn replay(&self, resource: Option<&str>) -> Result<Option<Replay>, TxError> {
         let Some(stamp) = self.request() else { return Ok(None) };
         let id = (self.actor().to_string(), stamp.method.to_owned(), stamp.id.to_string());
         let Some(row) = request::Entity::find_by_id(id).one(&self.tx).await? else { return Ok(None) };
         if row.create_time < now(&self.tx).await?.minus(REQUEST_ID_LIFE).as_micros() {
             return Ok(None);
         }
-        if row.payload != stamp.payload {
+        let trust = trust(&self.tx, self.store, &row).await?;
+        if trust == Trust::None {
+            return Err(forged(&row).into());
+        }
+        if row.payload != stamp.payload || resource.is_some_and(|resource| resource != row.resource) {
             return Err(Error::request_id_reused().into());
         }
         self.check_history().await?;
-        let secret = IssuedSecret::of_retry(SealedSecret::from_columns(row.sealing_key_id, row.sealed)?);
-        Ok(Some(Replay { resource: row.resource, revision: Revision(row.revision), secret }))
+        let sealed = match trust {
+            Trust::Whole => SealedSecret::from_columns(row.sealing_key_id, row.sealed)?,
+            Trust::WithoutSecret | Trust::None => None,
+        };
+        Ok(Some(Replay { resource: row.resource, revision: Revision(row.revision), sealed }))
     }
 
     /// Fails if the log lacks a position that this process has seen. For calls that change nothing: their caller waits for a
@@ -191,9 +202,13 @@ impl Write<'_> {
     }
 
     /// The change that the log has at a revision.
+    ///
+    /// # Errors
+    /// `INTERNAL` if the entry is missing, or Keyward did not write it.
     pub(crate) async fn change_at(&self, revision: Revision) -> Result<Change, TxError> {
-        let row = change::Entity::find_by_id(revision.0).one(&self.tx).await?;
-        Ok(to_change(row.ok_or_else(|| corrupt(format!("the change log lacks revision {revision}")))?)?.change)
+        let row = entry_at(&self.tx, &self.store.chain_key, revision.0).await?;
+        let row = row.ok_or_else(|| corrupt(format!("the change log lacks revision {revision}, or it was changed")))?;
+        Ok(to_change(row)?.change)
     }
 
     /// Locks the head of the log, authorizes the call once more ([`Write::authorize`]), and returns the entry to be written.
@@ -214,9 +229,14 @@ impl Write<'_> {
         change: &Change,
         sealed: Option<&SealedSecret>,
     ) -> Result<(), TxError> {
+        self.remember(&change.resource(), &next, sealed).await?;
+        self.commit_entry(next, change).await
+    }
+
+    /// Writes the log entry, moves the head and commits. The request is not remembered.
+    pub(crate) async fn commit_entry(self, next: NextEntry, change: &Change) -> Result<(), TxError> {
         let key = &self.store.chain_key;
         let head = append(&self.tx, key, &next.head, next.time, self.author(), change).await?;
-        self.remember(&change.resource(), &next, sealed).await?;
         notify(&self.tx).await?;
         move_head(&self.tx, key, &head).await?;
         self.tx.commit().await?;
@@ -230,18 +250,21 @@ impl Write<'_> {
         let oldest = next.time.minus(REQUEST_ID_LIFE).as_micros();
         request::Entity::delete_many().filter(request::Column::CreateTime.lt(oldest)).exec(&self.tx).await?;
         let (sealing_key_id, sealed) = SealedSecret::to_columns(sealed)?;
-        let row = request::ActiveModel {
-            member_id: Set(self.actor().to_string()),
-            method: Set(stamp.method.to_owned()),
-            request_id: Set(stamp.id.to_string()),
-            payload: Set(stamp.payload.to_vec()),
-            resource: Set(resource.to_owned()),
-            revision: Set(next.revision.0),
-            sealed: Set(sealed),
-            sealing_key_id: Set(sealing_key_id),
-            create_time: Set(next.time.as_micros()),
+        let mut row = request::Model {
+            member_id: self.actor().to_string(),
+            method: stamp.method.to_owned(),
+            request_id: stamp.id.to_string(),
+            payload: stamp.payload.to_vec(),
+            resource: resource.to_owned(),
+            revision: next.revision.0,
+            sealed,
+            sealing_key_id,
+            create_time: next.time.as_micros(),
+            mac: None,
         };
-        row.insert(&self.tx).await?;
+        row.mac = Some(row.mac(&self.store.row_key).to_vec());
+        // `reset_all` marks every column as set: sea-orm takes the columns of a model for stored already.
+        request::ActiveModel::from(row).reset_all().insert(&self.tx).await?;
         Ok(())
     }
 }

@@ -13,6 +13,10 @@ pub const AUDIT_CHAIN: &str = "keyward v1 audit chain";
 /// compromised validator can neither forge the audit chain nor compute digests of member credentials.
 pub const TOKEN_DIGESTS: &str = "keyward v1 token digests";
 
+/// MACs of database rows. Derived from the key of [`AUDIT_CHAIN`], which the store has, so that the MAC of a row is never a
+/// chain value.
+pub const ROW_MACS: &str = "keyward v1 row macs";
+
 /// Integrity of the page tokens that list methods return.
 pub const PAGE_TOKENS: &str = "keyward v1 page tokens";
 

@@ -176,6 +176,7 @@ mod tests {
         let purposes = [
             context::MEMBER_CREDENTIALS,
             context::AUDIT_CHAIN,
+            context::ROW_MACS,
             context::PAGE_TOKENS,
             context::TOKEN_DIGESTS,
             context::BACKUPS,

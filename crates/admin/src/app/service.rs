@@ -72,12 +72,13 @@ impl App {
         self.publisher.leave().await;
     }
 
-    /// The token for the answer of a creating call: the new one, or on a retry the one of the first answer if it is stored.
+    /// The token for the answer of a creating call: the new one, or on a retry the one of the first answer if it is
+    /// stored and in use.
     pub(super) fn secret_of(&self, fresh: Token, secret: IssuedSecret, uid: Uid) -> Result<Option<Token>, Error> {
         match secret {
             IssuedSecret::New => Ok(Some(fresh)),
             IssuedSecret::Replayed(sealed) => self.secrets.unseal(&sealed, uid).map(Some),
-            IssuedSecret::NotKept => Ok(None),
+            IssuedSecret::NotKept | IssuedSecret::Withheld => Ok(None),
         }
     }
 }

@@ -67,13 +67,15 @@ fn details(app: &App, change: &Change) -> Details {
         | Change::TokenRotated { before, after }
         | Change::KeyActivated { before, after }
         | Change::KeyDeactivated { before, after } => Details::changing(&key(before), &key(&after.key)),
-        Change::TokenRevealed { .. } => Details::default(),
+        Change::TokenRevealed { .. } | Change::TokenReplayed { .. } => Details::default(),
         Change::MemberCreated { member, credential, .. } => {
             Details::changing(&none, &member_fields(member)).relating(credential_name(&member.id, credential))
         }
         Change::RoleGranted { role, .. } => Details::changing(&none, &role_field(role)),
         Change::RoleRevoked { role, .. } => Details::changing(&role_field(role), &none),
-        Change::CredentialIssued { member, credential, .. } | Change::CredentialRevoked { member, credential } => {
+        Change::CredentialIssued { member, credential, .. }
+        | Change::CredentialRevoked { member, credential }
+        | Change::CredentialReplayed { member, credential, .. } => {
             Details::default().relating(credential_name(member, credential))
         }
         Change::HistoryForked { former, lost, known, epoch } => {

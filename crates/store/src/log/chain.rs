@@ -2,9 +2,10 @@
 
 use keyward_domain::{Change, Entry, MemberId, Position, Timestamp};
 use keyward_token::{Digest, DigestKey};
-use sea_orm::ActiveModelTrait;
+use sea_orm::{ActiveModelTrait, ConnectionTrait, DbErr, EntityTrait};
 
 use crate::connection::Transaction;
+use crate::convert::to_chain;
 use crate::entity::change;
 use crate::error::{TxError, corrupt};
 
@@ -54,4 +55,18 @@ pub(crate) fn chain_value(row: &change::Model, key: &DigestKey, previous: &[u8; 
         hasher.update(text.as_bytes());
     }
     *hasher.finalize().as_bytes()
+}
+
+/// The entry at a revision. `None` if the log lacks it, or its chain value is not the one over the entry and the entry before
+/// it, which only an admin with this keyring can compute.
+pub(crate) async fn entry_at(
+    db: &impl ConnectionTrait,
+    key: &DigestKey,
+    revision: i64,
+) -> Result<Option<change::Model>, DbErr> {
+    let Some(row) = change::Entity::find_by_id(revision).one(db).await? else { return Ok(None) };
+    let before = change::Entity::find_by_id(revision.saturating_sub(1)).one(db).await?;
+    let Ok(previous) = before.map_or(Ok([0; 32]), |before| to_chain(&before.chain)) else { return Ok(None) };
+    let is_written = row.chain == chain_value(&row, key, &previous);
+    Ok(is_written.then_some(row))
 }

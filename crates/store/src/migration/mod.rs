@@ -10,6 +10,7 @@ mod m20261124_000004_revocation;
 mod m20261124_000005_audit;
 mod m20261125_000006_admin_address;
 mod m20261125_000007_fork;
+mod m20261128_000008_request_mac;
 
 /// The migration that adds the column for the MAC of the head.
 pub(crate) const ADDS_HEAD_MAC: &str = "m20261124_000005_audit";
@@ -27,6 +28,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000005_audit::Migration),
             Box::new(m20261125_000006_admin_address::Migration),
             Box::new(m20261125_000007_fork::Migration),
+            Box::new(m20261128_000008_request_mac::Migration),
         ]
     }
 }

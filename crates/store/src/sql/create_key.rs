@@ -1,4 +1,6 @@
-use keyward_domain::{Change, Error, Key, KeyDraft, KeyRecord, KeyState, MemberId, Revision, Timestamp, TokenRecord};
+use keyward_domain::{
+    Change, Error, Issuance, Key, KeyDraft, KeyRecord, KeyState, MemberId, Revision, Timestamp, TokenRecord,
+};
 use sea_orm::ActiveModelTrait;
 use sea_orm::ActiveValue::Set;
 
@@ -9,6 +11,7 @@ use crate::error::{TxError, corrupt};
 use crate::retry::retry;
 use crate::secret::{IssuedSecret, SealedSecret, SecretRecord};
 use crate::sql::get::{find_key, find_project};
+use crate::sql::replay::replay_token;
 use crate::store::Store;
 use crate::write::{Call, NextEntry, Replay, Write};
 
@@ -41,8 +44,8 @@ impl Store {
     ) -> Result<CreatedKey, TxError> {
         let write = self.begin(call).await?;
         let taken = find_key(&write.tx, &draft.name).await?.is_some();
-        if let Some(replay) = write.replay().await? {
-            return replayed(&write, draft, replay).await;
+        if let Some(replay) = write.replay(Some(&draft.name.to_string())).await? {
+            return replayed(write, draft, replay).await;
         }
         if find_project(&write.tx, &draft.name.project).await?.is_none() {
             return Err(Error::project_not_found(&draft.name.project).into());
@@ -60,10 +63,9 @@ impl Store {
     }
 }
 
-async fn replayed(write: &Write<'_>, draft: &KeyDraft, replay: Replay) -> Result<CreatedKey, TxError> {
-    let key =
-        find_key(&write.tx, &draft.name).await?.ok_or_else(|| corrupt("the key of a remembered request is gone"))?;
-    Ok(CreatedKey { key, revision: replay.revision, secret: replay.secret })
+async fn replayed(write: Write<'_>, draft: &KeyDraft, replay: Replay) -> Result<CreatedKey, TxError> {
+    let (key, secret) = replay_token(write, &draft.name, Issuance::CreateKey, replay.sealed).await?;
+    Ok(CreatedKey { key, revision: replay.revision, secret })
 }
 
 /// The key that a draft describes, in its state after creation. It is not a default key.

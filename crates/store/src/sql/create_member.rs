@@ -1,4 +1,4 @@
-use keyward_domain::{Change, Error, Member, MemberDraft, MemberId, Revision, Timestamp};
+use keyward_domain::{Change, Error, Issuance, Member, MemberDraft, MemberId, Revision, Timestamp};
 use sea_orm::ActiveModelTrait;
 use sea_orm::ActiveValue::Set;
 
@@ -9,6 +9,7 @@ use crate::error::{TxError, corrupt};
 use crate::retry::retry;
 use crate::secret::{IssuedSecret, SecretRecord};
 use crate::sql::get::find_member;
+use crate::sql::replay::{issued_credential, replay_credential};
 use crate::store::Store;
 use crate::write::{Call, Replay, Write};
 
@@ -45,8 +46,8 @@ impl Store {
     ) -> Result<CreatedMember, TxError> {
         let write = self.begin(call).await?;
         let taken = find_member(&write.tx, &draft.id).await?.is_some();
-        if let Some(replay) = write.replay().await? {
-            return replayed(&write, draft, replay).await;
+        if let Some(replay) = write.replay(Some(&draft.id.name())).await? {
+            return replayed(write, draft, replay).await;
         }
         if taken {
             return Err(Error::member_id_taken(&draft.id).into());
@@ -61,11 +62,19 @@ impl Store {
     }
 }
 
-async fn replayed(write: &Write<'_>, draft: &MemberDraft, replay: Replay) -> Result<CreatedMember, TxError> {
+async fn replayed(write: Write<'_>, draft: &MemberDraft, replay: Replay) -> Result<CreatedMember, TxError> {
     let member = find_member(&write.tx, &draft.id)
         .await?
         .ok_or_else(|| corrupt("the member of a remembered request is gone"))?;
-    Ok(CreatedMember { member, revision: replay.revision, secret: replay.secret })
+    let secret = match replay.sealed {
+        None => IssuedSecret::NotKept,
+        Some(sealed) => {
+            let first = issued_credential(&write, replay.revision).await?;
+            let next = write.next_entry().await?;
+            replay_credential(write, next, &draft.id, first, Issuance::CreateMember, sealed).await?
+        }
+    };
+    Ok(CreatedMember { member, revision: replay.revision, secret })
 }
 
 /// The member that a draft describes, in its state after creation.

@@ -1,5 +1,5 @@
 use keyward_domain::{
-    Change, Error, Key, KeyDraft, KeyId, KeyName, Platform, Project, ProjectDraft, ProjectId, Revision, Uid,
+    Change, Error, Issuance, Key, KeyDraft, KeyId, KeyName, Platform, Project, ProjectDraft, ProjectId, Revision, Uid,
 };
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ActiveModelTrait, EntityTrait, QuerySelect};
@@ -12,6 +12,7 @@ use crate::retry::retry;
 use crate::secret::{IssuedSecret, SecretRecord};
 use crate::sql::create_key::{insert_key, new_key};
 use crate::sql::get::{find_default_key, find_project};
+use crate::sql::replay::replay_token;
 use crate::store::Store;
 use crate::write::{Call, Replay, Write};
 
@@ -59,8 +60,8 @@ impl Store {
             Some(id) => find_project(&write.tx, id).await?.is_some(),
             None => false,
         };
-        if let Some(replay) = write.replay().await? {
-            return replayed(&write, replay).await;
+        if let Some(replay) = write.replay(draft.id.as_ref().map(ProjectId::name).as_deref()).await? {
+            return replayed(write, replay).await;
         }
         let id = match &draft.id {
             Some(id) if taken => return Err(Error::project_id_taken(id).into()),
@@ -91,13 +92,14 @@ impl Store {
     }
 }
 
-async fn replayed(write: &Write<'_>, replay: Replay) -> Result<CreatedProject, TxError> {
+async fn replayed(write: Write<'_>, replay: Replay) -> Result<CreatedProject, TxError> {
     let gone = || corrupt("the project of a remembered request is gone");
     let id = replay.resource.strip_prefix("projects/").ok_or_else(gone)?;
     let id = ProjectId::from_store(id.to_owned());
     let project = find_project(&write.tx, &id).await?.ok_or_else(gone)?;
     let default_key = find_default_key(&write.tx, &id).await?.ok_or_else(gone)?;
-    Ok(CreatedProject { project, default_key, revision: replay.revision, secret: replay.secret })
+    let (default_key, secret) = replay_token(write, &default_key.name, Issuance::CreateProject, replay.sealed).await?;
+    Ok(CreatedProject { project, default_key, revision: replay.revision, secret })
 }
 
 fn default_draft(project: ProjectId, suffix: u32) -> KeyDraft {

@@ -1,13 +1,14 @@
-use keyward_domain::{Change, CredentialId, CredentialName, Error, Member, MemberId};
+use keyward_domain::{Change, CredentialId, CredentialName, Error, Issuance, Member, MemberId};
 
-use crate::error::{TxError, corrupt};
+use crate::error::TxError;
 use crate::retry::retry;
 use crate::secret::{IssuedSecret, SecretRecord};
 use crate::sql::change_member::{ChangedMember, existing};
 use crate::sql::create_member::insert_credential;
 use crate::sql::get::find_credentials;
+use crate::sql::replay::{issued_credential, replay_credential};
 use crate::store::Store;
-use crate::write::{Call, Replay, Write};
+use crate::write::{Call, NextEntry, Replay, Write};
 
 /// The result of [`Store::issue_credential`].
 #[derive(Clone, Debug)]
@@ -43,8 +44,8 @@ impl Store {
         let write = self.begin(call).await?;
         let next = write.next_entry().await?;
         let member = existing(&write.tx, id).await?;
-        if let Some(replay) = write.replay().await? {
-            return replayed(&write, member, replay).await;
+        if let Some(replay) = write.replay(Some(&id.name())).await? {
+            return replayed(write, next, member, replay).await;
         }
         if find_credentials(&write.tx, id).await?.len() >= Member::MAX_CREDENTIALS {
             return Err(Error::member_limit_reached(id, Member::MAX_CREDENTIALS, "credentials").into());
@@ -63,12 +64,20 @@ impl Store {
 }
 
 /// The answer to the first request. The log has the digest of the credential that it issued.
-async fn replayed(write: &Write<'_>, member: Member, replay: Replay) -> Result<IssuedCredential, TxError> {
-    let change = write.change_at(replay.revision).await?;
-    let Change::CredentialIssued { credential, .. } = change else {
-        return Err(corrupt(format!("revision {} issued no credential", replay.revision)).into());
-    };
+async fn replayed(
+    write: Write<'_>,
+    next: NextEntry,
+    member: Member,
+    replay: Replay,
+) -> Result<IssuedCredential, TxError> {
+    let credential = issued_credential(&write, replay.revision).await?;
     let name = CredentialName { member: member.id.clone(), id: CredentialId::of(&credential) };
     let changed = ChangedMember::read(&write.tx, &member.id, replay.revision).await?;
-    Ok(IssuedCredential { changed, name, secret: replay.secret })
+    let secret = match replay.sealed {
+        None => IssuedSecret::NotKept,
+        Some(sealed) => {
+            replay_credential(write, next, &member.id, credential, Issuance::IssueCredential, sealed).await?
+        }
+    };
+    Ok(IssuedCredential { changed, name, secret })
 }

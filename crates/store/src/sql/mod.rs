@@ -20,6 +20,7 @@ mod limits;
 mod list;
 mod matching;
 pub(crate) mod repair_history;
+pub(crate) mod replay;
 pub(crate) mod reveal_token;
 mod revoke_credential;
 mod revoke_role;

@@ -52,7 +52,7 @@ impl Store {
     ) -> Result<RotatedToken, TxError> {
         let write = self.begin(call).await?;
         let before = lock_key(&write.tx, name).await?.ok_or_else(|| Error::key_not_found(name))?;
-        if let Some(replay) = write.replay().await? {
+        if let Some(replay) = write.replay(Some(&name.to_string())).await? {
             return Ok(RotatedToken { key: before, revision: replay.revision, replayed: true });
         }
         if !before.default_key {

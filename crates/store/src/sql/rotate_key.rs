@@ -1,15 +1,16 @@
 use std::time::Duration;
 
-use keyward_domain::{Change, Error, Key, KeyDraft, KeyId, KeyName, KeyRecord, Revision, Schedule};
+use keyward_domain::{Change, Error, Issuance, Key, KeyDraft, KeyId, KeyName, KeyRecord, Revision, Schedule};
 use sea_orm::ActiveModelTrait;
 
 use crate::convert::from_key;
-use crate::error::{TxError, corrupt};
+use crate::error::TxError;
 use crate::retry::retry;
 use crate::secret::{IssuedSecret, SecretRecord};
 use crate::sql::change_key::tokens_of;
 use crate::sql::create_key::{insert_key, new_key};
 use crate::sql::get::{find_key, lock_key};
+use crate::sql::replay::replay_token;
 use crate::store::Store;
 use crate::write::{Call, Replay, Write};
 
@@ -68,8 +69,8 @@ impl Store {
         let before = lock_key(&write.tx, &rotation.old).await?.ok_or_else(|| Error::key_not_found(&rotation.old))?;
         let new_name = rotation.new_name();
         let taken = find_key(&write.tx, &new_name).await?.is_some();
-        if let Some(replay) = write.replay().await? {
-            return replayed(&write, before, &new_name, replay).await;
+        if let Some(replay) = write.replay(Some(&new_name.to_string())).await? {
+            return replayed(write, before, &new_name, replay).await;
         }
         if taken {
             return Err(Error::key_name_taken(&new_name).into());
@@ -103,7 +104,7 @@ impl Store {
     }
 }
 
-async fn replayed(write: &Write<'_>, old: Key, new: &KeyName, replay: Replay) -> Result<RotatedKey, TxError> {
-    let key = find_key(&write.tx, new).await?.ok_or_else(|| corrupt("the key of a remembered request is gone"))?;
-    Ok(RotatedKey { key, old, revision: replay.revision, secret: replay.secret })
+async fn replayed(write: Write<'_>, old: Key, new: &KeyName, replay: Replay) -> Result<RotatedKey, TxError> {
+    let (key, secret) = replay_token(write, new, Issuance::RotateKey, replay.sealed).await?;
+    Ok(RotatedKey { key, old, revision: replay.revision, secret })
 }

@@ -73,7 +73,10 @@ impl Expected {
                 (before.name.to_string(), self.change_key(&before, &after)),
                 (resource, self.create_key(&key)),
             ]),
-            Change::TokenRevealed { .. } => Vec::new(),
+            Change::TokenRevealed { .. } | Change::TokenReplayed { .. } => Vec::new(),
+            Change::CredentialReplayed { member, credential, .. } => {
+                failing([(resource, self.has_credential(&member, &credential))])
+            }
             Change::MemberCreated { member, credential, digest_key_id } => {
                 let new = self.put_credential(credential, &member.id, time, digest_key_id);
                 let new = self.members.insert(member.id.to_string(), member).is_none() && new;
@@ -180,9 +183,9 @@ impl Expected {
         self.members.get(id.as_str())
     }
 
-    /// The credential with this digest, revoked or not.
-    pub(super) fn credential(&self, digest: &Digest) -> Option<&Credential> {
-        self.credentials.get(digest)
+    /// Returns `true` if the credential belongs to this member and is not revoked.
+    pub(super) fn has_credential(&self, member: &MemberId, digest: &Digest) -> bool {
+        self.credentials.get(digest).is_some_and(|held| held.member == *member && held.revoke_time.is_none())
     }
 
     /// Removes the project. Returns `true` if the row is as expected; each row must come once.

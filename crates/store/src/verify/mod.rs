@@ -8,11 +8,13 @@
 //!
 //! One manipulation is not found: setting the end of the log, the matching old head and all rows back together, as restoring
 //! a backup does. It is found by comparing with a later head that an operator kept outside the database. Tables that the log
-//! does not cover are not checked: settings, remembered requests, and admin lives.
+//! does not cover are not checked: settings and admin lives. Rows of remembered requests are checked by their MACs: a change is found,
+//! a deletion is not.
 
 mod expected;
 mod log;
 mod report;
+mod requests;
 mod rights;
 mod rows;
 mod types;
@@ -43,6 +45,7 @@ impl Store {
         }
         let log = log::check(&tx, &self.chain_key, known, &mut findings).await?;
         let rows = rows::check(&tx, log.expected, &mut findings).await?;
+        requests::check(&tx, self, &mut findings).await?;
         tx.commit().await?;
         Ok(findings.into_verification(log.head, log.entries, rows))
     }

@@ -76,6 +76,12 @@ const TABLES: &[Table] = &[
         texts: &["member_id"],
         blobs: &["digest"],
     },
+    Table {
+        name: "request",
+        integers: &["revision", "sealing_key_id", "create_time"],
+        texts: &["member_id", "method", "request_id", "resource"],
+        blobs: &["payload", "sealed", "mac"],
+    },
     Table { name: "history_fork", integers: &["time", "accept_time"], texts: &[], blobs: &["epoch", "former", "lost"] },
     Table { name: "withheld_token", integers: &["refused_from"], texts: &[], blobs: &["digest", "key_uid"] },
 ];
