@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use keyward_domain::{EventFilter, KeyFilter, Permission, Reason, Revision, Role};
-use keyward_store::{Call, LogHead, Store, Verification};
+use keyward_store::{Call, CreatedKey, IssuedSecret, LogHead, Store, Verification};
 use keyward_tests::{report, size};
 use keyward_token::DigestKey;
 
 use super::database::{Database, FINGERPRINT, Plain};
 use super::forks::fork;
 use super::{
-    create_key, create_member, create_project, deactivate_key, digest, head, key_draft, key_name, member_id, on_all,
-    on_durable, on_platform, on_project, refused, secret, to_create_key, to_create_member, to_deactivate_key,
+    REQUEST, create_key, create_member, create_project, deactivate_key, digest, head, key_draft, key_name, member_id,
+    on_all, on_durable, on_platform, on_project, refused, sealed, secret, to_create_key, to_create_member,
+    to_deactivate_key, under,
 };
 
 on_all! {
@@ -21,6 +22,7 @@ on_all! {
 
 on_durable! {
     every_random_tampering_is_found,
+    every_random_forgery_is_found_or_without_effect,
     a_search_for_rare_events_is_bounded_per_call_and_complete,
     a_complete_rewind_is_found_only_with_a_given_head,
     tampering_is_found_after_keyward_changes_the_row_again,
@@ -31,8 +33,11 @@ on_durable! {
 /// The number of manipulations.
 const TAMPERINGS: usize = size::TAMPERINGS;
 
-/// The tables and columns that the log covers, with the kind of their values.
-const COVERED: &[(&str, &[(&str, Kind)])] = &[
+/// A table and its columns, with the kind of their values.
+type Table = (&'static str, &'static [(&'static str, Kind)]);
+
+/// The tables and columns that the log covers.
+const COVERED: &[Table] = &[
     (
         "change_log",
         &[
@@ -131,6 +136,31 @@ const COVERED: &[(&str, &[(&str, Kind)])] = &[
     ("withheld_token", &[("digest", Kind::Bytes), ("key_uid", Kind::Uuid), ("refused_from", Kind::Number)]),
 ];
 
+/// Remembered requests, which the log does not cover and whose rows have a MAC.
+const REMEMBERED: Table = (
+    "request",
+    &[
+        ("member_id", Kind::Text),
+        ("method", Kind::Text),
+        ("request_id", Kind::Text),
+        ("payload", Kind::Bytes),
+        ("resource", Kind::Text),
+        ("revision", Kind::Number),
+        ("sealed", Kind::Bytes),
+        ("sealing_key_id", Kind::Number),
+        ("create_time", Kind::Number),
+        ("mac", Kind::Bytes),
+    ],
+);
+
+/// The tables that decide who may do what, and which secret a retry gets.
+const DECIDING: &[&str] = &["change_log", "member", "role_binding", "credential", "request", "key_token"];
+
+/// Every table of the attacker.
+fn tables() -> Vec<Table> {
+    COVERED.iter().copied().chain([REMEMBERED]).collect()
+}
+
 #[derive(Clone, Copy)]
 enum Kind {
     Number,
@@ -225,23 +255,33 @@ struct Tamperer<'a> {
     plain: Plain,
     sqlite: bool,
     dice: &'a mut Dice,
+    /// The tables that are tampered with.
+    among: Vec<Table>,
 }
 
 impl<'a> Tamperer<'a> {
     /// Keeps a copy of every table.
-    async fn new(db: &Database, dice: &'a mut Dice) -> Self {
+    async fn new(db: &Database, dice: &'a mut Dice, among: Vec<Table>) -> Self {
         let mut plain = db.plain().await;
         let sqlite = matches!(plain, Plain::Sqlite(_));
         let free = if sqlite { "PRAGMA foreign_keys = OFF" } else { "SET session_replication_role = replica" };
         plain.run(free).await;
-        for (table, _) in COVERED {
+        for (table, _) in tables() {
             plain.run(&format!("CREATE TABLE kept_{table} AS SELECT * FROM {table}")).await;
         }
-        Self { plain, sqlite, dice }
+        Self { plain, sqlite, dice, among }
     }
 
     async fn restore(&mut self) {
-        for (table, _) in COVERED {
+        for (table, _) in tables() {
+            self.plain.run(&format!("DELETE FROM {table}")).await;
+            self.plain.run(&format!("INSERT INTO {table} SELECT * FROM kept_{table}")).await;
+        }
+    }
+
+    /// Takes the tampering with members, roles, credentials, tokens and requests back. The log stays as it is.
+    async fn take_back(&mut self) {
+        for table in ["member", "role_binding", "credential", "request", "key_token"] {
             self.plain.run(&format!("DELETE FROM {table}")).await;
             self.plain.run(&format!("INSERT INTO {table} SELECT * FROM kept_{table}")).await;
         }
@@ -272,7 +312,7 @@ impl<'a> Tamperer<'a> {
 
     /// Returns `true` if any table differs from its copy.
     async fn differs(&mut self) -> bool {
-        for (table, columns) in COVERED {
+        for (table, columns) in tables() {
             let columns: Vec<_> = columns.iter().map(|(column, _)| *column).collect();
             let columns = columns.join(", ");
             let one_way = format!("SELECT {columns} FROM {table} EXCEPT SELECT {columns} FROM kept_{table}");
@@ -287,7 +327,7 @@ impl<'a> Tamperer<'a> {
     }
 
     fn table(&mut self) -> (&'static str, &'static [(&'static str, Kind)]) {
-        *self.dice.of(COVERED)
+        self.among[self.dice.roll(self.among.len())]
     }
 
     /// The condition for one random row, by its physical address.
@@ -412,7 +452,7 @@ impl<'a> Tamperer<'a> {
 async fn every_random_tampering_is_found(db: &Database) {
     let store = populated(db).await;
     let mut dice = Dice(20_261_124);
-    let mut tamperer = Tamperer::new(db, &mut dice).await;
+    let mut tamperer = Tamperer::new(db, &mut dice, COVERED.to_vec()).await;
     let begun = std::time::Instant::now();
     for n in 0..TAMPERINGS {
         let sql = tamperer.tamper().await;
@@ -428,11 +468,72 @@ async fn every_random_tampering_is_found(db: &Database) {
     report::line(&format!("{TAMPERINGS} tamperings on {}, all found, in {:?}", db.name(), begun.elapsed()));
 }
 
+/// The request whose answer a forged row could change.
+fn remembered() -> Call {
+    under(to_create_key("root", "6666"), "CreateKey", REQUEST, 1)
+}
+
+/// What an attacker tries once the database is tampered with: acts with the credential of mallory, who may only see 7777, in
+/// the name of mallory and of root, and the retry of a request. Returns the number of acts that were committed, and panics if
+/// the retry returns a token that is not its own.
+async fn attack(store: &Store, round: usize) -> usize {
+    let mut committed = 0;
+    for actor in ["mallory", "root"] {
+        let by = |call: Call| Call { credential: Some(digest("mallory")), ..call };
+        let reveal = by(Call { permission: Permission::KeyReveal, ..to_create_key(actor, "6666") });
+        committed += usize::from(store.reveal_token(&reveal, &key_name("b")).await.is_ok());
+        let update = by(Call { permission: Permission::MemberUpdate, ..to_create_member(actor) });
+        let stolen = secret(&format!("stolen {actor} {round}"));
+        committed += usize::from(store.issue_credential(&update, &member_id("root"), &stolen).await.is_ok());
+    }
+    let revoked = Call { credential: Some(digest("bob 2")), ..to_create_key("root", "6666") };
+    let reveal = Call { permission: Permission::KeyReveal, ..revoked };
+    committed += usize::from(store.reveal_token(&reveal, &key_name("b")).await.is_ok());
+    let retry = store.create_key(&remembered(), &key_draft(key_name("remembered")), &secret("again")).await;
+    if let Ok(CreatedKey { secret: IssuedSecret::Replayed(found), .. }) = retry {
+        assert_eq!(found, sealed("remembered"), "the retry returns another token");
+    }
+    committed
+}
+
+/// A writer without the keyring tampers with the rows that decide who may do what and which secret a retry gets, attacks, and
+/// takes the tampering back. Every act that was committed is a finding, and the retry never returns another token.
+async fn every_random_forgery_is_found_or_without_effect(db: &Database) {
+    let mut store = populated(db).await;
+    create_member(&store, "mallory", &[on_project(Role::Viewer, "7777")]).await;
+    store.create_key(&remembered(), &key_draft(key_name("remembered")), &secret("remembered")).await.unwrap();
+    let mut dice = Dice(20_261_128);
+    let among = tables().into_iter().filter(|(table, _)| DECIDING.contains(table)).collect();
+    let mut tamperer = Tamperer::new(db, &mut dice, among).await;
+    let begun = std::time::Instant::now();
+    let (mut acts, mut before) = (0, head(&store).await);
+    for n in 0..TAMPERINGS {
+        let sql = tamperer.tamper().await;
+        let committed = attack(&store, n).await;
+        tamperer.take_back().await;
+        let found = verified(&store).await.finding_count;
+        assert!(found >= committed as u64, "forgery {n}: {committed} acts, {found} findings: {sql}");
+        acts += committed;
+        if head(&store).await != before {
+            // The process that has seen the changes would miss them in the restored log.
+            store.close().await;
+            tamperer.restore().await;
+            store = db.open().await;
+            before = head(&store).await;
+        } else {
+            tamperer.restore().await;
+        }
+    }
+    intact(&verified(&store).await);
+    let line = format!("{TAMPERINGS} forgeries on {}: {acts} acts, all found, in {:?}", db.name(), begun.elapsed());
+    report::line(&line);
+}
+
 /// The limit of the check: a restore of a backup, with log, head and rows. Only comparing with a later head finds it.
 async fn a_complete_rewind_is_found_only_with_a_given_head(db: &Database) {
     let store = populated(db).await;
     let mut dice = Dice(1);
-    let mut tamperer = Tamperer::new(db, &mut dice).await;
+    let mut tamperer = Tamperer::new(db, &mut dice, COVERED.to_vec()).await;
     deactivate_key(&store, &key_name("c")).await;
     let noted = verified(&store).await.head;
     tamperer.restore().await;
