@@ -287,6 +287,20 @@ impl<'a> Tamperer<'a> {
         }
     }
 
+    /// Tampers at random, and every other time with a change that gives mallory a right or a token. Returns the SQL.
+    async fn forge(&mut self) -> String {
+        let role = *self.dice.of(&["('mallory', 'owner', '')", "('mallory', 'editor', '6666')"]);
+        let sql = match self.dice.roll(8) {
+            0 => format!("INSERT INTO role_binding (member_id, role, project_id) VALUES {role}"),
+            1 => "UPDATE credential SET member_id = 'root' WHERE member_id = 'mallory'".to_owned(),
+            2 => "UPDATE credential SET revoke_time = NULL, member_id = 'root' WHERE revoke_time IS NOT NULL".to_owned(),
+            3 => "UPDATE request SET sealed = (SELECT sealed FROM key_token WHERE sealed IS NOT NULL ORDER BY create_time LIMIT 1)".to_owned(),
+            _ => return self.tamper().await,
+        };
+        self.plain.run(&sql).await;
+        sql
+    }
+
     /// Makes a random change that the database accepts and that has an effect. Returns the SQL.
     async fn tamper(&mut self) -> String {
         loop {
@@ -508,7 +522,7 @@ async fn every_random_forgery_is_found_or_without_effect(db: &Database) {
     let begun = std::time::Instant::now();
     let (mut acts, mut before) = (0, head(&store).await);
     for n in 0..TAMPERINGS {
-        let sql = tamperer.tamper().await;
+        let sql = tamperer.forge().await;
         let committed = attack(&store, n).await;
         tamperer.take_back().await;
         let found = verified(&store).await.finding_count;
