@@ -120,13 +120,13 @@ async fn a_role_grants_exactly_its_methods_and_hides_other_projects() {
 }
 
 #[tokio::test]
-async fn only_validators_and_owners_may_open_a_sync_stream() {
+async fn only_validators_may_open_a_sync_stream_and_receive_the_digest_keys() {
     let serve = Serve::start();
     let root = Admin::connect(serve.admin, &serve.root()).await;
     root.create_project("6666").await.unwrap();
     let editor = root.create_member("editor", &[on_project(Role::Editor, "6666")]).await.unwrap();
     let validator = root.create_member("edge", &[on_platform(Role::Validator)]).await.unwrap();
-    for (credential, may) in [(editor, false), (validator, true), (serve.root(), true)] {
+    for (credential, may) in [(editor, false), (validator, true), (serve.root(), false)] {
         let mut client = ReplicaServiceClient::new(transport(serve.admin, Some(&credential)).await);
         let hello = Hello { protocol: 1, validator_id: "test".to_owned(), ..Default::default() };
         let hello = SyncRequest { message: Some(sync_request::Message::Hello(hello)) };

@@ -59,9 +59,10 @@ async fn every_reason_of_the_contract_is_returned_with_its_code() {
     about_members(&root, &mut seen).await;
     about_tokens(&mut seen).await;
     about_validators(&serve, &root, &token, &mut seen).await;
-    about_the_replica_protocol(&serve, &mut seen).await;
+    let validator = root.create_member("newer", &[on_platform(Role::Validator)]).await.unwrap();
+    about_the_replica_protocol(&serve, &validator, &mut seen).await;
     about_the_database(&serve, &root, &mut seen).await;
-    about_shutting_down(serve, &mut seen).await;
+    about_shutting_down(serve, &validator, &mut seen).await;
     let expected: BTreeMap<_, _> =
         Reason::ALL.iter().map(|reason| (reason.as_str().to_owned(), code(reason.kind()))).collect();
     assert_eq!(seen.0, expected);
@@ -161,8 +162,8 @@ async fn about_validators(serve: &Serve, root: &Admin, token: &str, seen: &mut S
 }
 
 /// A validator of another version.
-async fn about_the_replica_protocol(serve: &Serve, seen: &mut Seen) {
-    let mut client = ReplicaServiceClient::new(transport(serve.admin, Some(&serve.root())).await);
+async fn about_the_replica_protocol(serve: &Serve, validator: &str, seen: &mut Seen) {
+    let mut client = ReplicaServiceClient::new(transport(serve.admin, Some(validator)).await);
     let message = Hello { protocol: 1_000, validator_id: "newer".to_owned(), ..Default::default() };
     let hello = SyncRequest { message: Some(sync_request::Message::Hello(message)) };
     let call = client.sync(tokio_stream::once(hello)).await;
@@ -192,9 +193,9 @@ async fn about_the_database(serve: &Serve, root: &Admin, seen: &mut Seen) {
 }
 
 /// A validator whose `Hello` arrives while the admin shuts down.
-async fn about_shutting_down(serve: Serve, seen: &mut Seen) {
+async fn about_shutting_down(serve: Serve, validator: &str, seen: &mut Seen) {
     let (send_hello, hello) = oneshot::channel();
-    let mut client = ReplicaServiceClient::new(transport(serve.admin, Some(&serve.root())).await);
+    let mut client = ReplicaServiceClient::new(transport(serve.admin, Some(validator)).await);
     let stream = tokio_stream::once(hello);
     let stream = tokio_stream::StreamExt::then(stream, |hello| async move { hello.await.unwrap() });
     let call = tokio::spawn(async move { client.sync(stream).await.map(drop) });

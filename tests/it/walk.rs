@@ -52,7 +52,7 @@ const TABLE: &[(&str, Object, &str)] = &[
     ("AuditService/ListEvents", Object::Project, "veso"),
     ("AuditService/VerifyLog", Object::Platform, "o"),
     ("AuditService/AcceptEpoch", Object::Platform, "o"),
-    ("ReplicaService/Sync", Object::Platform, "od"),
+    ("ReplicaService/Sync", Object::Platform, "d"),
     ("PeerService/Barrier", Object::Platform, "a"),
     ("PeerService/GetHeartbeat", Object::Platform, "a"),
     ("PeerService/Hint", Object::Platform, "a"),

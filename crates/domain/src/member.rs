@@ -21,7 +21,7 @@ pub enum Role {
     Editor,
     /// On the deployment: read every project, look up tokens, rotate default keys.
     Support,
-    /// On the deployment: everything except LookupKey, RotateDefaultKey and PeerService.
+    /// On the deployment: everything except LookupKey, RotateDefaultKey, Sync and PeerService.
     Owner,
     /// On the deployment: Sync only.
     Validator,
@@ -69,7 +69,7 @@ impl Role {
             Self::Support => {
                 matches!(permission, P::ProjectGet | P::KeyGet | P::KeyLookup | P::DefaultKeyRotate | P::AuditGet)
             }
-            Self::Owner => !matches!(permission, P::Peer | P::KeyLookup | P::DefaultKeyRotate),
+            Self::Owner => !matches!(permission, P::Sync | P::Peer | P::KeyLookup | P::DefaultKeyRotate),
             Self::Validator => matches!(permission, P::Sync),
             Self::AdminNode => matches!(permission, P::Peer),
         }
@@ -267,6 +267,15 @@ mod tests {
                 assert_eq!(allows(&roles, permission, None), permission == only, "{role} {}", permission.as_str());
                 assert_eq!(allows(&roles, permission, Some(&project("1"))), permission == only);
             }
+        }
+    }
+
+    #[test]
+    fn only_validators_receive_the_digest_keys_and_only_admin_nodes_call_peers() {
+        for &role in Role::ALL {
+            let roles = [RoleBinding { role, project: role.is_on_project().then(|| project("1")) }];
+            assert_eq!(allows_somewhere(&roles, Permission::Sync), role == Role::Validator, "{role}");
+            assert_eq!(allows_somewhere(&roles, Permission::Peer), role == Role::AdminNode, "{role}");
         }
     }
 
