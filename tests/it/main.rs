@@ -39,6 +39,7 @@ mod sdks;
 mod secrecy;
 mod settings;
 mod store;
+mod unreadable;
 mod validate;
 mod validators;
 mod walk;

@@ -98,6 +98,7 @@ async fn about_keys(root: &Admin, seen: &mut Seen) {
     let default_key = root.list("6666", 1).await.unwrap().remove(0).name;
     seen.add("DEFAULT_KEY_PROTECTED", root.deactivate("6666", default_key.rsplit('/').next().unwrap()).await);
     let stale = DeactivateKeyRequest { name: key("a"), etag: "stale".to_owned() };
+    seen.add("REQUEST_UNREADABLE", root.create_project(&"x".repeat(2 << 20)).await);
     seen.add("ETAG_MISMATCH", root.keys.clone().deactivate_key(stale).await);
     let epoch = AcceptEpochRequest { epoch: request_id() };
     seen.add("EPOCH_MISMATCH", root.audit.clone().accept_epoch(epoch).await);

@@ -16,6 +16,7 @@ use keyward_runtime::listener::Listener;
 use keyward_runtime::ops::Ops;
 use keyward_runtime::readiness::Readiness;
 use keyward_runtime::shutdown::{Shutdown, bounded};
+use keyward_runtime::status::explain_unreadable;
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::sync::mpsc;
@@ -23,6 +24,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::service::Routes;
 use tonic::transport::server::Connected;
+use tower::util::MapResponseLayer;
 
 use crate::app::App;
 use crate::auth::AuthLayer;
@@ -94,6 +96,8 @@ where
     let leave = shutdown.clone();
     let server = server(MAX_STREAMS)
         .layer(AuthLayer(app))
+        // Inside authentication, which counts calls by their code.
+        .layer(MapResponseLayer::new(explain_unreadable))
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, async move { leave.wait().await });
     tokio::select! {
@@ -115,6 +119,7 @@ pub async fn listen_in_process(
     let leave = shutdown.clone();
     let incoming = ReceiverStream::new(connections).map(Ok::<_, std::io::Error>);
     let server = server(MAX_STREAMS)
+        .layer(MapResponseLayer::new(explain_unreadable))
         .add_service(replica_service(&app, &shutdown, false))
         .serve_with_incoming_shutdown(incoming, async move { leave.wait().await });
     bounded(&shutdown, server).await.context("the in-process listener")

@@ -144,6 +144,13 @@ impl Error {
         self
     }
 
+    /// The bytes of the request are not a message of the method that was called. `fault` describes the first fault without
+    /// content of the request, such as "invalid varint".
+    pub fn request_unreadable(fault: &str) -> Self {
+        let rule = "the request must be one message of the method's request type, within the listener's size limit";
+        Self::new(Reason::RequestUnreadable, format!("{rule}: {fault}"))
+    }
+
     /// The request id was used with another payload before.
     pub fn request_id_reused() -> Self {
         let rule = "new for each new request: it was used with another payload within the last 24 hours";

@@ -62,6 +62,7 @@ pub enum Reason {
     EpochMismatch,
     SyncProtocolViolated,
     KeyWithheld,
+    RequestUnreadable,
 }
 
 impl Reason {
@@ -78,9 +79,11 @@ impl Reason {
         match self {
             Self::CredentialMissing | Self::CredentialInvalid => Kind::Unauthenticated,
             Self::PermissionDenied => Kind::PermissionDenied,
-            Self::FieldInvalid | Self::KeyNameReserved | Self::RequestIdReused | Self::PageTokenInvalid => {
-                Kind::InvalidArgument
-            }
+            Self::FieldInvalid
+            | Self::KeyNameReserved
+            | Self::RequestIdReused
+            | Self::PageTokenInvalid
+            | Self::RequestUnreadable => Kind::InvalidArgument,
             Self::ProjectNotFound
             | Self::KeyNotFound
             | Self::MemberNotFound

@@ -3,7 +3,11 @@
 
 use std::collections::HashMap;
 
+use http::{HeaderMap, header};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Frame};
 use keyward_domain::{Error, Kind};
+use tonic::body::Body;
 use tonic::{Code, Response, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
@@ -59,6 +63,39 @@ pub fn from_error(error: &Error) -> Status {
     Status::with_error_details(code(error.reason().kind()), error.to_string(), details)
 }
 
+/// Replaces the status of a response by [`Error::request_unreadable`] if tonic made it because it could not read the request.
+/// tonic answers INTERNAL or OUT_OF_RANGE then, which operators would take for a defect of the server. Applies to the headers of
+/// a unary call and to the trailers of a stream.
+pub fn explain_unreadable(mut response: http::Response<Body>) -> http::Response<Body> {
+    explain(response.headers_mut());
+    if response.body().is_end_stream() {
+        return response;
+    }
+    response.map(|body| {
+        Body::new(body.map_frame(|frame| match frame.into_trailers() {
+            Ok(mut trailers) => {
+                explain(&mut trailers);
+                Frame::trailers(trailers)
+            }
+            Err(data) => data,
+        }))
+    })
+}
+
+/// Keyward's own statuses have details, and tonic's have none. A server of tonic makes INTERNAL and OUT_OF_RANGE for an unreadable
+/// request only.
+fn explain(headers: &mut HeaderMap) {
+    let of_tonic = !headers.contains_key(Status::GRPC_STATUS_DETAILS);
+    let is_unreadable = |status: &Status| matches!(status.code(), Code::Internal | Code::OutOfRange);
+    if of_tonic && let Some(status) = Status::from_header_map(headers).filter(is_unreadable) {
+        let own = from_error(&Error::request_unreadable(status.message())).into_http::<()>();
+        let fields = own.headers().iter().filter(|(name, _)| *name != header::CONTENT_TYPE);
+        for (name, value) in fields {
+            headers.insert(name, value.clone());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -87,6 +124,32 @@ mod tests {
             details.error_info().map(|i| (i.reason.as_str(), i.domain.as_str())),
             Some(("FIELD_INVALID", DOMAIN))
         );
+    }
+
+    #[tokio::test]
+    async fn only_a_status_that_tonic_made_for_an_unreadable_request_is_replaced() {
+        let headers = |status: Status| {
+            let response = explain_unreadable(status.into_http());
+            Status::from_header_map(response.headers())
+        };
+        let replaced = headers(Status::internal("failed to decode"));
+        assert_eq!(replaced.as_ref().map(Status::code), Some(Code::InvalidArgument));
+        let reason = replaced.and_then(|status| status.get_details_error_info()).map(|info| info.reason);
+        assert_eq!(reason.as_deref(), Some("REQUEST_UNREADABLE"));
+        let ours = headers(from_error(&Error::internal("a defect")));
+        assert_eq!(ours.map(|status| status.code()), Some(Code::Internal));
+        let unknown_method = headers(Status::unimplemented(""));
+        assert_eq!(unknown_method.map(|status| status.code()), Some(Code::Unimplemented));
+
+        let trailers = Status::out_of_range("too large").into_http::<()>().headers().clone();
+        let stream = http_body_util::StreamBody::new(tokio_stream::iter([
+            Ok::<_, Status>(Frame::data(hyper::body::Bytes::from_static(b"first"))),
+            Ok(Frame::trailers(trailers)),
+        ]));
+        let response = explain_unreadable(http::Response::new(Body::new(stream)));
+        let collected = response.into_body().collect().await.map(|body| body.trailers().cloned());
+        let status = collected.ok().flatten().and_then(|trailers| Status::from_header_map(&trailers));
+        assert_eq!(status.map(|status| status.code()), Some(Code::InvalidArgument));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use keyward_runtime::listener::Listener;
 use keyward_runtime::ops::{self, Ops};
 use keyward_runtime::readiness::Readiness;
 use keyward_runtime::shutdown::{Shutdown, bounded};
+use keyward_runtime::status::explain_unreadable;
 use keyward_sync::{Subscriber, Upstream};
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -21,6 +22,7 @@ use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::server::Connected;
+use tower::util::MapResponseLayer;
 
 use crate::front::{self, ExtAuthzApi, Gate, ValidateApi};
 use crate::metrics::Metrics;
@@ -160,6 +162,7 @@ where
     let routes = add_reflection(Routes::new(validate).add_service(check).add_service(health_service), REFLECTED)?;
     let leave = shutdown.clone();
     let server = server(MAX_STREAMS)
+        .layer(MapResponseLayer::new(explain_unreadable))
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, async move { leave.wait().await });
     tokio::select! {

@@ -113,8 +113,10 @@ impl ReplicaApi {
 /// Reads the first message, which must be a Hello of the protocol version that this admin speaks.
 async fn hello(incoming: &mut Streaming<SyncRequest>) -> Result<Hello, Status> {
     let first = tokio::time::timeout(HELLO_TIMEOUT, incoming.next()).await;
-    let Ok(Some(Ok(SyncRequest { message: Some(Incoming::Hello(hello)) }))) = first else {
-        return Err(violated("a session begins with Hello"));
+    let hello = match first {
+        Ok(Some(Ok(SyncRequest { message: Some(Incoming::Hello(hello)) }))) => hello,
+        Ok(Some(Err(unreadable))) => return Err(unreadable),
+        _ => return Err(violated("a session begins with Hello")),
     };
     if hello.protocol != PROTOCOL {
         return Err(violated(format!(
@@ -165,14 +167,21 @@ impl ValidatorStream {
         };
         tokio::select! {
             () = send => {}
-            () = self.receive(incoming) => {}
+            received = self.receive(incoming) => {
+                if let Err(unreadable) = received {
+                    let _ = outgoing.send_timeout(Err(unreadable), Duration::from_secs(1)).await;
+                }
+            }
             () = leaving => {}
             _ = ended => {}
         }
     }
 
     /// Receives messages until the validator leaves or is silent for too long.
-    async fn receive(&self, mut incoming: Streaming<SyncRequest>) {
+    ///
+    /// # Errors
+    /// A message could not be read.
+    async fn receive(&self, mut incoming: Streaming<SyncRequest>) -> Result<(), Status> {
         let publisher = &self.api.app.publisher;
         // Validators renew on a timer; four missed renewals mean that the validator is gone. Until the first renewal it has nothing
         // to send, because it takes its snapshot, and HTTP/2's keepalive detects a dead connection.
@@ -182,14 +191,15 @@ impl ValidatorStream {
                 Ok(Some(Ok(SyncRequest { message: Some(message) }))) => message,
                 // A message of a newer protocol version.
                 Ok(Some(Ok(SyncRequest { message: None }))) => continue,
-                Ok(None | Some(Err(_))) => return,
+                Ok(Some(Err(unreadable))) => return Err(unreadable),
+                Ok(None) => return Ok(()),
                 Err(_) => {
                     tracing::warn!(
                         session = self.id.0,
                         validator = self.validator,
                         "a validator has not renewed for too long"
                     );
-                    return;
+                    return Ok(());
                 }
             };
             match message {
@@ -212,9 +222,9 @@ impl ValidatorStream {
                 Incoming::Usage(_) => {}
                 Incoming::Goodbye(_) => {
                     publisher.handle(Event::Goodbye(self.id));
-                    return;
+                    return Ok(());
                 }
-                Incoming::Hello(_) => return,
+                Incoming::Hello(_) => return Ok(()),
             }
         }
     }
