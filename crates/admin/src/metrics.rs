@@ -64,6 +64,7 @@ impl Metrics {
         let help = "Other admins whose heartbeats another database server answers: two servers take writes";
         registry.register("peers_elsewhere", help, metrics.peers_elsewhere.clone());
         keyward_runtime::telemetry::register(&mut registry);
+        keyward_runtime::connections::register(&mut registry);
         (metrics, Arc::new(registry))
     }
 

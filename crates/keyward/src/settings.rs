@@ -34,6 +34,7 @@ not start. Every secret can be given as a file, so that no command line and no v
 | FILE, DIR | a path, relative to the working directory |
 | URL | `http://host:port` unless the meaning adds to it |
 | NAME | the name of a header or of a query parameter |
+| NUMBER | a whole number |
 ";
 
 const ELSEWHERE: &str = "\
@@ -274,13 +275,15 @@ fn the_documented_defaults_are_the_real_ones() {
             "lease",
             "bearer-header",
             "key-header",
+            "max-connections",
+            "first-request-timeout",
             insecure,
         ],
     );
     assert_defaults(
         &["--database-url", "sqlite:/x", "--keyring", "k"],
         admin::Options::resolve,
-        &["listen", "ops-listen", "public-api-url", insecure],
+        &["listen", "ops-listen", "public-api-url", "max-connections", "first-request-timeout", insecure],
     );
     let credential = std::env::temp_dir().join(format!("keyward-settings-{}", std::process::id()));
     // A well-formed one, in two pieces so that no line of this file looks like a live credential.
@@ -291,7 +294,17 @@ fn the_documented_defaults_are_the_real_ones() {
     assert_defaults(
         &["--admin", "http://127.0.0.1:8510", "--credential-file", &credential.display().to_string()],
         keyward_validator::Options::resolve,
-        &["listen", "hook-listen", "ops-listen", "bearer-header", "key-header", "drain-delay", insecure],
+        &[
+            "listen",
+            "hook-listen",
+            "ops-listen",
+            "bearer-header",
+            "key-header",
+            "drain-delay",
+            "max-connections",
+            "first-request-timeout",
+            insecure,
+        ],
     );
     std::fs::remove_file(credential).unwrap();
 }

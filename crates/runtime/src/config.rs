@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
+use crate::connections::ConnectionLimits;
 use crate::secret_file::{self, Holds};
 
 /// Address of a listener: `host:port` or `unix:/path`. Port 0 takes a free port; the log shows which.
@@ -234,6 +235,27 @@ impl Faults {
         }
         let faults = if self.0.len() == 1 { "fault" } else { "faults" };
         anyhow::bail!("the configuration has {} {faults}:\n  - {}", self.0.len(), self.0.join("\n  - "))
+    }
+}
+
+/// Checks the settings of connections: their number from 16 to 1,000,000, and a time from 1 s to 10 min until the first request.
+/// Absent settings have their defaults. Returns the defaults after adding a fault.
+pub fn connection_limits(most: Option<usize>, first_request: Option<Span>, faults: &mut Faults) -> ConnectionLimits {
+    let limits = ConnectionLimits {
+        most: most.unwrap_or(ConnectionLimits::MOST),
+        first_request: first_request.map_or(ConnectionLimits::FIRST_REQUEST, |span| span.0),
+    };
+    let (most, time) = (16..=1_000_000, Duration::from_secs(1)..=Duration::from_secs(600));
+    if !most.contains(&limits.most) {
+        faults.add("--max-connections is 16 to 1000000");
+    }
+    if !time.contains(&limits.first_request) {
+        faults.add("--first-request-timeout is 1s to 10m");
+    }
+    if most.contains(&limits.most) && time.contains(&limits.first_request) {
+        limits
+    } else {
+        ConnectionLimits::default()
     }
 }
 

@@ -1,10 +1,14 @@
 //! The gRPC server of every role: tonic, with the limits that its defaults disable.
 
+mod call;
+
 use std::time::Duration;
 
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tower::layer::util::Identity;
+use tower::layer::util::{Identity, Stack};
+
+pub use call::{CallLayer, CallService, Held};
 
 /// Largest request that the admin accepts, in bytes: 1 MiB.
 pub const ADMIN_MESSAGE_LIMIT: usize = 1 << 20;
@@ -14,8 +18,9 @@ pub const ADMIN_MESSAGE_LIMIT: usize = 1 << 20;
 /// errors that look like an outage.
 pub const VALIDATOR_MESSAGE_LIMIT: usize = 128 << 10;
 
-/// Returns a server builder with explicit limits. By default tonic 0.14 disables several of hyper's protections.
-pub fn server(max_concurrent_streams: u32) -> Server<Identity> {
+/// Returns a server builder with explicit limits. By default tonic 0.14 disables several of hyper's protections. Calls count
+/// as requests of their connection ([`CallLayer`]).
+pub fn server(max_concurrent_streams: u32) -> Server<Stack<CallLayer, Identity>> {
     Server::builder()
         .max_concurrent_streams(max_concurrent_streams)
         // Limits resets that malformed requests cause: RUSTSEC-2024-0003.
@@ -26,6 +31,7 @@ pub fn server(max_concurrent_streams: u32) -> Server<Identity> {
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
         .tcp_nodelay(true)
+        .layer(CallLayer)
 }
 
 /// Adds reflection for `services`, in the versions v1 and v1alpha: grpcurl of 2022 supports only v1alpha. Includes the error

@@ -1,17 +1,22 @@
 //! The HTTP/1.1 server of every role: hyper, with explicit limits.
 
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tower::ServiceExt as _;
 
+use crate::connections::ConnectionState;
+use crate::grpc::Held;
 use crate::listener::Listener;
 use crate::shutdown::{Shutdown, bounded};
 
@@ -23,7 +28,7 @@ const MOST_HEADERS: usize = 512;
 const LONGEST_HEAD: usize = 128 << 10;
 
 /// How long the head of a request may take, counted from the end of the previous request: also the idle timeout of a
-/// connection. Longer than gateways keep idle connections (nginx: 60 s, Caddy: 2 min, Envoy: set in `deploy/`). The gateway
+/// connection. The head of the first request has the shorter limit of the listener. Longer than gateways keep idle connections (nginx: 60 s, Caddy: 2 min, Envoy: set in `deploy/`). The gateway
 /// therefore closes first, and never sends a request into a connection that is being closed.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(180);
 
@@ -56,14 +61,26 @@ async fn accept(
             () = shutdown.wait() => return Ok(()),
         };
         let stream = accepted.context("the listener ended")??;
-        let service = router.clone().map_request(|request: Request<Incoming>| request.map(axum::body::Body::new));
-        let connection = builder().serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        let (router, state) = (router.clone(), stream.state());
+        let service = service_fn(move |request| answer(router.clone(), request, Arc::clone(&state)));
+        let connection = builder().serve_connection(TokioIo::new(stream), service);
         let connection = connections.watch(connection);
         tokio::spawn(async move {
             // Errors of one connection, such as malformed HTTP or a reset, concern no other and are ignored.
             let _ = connection.await;
         });
     }
+}
+
+/// Answers one request, which counts as in progress until its response was written or dropped.
+async fn answer(
+    router: Router,
+    request: Request<Incoming>,
+    state: Arc<ConnectionState>,
+) -> Result<http::Response<Held<Body>>, Infallible> {
+    let call = state.begin();
+    let response = router.oneshot(request.map(Body::new)).await?;
+    Ok(response.map(|body| Held::new(body, Some(call))))
 }
 
 fn builder() -> http1::Builder {

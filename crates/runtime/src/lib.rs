@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 
 pub mod config;
+pub mod connections;
 pub mod deadline;
+pub mod descriptors;
 pub mod environment;
 pub mod grpc;
 pub mod http;

@@ -6,10 +6,12 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::stream::unfold;
 use rustix::fs::OFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -17,43 +19,64 @@ use tokio_stream::Stream;
 use tonic::transport::server::Connected;
 
 use crate::config::Listen;
+use crate::connections::{ConnectionLimits, ConnectionState, Connections, Slot};
+
+/// The first pause after a failed attempt to accept a connection, such as for want of file descriptors. It doubles up to
+/// [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A bound listener.
 #[derive(Debug)]
-pub enum Listener {
-    /// TCP.
+pub struct Listener {
+    socket: Socket,
+    connections: Arc<Connections>,
+}
+
+#[derive(Debug)]
+enum Socket {
     Tcp(TcpListener),
-    /// Unix socket.
     Unix(UnixListener),
 }
 
-/// An accepted connection.
+/// An accepted connection. Reading fails once the listener has closed it, by the limits of the listener.
 #[derive(Debug)]
-pub enum Connection {
-    /// TCP.
+pub struct Connection {
+    stream: Transport,
+    slot: Slot,
+}
+
+#[derive(Debug)]
+enum Transport {
     Tcp(TcpStream),
-    /// Unix socket.
     Unix(UnixStream),
 }
 
 /// Binds a listener. Returns it with its real address, which differs from `listen` for port 0. `name` is the listener's name
-/// in errors.
+/// in errors, such as `the admin API`; `label` names it in metrics, such as `admin`.
 ///
 /// # Errors
 /// The address is in use or not local, or the socket file cannot be created.
-pub async fn bind(name: &str, listen: &Listen) -> anyhow::Result<(Listener, Listen)> {
+pub async fn bind(
+    name: &str,
+    label: &'static str,
+    listen: &Listen,
+    limits: ConnectionLimits,
+) -> anyhow::Result<(Listener, Listen)> {
+    let bound = |socket| Listener { socket, connections: Connections::new(label, limits) };
     let failed = || format!("{name} cannot listen on {listen}");
     match listen {
         Listen::Tcp(address) => {
             let listener = TcpListener::bind(address).await.with_context(failed)?;
             let real = Listen::Tcp(listener.local_addr().with_context(failed)?);
-            Ok((Listener::Tcp(listener), real))
+            Ok((bound(Socket::Tcp(listener)), real))
         }
         Listen::Unix(path) => {
             remove_stale_socket(path).with_context(failed)?;
             let listener = UnixListener::bind(path).with_context(failed)?;
             allow_all_users(path).with_context(failed)?;
-            Ok((Listener::Unix(listener), listen.clone()))
+            Ok((bound(Socket::Unix(listener)), listen.clone()))
         }
     }
 }
@@ -89,66 +112,76 @@ fn remove_stale_socket(path: &Path) -> anyhow::Result<()> {
 // === impl Listener ===
 
 impl Listener {
-    fn poll_connection(&self, cx: &mut Context<'_>) -> Poll<io::Result<Connection>> {
+    /// Returns the stream of connections, which never ends. A failed attempt to accept, such as with too many open files, is
+    /// logged and pauses the stream. A connection that finds no slot is closed.
+    pub fn incoming(self) -> impl Stream<Item = io::Result<Connection>> {
+        unfold(self, |listener| async move {
+            let connection = listener.accept().await;
+            Some((Ok(connection), listener))
+        })
+    }
+
+    async fn accept(&self) -> Connection {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.socket.accept().await {
+                Ok(stream) => {
+                    pause = FIRST_PAUSE;
+                    if let Some(slot) = self.connections.admit().await {
+                        return Connection { stream, slot };
+                    }
+                }
+                // The client has gone: that concerns no other connection.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    tracing::warn!(%error, pause_ms = pause.as_millis(), "cannot accept a connection");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+}
+
+impl Socket {
+    async fn accept(&self) -> io::Result<Transport> {
         match self {
-            Self::Tcp(listener) => listener.poll_accept(cx).map_ok(|(stream, _)| {
+            Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
                 // Small answers must not wait for more bytes. A failure costs latency only, so it is ignored.
                 let _ = stream.set_nodelay(true);
-                Connection::Tcp(stream)
+                Transport::Tcp(stream)
             }),
-            Self::Unix(listener) => listener.poll_accept(cx).map_ok(|(stream, _)| Connection::Unix(stream)),
-        }
-    }
-
-    /// Returns the stream of connections. An error while accepting, such as too many open files, is logged and pauses the
-    /// stream for 100 ms; the stream never ends.
-    pub fn incoming(self) -> impl Stream<Item = io::Result<Connection>> {
-        tokio_stream::StreamExt::filter_map(Incoming { listener: self, pause: None }, |accepted| accepted.map(Ok))
-    }
-}
-
-struct Incoming {
-    listener: Listener,
-    pause: Option<Pin<Box<tokio::time::Sleep>>>,
-}
-
-impl Stream for Incoming {
-    /// `None` if an attempt to accept failed.
-    type Item = Option<Connection>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if let Some(pause) = &mut self.pause {
-            std::task::ready!(pause.as_mut().poll(cx));
-            self.pause = None;
-        }
-        match std::task::ready!(self.listener.poll_connection(cx)) {
-            Ok(connection) => Poll::Ready(Some(Some(connection))),
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                self.pause = Some(Box::pin(tokio::time::sleep(Duration::from_millis(100))));
-                Poll::Ready(Some(None))
-            }
+            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Transport::Unix(stream)),
         }
     }
 }
 
 // === impl Connection ===
 
-impl Connected for Connection {
-    type ConnectInfo = ();
+impl Connection {
+    /// The state that the listener, the requests and the socket of this connection share.
+    pub fn state(&self) -> Arc<ConnectionState> {
+        Arc::clone(self.slot.state())
+    }
+}
 
-    fn connect_info(&self) {}
+impl Connected for Connection {
+    type ConnectInfo = Arc<ConnectionState>;
+
+    fn connect_info(&self) -> Arc<ConnectionState> {
+        self.state()
+    }
 }
 
 /// Delegates a call to the inner stream.
 macro_rules! delegate {
-    ($self:ident, $stream:ident => $call:expr) => {
-        match $self.get_mut() {
-            Self::Tcp(stream) => {
+    ($connection:expr, $stream:ident => $call:expr) => {
+        match &mut $connection.stream {
+            Transport::Tcp(stream) => {
                 let $stream = Pin::new(stream);
                 $call
             }
-            Self::Unix(stream) => {
+            Transport::Unix(stream) => {
                 let $stream = Pin::new(stream);
                 $call
             }
@@ -158,21 +191,29 @@ macro_rules! delegate {
 
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, stream => stream.poll_read(cx, buf))
+        let connection = self.get_mut();
+        connection.slot.poll_end(cx)?;
+        let before = buf.filled().len();
+        let read = delegate!(connection, stream => stream.poll_read(cx, buf));
+        connection.slot.received(buf.filled().len().saturating_sub(before));
+        read
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        delegate!(self, stream => stream.poll_write(cx, buf))
+        let connection = self.get_mut();
+        // HTTP/2 does not read while it cannot write.
+        connection.slot.poll_closed(cx)?;
+        delegate!(connection, stream => stream.poll_write(cx, buf))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, stream => stream.poll_flush(cx))
+        delegate!(self.get_mut(), stream => stream.poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, stream => stream.poll_shutdown(cx))
+        delegate!(self.get_mut(), stream => stream.poll_shutdown(cx))
     }
 
     fn poll_write_vectored(
@@ -180,13 +221,15 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        delegate!(self, stream => stream.poll_write_vectored(cx, bufs))
+        let connection = self.get_mut();
+        connection.slot.poll_closed(cx)?;
+        delegate!(connection, stream => stream.poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Tcp(stream) => stream.is_write_vectored(),
-            Self::Unix(stream) => stream.is_write_vectored(),
+        match &self.stream {
+            Transport::Tcp(stream) => stream.is_write_vectored(),
+            Transport::Unix(stream) => stream.is_write_vectored(),
         }
     }
 }

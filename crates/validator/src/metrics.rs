@@ -33,6 +33,7 @@ impl Metrics {
         registry.register("unavailable", "Validations without an answer", metrics.unavailable.clone());
         registry.register_collector(Box::new(ReplicaCollector(replica)));
         keyward_runtime::telemetry::register(&mut registry);
+        keyward_runtime::connections::register(&mut registry);
         (metrics, Arc::new(registry))
     }
 

@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use clap::Args;
 use keyward_domain::TokenSources;
-use keyward_runtime::config::{Faults, Listen, Span, admins, read_file};
+use keyward_runtime::config::{Faults, Listen, Span, admins, connection_limits, read_file};
+use keyward_runtime::connections::ConnectionLimits;
 use keyward_runtime::merge;
 use keyward_runtime::secret_file::rereader;
 use keyward_sync::{Authorization, Connector, Upstream};
@@ -48,6 +49,14 @@ pub struct Options {
     /// validator before this one closes its connections. At most 5m; a second signal ends the delay. Default: 3s.
     #[arg(long, env = "KEYWARD_DRAIN_DELAY", value_name = "DURATION")]
     pub drain_delay: Option<Span>,
+    /// Most connections of each listener at a time. At the limit a new connection replaces the one that was idle longest, and is
+    /// closed if all are in use. The limit of open files can lower it; a warning at start shows the number. Default: 4096.
+    #[arg(long, env = "KEYWARD_MAX_CONNECTIONS", value_name = "NUMBER")]
+    pub max_connections: Option<usize>,
+    /// How long a connection may be open before its first request is complete. Clients that connect ahead of their requests need
+    /// more than they wait. From 1s to 10m. Default: 30s.
+    #[arg(long, env = "KEYWARD_FIRST_REQUEST_TIMEOUT", value_name = "DURATION")]
+    pub first_request_timeout: Option<Span>,
     /// Allow addresses that other machines can reach, without TLS. For private networks only. Default: false.
     #[arg(long, env = "KEYWARD_INSECURE_PLAINTEXT", num_args = 0..=1, default_missing_value = "true",
         value_name = "BOOL", value_parser = clap::builder::BoolishValueParser::new())]
@@ -73,6 +82,8 @@ pub struct Config {
     pub token_sources: TokenSources,
     /// Time from the shutdown signal until the drain begins.
     pub drain_delay: Duration,
+    /// Limits of each listener's connections.
+    pub connections: ConnectionLimits,
 }
 
 impl Options {
@@ -92,6 +103,8 @@ impl Options {
             key_header,
             query_parameter,
             drain_delay,
+            max_connections,
+            first_request_timeout,
             insecure_plaintext;
             config,
         });
@@ -114,11 +127,12 @@ impl Options {
         if drain_delay > LONGEST_DRAIN_DELAY {
             faults.add("--drain-delay is at most 5m");
         }
+        let connections = connection_limits(self.max_connections, self.first_request_timeout, &mut faults);
         let admins = admins(&self.admin.unwrap_or_default(), insecure, &mut faults);
         let authorization = authorization(self.credential_file.as_deref(), &mut faults);
         let config = authorization.map(|authorization| {
             let upstream = Upstream::Remote { admins, authorization, connector: Connector::default() };
-            Config { upstream, listen, hook_listen, ops_listen, token_sources, drain_delay }
+            Config { upstream, listen, hook_listen, ops_listen, token_sources, drain_delay, connections }
         });
         faults.into_result(config)?.ok_or_else(|| anyhow::anyhow!("the configuration is incomplete"))
     }

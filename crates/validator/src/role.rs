@@ -1,3 +1,4 @@
+use keyward_runtime::descriptors;
 use keyward_runtime::listener::bind;
 use keyward_runtime::shutdown::{self, signalled};
 
@@ -10,9 +11,10 @@ use crate::server::{Listeners, Role};
 /// A listener cannot be bound, or failed.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let (trigger, leave) = shutdown::channel();
-    let (grpc, grpc_at) = bind("the validator", &config.listen).await?;
-    let (hook, hook_at) = bind("the HTTP hook", &config.hook_listen).await?;
-    let (ops, ops_at) = bind("the ops listener", &config.ops_listen).await?;
+    let limits = descriptors::divide(config.connections, 2, 1);
+    let (grpc, grpc_at) = bind("the validator", "validator", &config.listen, limits.service).await?;
+    let (hook, hook_at) = bind("the HTTP hook", "hook", &config.hook_listen, limits.service).await?;
+    let (ops, ops_at) = bind("the ops listener", "validator_ops", &config.ops_listen, limits.ops).await?;
     let id = uuid::Uuid::new_v4().to_string();
     tracing::info!(grpc = %grpc_at, hook = %hook_at, ops = %ops_at, id, "the validator listens");
     let role = Role::new(config.upstream, config.token_sources, id);

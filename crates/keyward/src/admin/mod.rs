@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use keyward_admin::{App, AppOptions, Metrics, follow_database_url, open_deployment};
+use keyward_runtime::descriptors;
 use keyward_runtime::listener::bind;
 use keyward_runtime::shutdown::{self, signalled};
 use keyward_token::TokenFormat;
@@ -22,8 +23,9 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let started = Instant::now();
     let (store, keyring) = open_deployment(config.database_url.expose(), &config.keyring).await?;
     let (metrics, registry) = Metrics::new();
-    let (grpc, grpc_at) = bind("the admin API", &config.listen).await?;
-    let (ops, ops_at) = bind("the admin's ops listener", &config.ops_listen).await?;
+    let limits = descriptors::divide(config.connections, 1, 1);
+    let (grpc, grpc_at) = bind("the admin API", "admin", &config.listen, limits.service).await?;
+    let (ops, ops_at) = bind("the admin's ops listener", "admin_ops", &config.ops_listen, limits.ops).await?;
     tracing::info!(admin = %grpc_at, admin_ops = %ops_at, "listening");
     // After the listeners: App::load registers this admin in the database, and other admins wait for registered ones.
     let peers = config.peers.map(|peers| peers.listening_on(&grpc_at));

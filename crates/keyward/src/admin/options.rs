@@ -2,7 +2,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use keyward_admin::{PeerOptions, PublicUrl, check_database_exposure};
-use keyward_runtime::config::{Faults, Listen, SecretText, read_file, secret_or_file};
+use keyward_runtime::config::{Faults, Listen, SecretText, Span, connection_limits, read_file, secret_or_file};
+use keyward_runtime::connections::ConnectionLimits;
 use keyward_runtime::merge;
 use keyward_runtime::secret_file::{self, Holds};
 use serde::Deserialize;
@@ -41,6 +42,14 @@ pub(crate) struct Options {
     /// --advertise. Default: none.
     #[arg(long, env = "KEYWARD_PEER_CREDENTIAL_FILE", value_name = "FILE")]
     peer_credential_file: Option<PathBuf>,
+    /// Most connections of each listener at a time. At the limit a new connection replaces the one that was idle longest, and is
+    /// closed if all are in use. The limit of open files can lower it; a warning at start shows the number. Default: 4096.
+    #[arg(long, env = "KEYWARD_MAX_CONNECTIONS", value_name = "NUMBER")]
+    max_connections: Option<usize>,
+    /// How long a connection may be open before its first request is complete. Clients that connect ahead of their requests need
+    /// more than they wait. From 1s to 10m. Default: 30s.
+    #[arg(long, env = "KEYWARD_FIRST_REQUEST_TIMEOUT", value_name = "DURATION")]
+    first_request_timeout: Option<Span>,
     /// Allow addresses that other machines can reach, without TLS, and a database on another machine without a verified
     /// certificate. For private networks only. Default: false.
     #[arg(long, env = "KEYWARD_INSECURE_PLAINTEXT", num_args = 0..=1, default_missing_value = "true",
@@ -64,6 +73,7 @@ pub(crate) struct Config {
     pub(super) ops_listen: Listen,
     pub(super) public_url: PublicUrl,
     pub(super) peers: Option<PeerOptions>,
+    pub(super) connections: ConnectionLimits,
 }
 
 impl Options {
@@ -90,6 +100,8 @@ impl Options {
             public_api_url,
             advertise,
             peer_credential_file,
+            max_connections,
+            first_request_timeout,
             insecure_plaintext;
             database_url,
             database_url_file,
@@ -114,6 +126,7 @@ impl Options {
         faults.check_exposure("the ops listener", &ops_listen, insecure);
         let peers =
             peers(self.advertise.as_deref(), self.peer_credential_file.as_deref(), &listen, insecure, &mut faults);
+        let connections = connection_limits(self.max_connections, self.first_request_timeout, &mut faults);
         let config = database_url.zip(self.keyring).map(|(database_url, keyring)| Config {
             database_url,
             database_url_file: self.database_url_file,
@@ -123,6 +136,7 @@ impl Options {
             ops_listen,
             public_url: self.public_api_url.unwrap_or_default(),
             peers,
+            connections,
         });
         faults.into_result(config)?.ok_or_else(|| anyhow::anyhow!("the configuration is incomplete"))
     }

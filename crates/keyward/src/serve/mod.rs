@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use keyward_admin::{App, AppOptions, FirstStart, Metrics, prepare_data_dir};
 use keyward_runtime::config::Listen;
+use keyward_runtime::descriptors;
 use keyward_runtime::listener::{Listener, bind};
 use keyward_runtime::shutdown::{self, signalled};
 use keyward_token::TokenFormat;
@@ -90,11 +91,14 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
 }
 
 async fn bind_all(config: &Config) -> anyhow::Result<Bound> {
-    let (admin, admin_at) = bind("the admin API", &config.admin_listen).await?;
-    let (admin_ops, admin_ops_at) = bind("the admin's ops listener", &config.admin_ops_listen).await?;
-    let (grpc, grpc_at) = bind("the validator", &config.validator_listen).await?;
-    let (hook, hook_at) = bind("the HTTP hook", &config.hook_listen).await?;
-    let (ops, ops_at) = bind("the validator's ops listener", &config.validator_ops_listen).await?;
+    let limits = descriptors::divide(config.connections, 3, 2);
+    let (admin, admin_at) = bind("the admin API", "admin", &config.admin_listen, limits.service).await?;
+    let (admin_ops, admin_ops_at) =
+        bind("the admin's ops listener", "admin_ops", &config.admin_ops_listen, limits.ops).await?;
+    let (grpc, grpc_at) = bind("the validator", "validator", &config.validator_listen, limits.service).await?;
+    let (hook, hook_at) = bind("the HTTP hook", "hook", &config.hook_listen, limits.service).await?;
+    let (ops, ops_at) =
+        bind("the validator's ops listener", "validator_ops", &config.validator_ops_listen, limits.ops).await?;
     tracing::info!(
         admin = %admin_at,
         validator = %grpc_at,

@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use clap::{Args, FromArgMatches};
 use keyward_admin::{PublicUrl, check_lease};
-use keyward_runtime::config::{Faults, Listen, Span, read_file};
+use keyward_runtime::config::{Faults, Listen, Span, connection_limits, read_file};
+use keyward_runtime::connections::ConnectionLimits;
 use keyward_runtime::environment::without_empty_variables;
 use keyward_runtime::merge;
 use keyward_validator::{TokenSources, token_sources};
@@ -50,6 +51,14 @@ pub(crate) struct Options {
     /// Query parameter that may carry a token, such as key. URLs end up in access logs and browser histories. Default: none.
     #[arg(long, env = "KEYWARD_QUERY_PARAMETER", value_name = "NAME")]
     query_parameter: Option<String>,
+    /// Most connections of each listener at a time. At the limit a new connection replaces the one that was idle longest, and is
+    /// closed if all are in use. The limit of open files can lower it; a warning at start shows the number. Default: 4096.
+    #[arg(long, env = "KEYWARD_MAX_CONNECTIONS", value_name = "NUMBER")]
+    max_connections: Option<usize>,
+    /// How long a connection may be open before its first request is complete. Clients that connect ahead of their requests need
+    /// more than they wait. From 1s to 10m. Default: 30s.
+    #[arg(long, env = "KEYWARD_FIRST_REQUEST_TIMEOUT", value_name = "DURATION")]
+    first_request_timeout: Option<Span>,
     /// Allow addresses that other machines can reach, without TLS. For private networks only. Default: false.
     #[arg(long, env = "KEYWARD_INSECURE_PLAINTEXT", num_args = 0..=1, default_missing_value = "true",
         value_name = "BOOL", value_parser = clap::builder::BoolishValueParser::new())]
@@ -73,6 +82,7 @@ pub(crate) struct Config {
     pub(super) admin_ops_listen: Listen,
     pub(super) validator_ops_listen: Listen,
     pub(super) token_sources: TokenSources,
+    pub(super) connections: ConnectionLimits,
 }
 
 impl Options {
@@ -103,6 +113,8 @@ impl Options {
             bearer_header,
             key_header,
             query_parameter,
+            max_connections,
+            first_request_timeout,
             insecure_plaintext;
             config,
         });
@@ -113,6 +125,7 @@ impl Options {
         let mut faults = Faults::default();
         let query = self.query_parameter.as_deref();
         let config = Config {
+            connections: connection_limits(self.max_connections, self.first_request_timeout, &mut faults),
             token_sources: token_sources(self.bearer_header.as_deref(), self.key_header.as_deref(), query, &mut faults),
             lease: self.lease.map(|span| span.0),
             public_url: self.public_api_url,
