@@ -119,8 +119,8 @@ impl Questions {
                     }
                     return answer;
                 }
-                // A question that panicked has no answer, and is not repeated.
-                Some(Err(_)) => {}
+                // A question that panicked has no answer. Which one it was is not known, so each may be asked again.
+                Some(Err(_)) => self.asked.clear(),
                 None => return std::future::pending().await,
             }
         }

@@ -23,8 +23,10 @@ struct Seen {
     at: Instant,
     /// A newer heartbeat that the admin in that life has answered with.
     newer: Option<PeerHeartbeat>,
-    /// `true` if the life's heartbeats reach a database, and not this one.
+    /// `true` if the life's heartbeats reach a database, and not this one, or did so for as long as a lease ago.
     is_elsewhere: bool,
+    /// When the life's heartbeats reached this database again after they had reached another one.
+    returned: Option<Instant>,
     /// `true` if the admin in that life, asked after every lease of this heartbeat had expired, had no newer one, or did not
     /// answer.
     is_confirmed: bool,
@@ -39,7 +41,7 @@ struct PeerHeartbeat {
 
 impl Seen {
     const fn new(heartbeat: i64, at: Instant) -> Self {
-        Self { heartbeat, at, newer: None, is_elsewhere: false, is_confirmed: false }
+        Self { heartbeat, at, newer: None, is_elsewhere: false, returned: None, is_confirmed: false }
     }
 }
 
@@ -64,13 +66,16 @@ impl Watch {
             let fresh = Seen::new(node.heartbeat, now);
             let seen = self.seen.entry(node.life).or_insert(fresh);
             if seen.heartbeat != node.heartbeat {
-                *seen = fresh;
+                let returned = if seen.newer.is_some() && seen.is_elsewhere { Some(now) } else { seen.returned };
+                *seen = Seen { returned, ..fresh };
             }
             let held = policy.held(node.lease);
             // Leases that are chained to a heartbeat at another server may be in use as well.
             seen.newer = seen.newer.filter(|newer| listing.asked < newer.arrived.plus(held));
+            seen.returned = seen.returned.filter(|returned| listing.asked < returned.plus(held));
             // The same database would have shown the newer heartbeat.
-            seen.is_elsewhere = seen.newer.is_some_and(|newer| newer.arrived <= listing.asked);
+            let is_missing = seen.newer.is_some_and(|newer| newer.arrived <= listing.asked);
+            seen.is_elsewhere = is_missing || seen.returned.is_some();
             if seen.at.plus(held) <= listing.asked && seen.newer.is_none() && seen.is_confirmed {
                 silent.evict.push(node.clone());
             }
@@ -101,7 +106,8 @@ impl Watch {
         }
     }
 
-    /// The lives whose heartbeats reach another database server: two servers take writes.
+    /// The lives whose heartbeats reach another database server, or whose leases from there may be in use: two servers take or
+    /// took writes.
     pub fn elsewhere(&self) -> impl Iterator<Item = AdminLife> {
         self.seen.iter().filter(|(_, seen)| seen.is_elsewhere).map(|(life, _)| *life)
     }
@@ -118,7 +124,8 @@ impl Watch {
         let shifted = |at: Instant| at.relative_to(now).max(useless);
         let canonical = |(life, seen): (&AdminLife, &Seen)| {
             let newer = seen.newer.map(|newer| PeerHeartbeat { arrived: shifted(newer.arrived) });
-            (*life, Seen { heartbeat: rename(*life, seen.heartbeat), at: shifted(seen.at), newer, ..*seen })
+            let (heartbeat, returned) = (rename(*life, seen.heartbeat), seen.returned.map(shifted));
+            (*life, Seen { heartbeat, at: shifted(seen.at), newer, returned, ..*seen })
         };
         Self { seen: self.seen.iter().map(canonical).collect() }
     }
@@ -202,6 +209,21 @@ mod tests {
         assert_eq!(watch.listed(&listing(40, 5), &EXACT, at(40)).evict, []);
         assert!(is_elsewhere(&watch));
         assert_eq!(watch.listed(&listing(41, 5), &EXACT, at(41)).evict.len(), 1);
+        assert!(!is_elsewhere(&watch));
+    }
+
+    #[test]
+    fn a_life_that_returns_from_another_server_counts_as_elsewhere_until_its_leases_from_there_have_expired() {
+        let mut watch = Watch::default();
+        watch.listed(&listing(0, 5), &EXACT, at(0));
+        watch.peer_heartbeat(LIFE, at(2), Some(at(1)), HELD, at(2));
+        watch.listed(&listing(3, 5), &EXACT, at(3));
+        assert!(is_elsewhere(&watch));
+        for (now, heartbeat) in [(4, 6), (9, 11), (14, 16)] {
+            watch.listed(&listing(now, heartbeat), &EXACT, at(now));
+            assert!(is_elsewhere(&watch), "at {now}");
+        }
+        watch.listed(&listing(15, 17), &EXACT, at(15));
         assert!(!is_elsewhere(&watch));
     }
 
