@@ -8,9 +8,9 @@ use keyward_token::Digest;
 /// The most tokens in one [`replica::WithheldTokens`].
 pub const MAX_WITHHELD: usize = 500;
 
-/// On the wire, 0 means "never".
+/// On the wire, 0 means "never". The instant 0 is encoded as the microsecond before it, so that an end stays an end.
 fn micros_or_zero(time: Option<Timestamp>) -> i64 {
-    time.map_or(0, Timestamp::as_micros)
+    time.map_or(0, |time| if time.as_micros() == 0 { -1 } else { time.as_micros() })
 }
 
 fn nonzero_micros(micros: i64) -> Option<Timestamp> {
@@ -127,6 +127,13 @@ mod tests {
             ],
         };
         assert_eq!(from_key_entry(key_entry(&entry)), Ok(entry));
+    }
+
+    #[test]
+    fn an_end_at_the_instant_zero_stays_an_end() {
+        let end = nonzero_micros(micros_or_zero(Some(Timestamp::from_micros(0))));
+        assert_eq!(end, Some(Timestamp::from_micros(-1)));
+        assert_eq!(nonzero_micros(micros_or_zero(None)), None);
     }
 
     #[test]
