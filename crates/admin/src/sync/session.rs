@@ -2,18 +2,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward_domain::{Error, Position, Revision};
+use keyward_domain::{Error, Position, Revision, WithheldToken};
 use keyward_proto::replica::replica_service_server::ReplicaService;
 use keyward_proto::replica::sync_request::Message as Incoming;
 use keyward_proto::replica::sync_response::Message;
-use keyward_proto::replica::{
-    DigestKey, Goodbye, Hello, Policy, SnapshotChunk, SyncRequest, SyncResponse, Welcome, WithheldTokens,
-};
+use keyward_proto::replica::{DigestKey, Goodbye, Hello, Policy, SnapshotChunk, SyncRequest, SyncResponse, Welcome};
 use keyward_protocol::admin::{Event, SessionId};
 use keyward_runtime::shutdown::Shutdown;
 use keyward_runtime::status;
 use keyward_sync::{is_validator_id, wire};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
@@ -30,6 +29,9 @@ const OUTGOING: usize = 8;
 
 /// The time limit for the Hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long to wait before a report that could not be recorded is tried again.
+const REPORT_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long a validator has to move to another admin when this one shuts down.
 const MOVE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -186,6 +188,7 @@ impl ValidatorStream {
         // Validators renew on a timer; four missed renewals mean that the validator is gone. Until the first renewal it has nothing
         // to send, because it takes its snapshot, and HTTP/2's keepalive detects a dead connection.
         let mut limit = Duration::MAX;
+        let mut reports = JoinSet::new();
         loop {
             let message = match tokio::time::timeout(limit, incoming.next()).await {
                 Ok(Some(Ok(SyncRequest { message: Some(message) }))) => message,
@@ -211,12 +214,10 @@ impl ValidatorStream {
                     let (seq, applied) = (renew.seq, Revision(renew.revision));
                     publisher.handle(Event::Renew { session: self.id, seq, applied });
                 }
-                // An error ends the session: the validator reports again in the next one.
+                // In the background: renewals must not wait for the database.
                 Incoming::Withheld(report) => {
-                    if let Err(error) = self.withhold(report).await {
-                        tracing::warn!(session = self.id.0, validator = self.validator, %error, "a report is not recorded");
-                        return;
-                    }
+                    let reported = wire::from_withheld_tokens(report).map_err(|e| violated(e.to_string()))?;
+                    reports.spawn(withhold(Arc::clone(&self.api.app), self.validator.clone(), reported));
                 }
                 // Validators of this version report no usage.
                 Incoming::Usage(_) => {}
@@ -227,21 +228,6 @@ impl ValidatorStream {
                 Incoming::Hello(_) => return Ok(()),
             }
         }
-    }
-
-    /// Withholds what the validator reports as denied by an earlier epoch.
-    async fn withhold(&self, report: WithheldTokens) -> Result<(), Error> {
-        let reported = wire::from_withheld_tokens(report).map_err(|e| Error::sync_protocol_violated(e.to_string()))?;
-        let withheld = self.api.app.publisher.withhold_reported(reported).await?;
-        if withheld > 0 {
-            tracing::error!(
-                validator = self.validator,
-                withheld,
-                "a validator has seen tokens denied that the database accepts: every validator denies them until an owner \
-                 accepts the epoch: keyward audit accept-epoch"
-            );
-        }
-        Ok(())
     }
 
     fn welcome(&self, joined: &Session) -> Welcome {
@@ -261,6 +247,30 @@ impl ValidatorStream {
             token_prefix: secrets.format().prefix().to_owned(),
             epoch_accepted: joined.accepted,
             continues: self.continues,
+        }
+    }
+}
+
+/// Withholds what a validator reports as denied by an earlier epoch. Repeats the attempt until it succeeds: the caller drops the
+/// future with the session, and the validator reports again in the next one.
+async fn withhold(app: Arc<App>, validator: String, reported: Vec<WithheldToken>) {
+    loop {
+        match app.publisher.withhold_reported(reported.clone()).await {
+            Ok(0) => return,
+            Ok(withheld) => {
+                tracing::error!(
+                    validator,
+                    withheld,
+                    "a validator has seen tokens denied that the database accepts: every validator denies them until an owner \
+                     accepts the epoch: keyward audit accept-epoch"
+                );
+                return;
+            }
+            Err(error) => {
+                let detail = error.internal_detail().unwrap_or_default();
+                tracing::warn!(validator, %error, detail, "cannot record yet what a validator has seen denied");
+                tokio::time::sleep(REPORT_AGAIN).await;
+            }
         }
     }
 }
