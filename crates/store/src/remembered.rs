@@ -1,8 +1,8 @@
 //! Rows of remembered requests: which of them Keyward wrote.
 
-use keyward_domain::Error;
 #[cfg(feature = "simulation")]
 use keyward_domain::Timestamp;
+use keyward_domain::{Entry, Error};
 #[cfg(feature = "simulation")]
 use sea_orm::{ActiveModelTrait, EntityTrait};
 use sea_orm::{ConnectionTrait, DbErr};
@@ -36,8 +36,10 @@ pub(crate) async fn trust(db: &impl ConnectionTrait, store: &Store, row: &reques
         return Ok(Trust::None);
     }
     let entry = entry_at(db, &store.chain_key, row.revision).await?;
+    // Versions that write MACs also write the credential of each call into its entry.
     let is_logged = entry.is_some_and(|entry| {
-        entry.actor == row.member_id && entry.resource == row.resource && entry.time == row.create_time
+        let is_of_row = entry.actor == row.member_id && entry.resource == row.resource && entry.time == row.create_time;
+        is_of_row && Entry::from_json(&entry.change).is_ok_and(|entry| entry.credential.is_none())
     });
     Ok(if is_logged { Trust::WithoutSecret } else { Trust::None })
 }

@@ -111,7 +111,7 @@ impl Write<'_> {
     /// Each transaction authorizes twice:
     ///
     /// 1. In [`Store::begin`], before it reads anything else. A caller without the right learns nothing about the rows, and
-    ///    calls that change nothing, such as retries, are authorized although they never lock the head.
+    ///    calls that change nothing are authorized although they never lock the head.
     /// 2. In [`Write::next_entry`], with the head of the log locked. Revoking a role or a credential takes the same lock, so
     ///    no change commits after the revision that revoked its right.
     ///

@@ -1,7 +1,7 @@
 //! A secret that is returned again, to a retry of the request that issued it.
 //!
-//! The caller of these functions has found the remembered request. Each hand-out is a change of its own in the log. A secret
-//! that is no longer in use is not handed out: the retry may come up to a day after the first answer.
+//! The caller of these functions has found the remembered request. Each return is a change of its own in the log. A secret that
+//! is no longer in use is not returned: the retry may come up to a day after the first answer.
 
 use keyward_domain::{Change, Issuance, Key, KeyName, KeyState, MemberId, Revision};
 use keyward_token::Digest;
@@ -13,13 +13,14 @@ use crate::entity::{credential, key_token};
 use crate::error::{TxError, corrupt};
 use crate::secret::{IssuedSecret, SealedSecret};
 use crate::sql::get::find_key;
+use crate::sql::withheld::is_withheld;
 use crate::write::{NextEntry, Write};
 
 /// The generation of the token that a key is created with.
-const FIRST: i32 = 1;
+const FIRST: u32 = 1;
 
-/// Hands out again the token that the key `name` was created with, and logs that. Not if the key is deactivated or has a
-/// newer token. Returns the key in its current state.
+/// Returns again the token that the key `name` was created with, and logs that. Not if the key is deactivated or withheld, or has
+/// a newer token. Returns the key in its current state.
 pub(crate) async fn replay_token(
     write: Write<'_>,
     name: &KeyName,
@@ -34,15 +35,17 @@ pub(crate) async fn replay_token(
     // Changes of keys take the lock on the head, so the key is read as it is at the revision of the entry.
     let next = write.next_entry().await?;
     let key = find_key(&write.tx, name).await?.ok_or_else(gone)?;
-    if key.state != KeyState::Active || !has_first_token(&write.tx, &key).await? {
+    let is_in_use = key.state == KeyState::Active
+        && has_first_token(&write.tx, &key).await?
+        && !is_withheld(&write.tx, &key, next.time).await?;
+    if !is_in_use {
         return Ok((key, IssuedSecret::Withheld));
     }
-    let generation = u32::try_from(FIRST).map_err(corrupt)?;
-    write.commit_entry(next, &Change::TokenReplayed { name: name.clone(), generation, method }).await?;
+    write.commit_entry(next, &Change::TokenReplayed { name: name.clone(), generation: FIRST, method }).await?;
     Ok((key, IssuedSecret::Replayed(sealed)))
 }
 
-/// Hands out again the credential with this digest, and logs that. Not if the credential is revoked.
+/// Returns again the credential with this digest, and logs that. Not if the credential is revoked.
 pub(crate) async fn replay_credential(
     write: Write<'_>,
     next: NextEntry,
