@@ -154,9 +154,14 @@ impl Connections {
 
     /// Closes the connection that makes way most readily. Returns `false` if every connection is in use.
     fn close_one(&self) -> bool {
-        let now = Instant::now();
-        let idle =
-            self.locked().values().filter_map(|state| Some((state.rank(now)?, Arc::clone(state)))).min_by_key(|x| x.0);
+        let idle = {
+            let open = self.locked();
+            // A client that opens connections faster than requests arrive must not drive out those in use by others.
+            let silent = open.values().filter(|state| !state.had_request.load(Ordering::Relaxed)).count();
+            let spares_young = silent <= (self.limits.most / 8).max(8);
+            let rank = |state: &Arc<ConnectionState>| state.rank(Instant::now(), spares_young);
+            open.values().filter_map(|state| Some((rank(state)?, Arc::clone(state)))).min_by_key(|x| x.0)
+        };
         let Some((_, state)) = idle else { return false };
         METRICS.closed.get_or_create(&self.labels.because("replaced")).inc();
         state.closed.cancel();
@@ -184,14 +189,15 @@ impl ConnectionState {
         self.active.store(millis, Ordering::Relaxed);
     }
 
-    /// Returns `None` for a connection that is in use or closed.
-    fn rank(&self, now: Instant) -> Option<Rank> {
+    /// Returns `None` for a connection that is in use or closed. `spares_young`: a connection without a request makes way last while
+    /// it is [`YOUNG`].
+    fn rank(&self, now: Instant, spares_young: bool) -> Option<Rank> {
         let active = self.opened + Duration::from_millis(self.active.load(Ordering::Relaxed));
         if self.closed.is_cancelled() {
             None
         } else if !self.had_request.load(Ordering::Relaxed) {
-            let young = now.duration_since(self.opened) < YOUNG;
-            Some((if young { 3 } else { 0 }, self.opened))
+            let is_spared = spares_young && now.duration_since(self.opened) < YOUNG;
+            Some((if is_spared { 3 } else { 0 }, self.opened))
         } else if self.requests.load(Ordering::Relaxed) == 0 {
             Some((1, active))
         } else if now.duration_since(active) >= STALLED {
@@ -319,10 +325,14 @@ mod tests {
         let mut silent = connections.admit().await.unwrap();
         let request = busy.state().begin();
         drop(idle.state().begin());
-        assert!(silent.state().rank(Instant::now() + YOUNG) < idle.state().rank(Instant::now() + YOUNG));
+        assert!(silent.state().rank(Instant::now() + YOUNG, true) < idle.state().rank(Instant::now() + YOUNG, true));
         assert!(
-            silent.state().rank(Instant::now()) > idle.state().rank(Instant::now()),
+            silent.state().rank(Instant::now(), true) > idle.state().rank(Instant::now(), true),
             "a young connection is spared"
+        );
+        assert!(
+            silent.state().rank(Instant::now(), false) < idle.state().rank(Instant::now(), false),
+            "it is not spared if there are many"
         );
         let (admitted, ()) = tokio::join!(connections.admit(), async {
             assert!(is_closed(&mut idle).await);
@@ -345,7 +355,7 @@ mod tests {
         let connections = connections(1);
         let slot = connections.admit().await.unwrap();
         let _request = slot.state().begin();
-        assert_eq!(slot.state().rank(Instant::now()), None);
-        assert!(slot.state().rank(Instant::now() + STALLED + YOUNG).is_some());
+        assert_eq!(slot.state().rank(Instant::now(), true), None);
+        assert!(slot.state().rank(Instant::now() + STALLED + YOUNG, true).is_some());
     }
 }

@@ -51,12 +51,14 @@ pub(crate) struct Options {
     /// Query parameter that may carry a token, such as key. URLs end up in access logs and browser histories. Default: none.
     #[arg(long, env = "KEYWARD_QUERY_PARAMETER", value_name = "NAME")]
     query_parameter: Option<String>,
-    /// Most connections of each listener at a time. At the limit a new connection replaces the one that was idle longest, and is
-    /// closed if all are in use. The limit of open files can lower it; a warning at start shows the number. Default: 4096.
+    /// Most connections of each listener at a time; of an ops listener, at most 64. At the limit a new connection replaces one that
+    /// never had a request, or else the one without a request for longest, or one whose request has not moved for 60s, and is
+    /// closed if there is none. The limit of open files can lower the number; a warning at start shows it. Default: 4096.
     #[arg(long, env = "KEYWARD_MAX_CONNECTIONS", value_name = "NUMBER")]
     max_connections: Option<usize>,
-    /// How long a connection may be open before its first request is complete. Clients that connect ahead of their requests need
-    /// more than they wait. From 1s to 10m. Default: 30s.
+    /// How long a connection may be open before its first request is complete. Set it longer than your clients keep a connection open
+    /// before their first request. A connection that has sent nothing is closed after 10s in any case. From 1s to 10m.
+    /// Default: 30s.
     #[arg(long, env = "KEYWARD_FIRST_REQUEST_TIMEOUT", value_name = "DURATION")]
     first_request_timeout: Option<Span>,
     /// Allow addresses that other machines can reach, without TLS. For private networks only. Default: false.
