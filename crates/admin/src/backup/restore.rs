@@ -210,5 +210,10 @@ async fn finish(database: &Path, unpacked: &Unpacked) -> anyhow::Result<Restored
     };
     let restored = restored.await;
     store.close().await;
+    // Closing folds the write-ahead log into the file. The rest of the log would be left behind with the new epoch in it.
+    let log = database.with_extension("db-wal");
+    if fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
+        bail!("the restored database could not be closed: {} has changes that are not in it", log.display());
+    }
     restored
 }

@@ -60,9 +60,7 @@ impl Restore {
         line(&format!("{dir}: revision {revision}, backed up at {time}"))?;
         line(&format!("checked: {entries} entries up to revision {revision}, {rows} rows"))?;
         line(&format!("The history continues in the new epoch epochs/{epoch}. Changes after the backup are lost:"))?;
-        line(
-            "- Keys that were deactivated after it are active again, except at validators that still run and saw it.",
-        )?;
+        line("- Keys that were deactivated after it are active again, until a validator that saw it reports them.")?;
         line("- Roles and credentials that were revoked after it are valid again.")?;
         line("- Keys that were created after it are unknown.")?;
         if !has_credential {
