@@ -6,9 +6,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use keyward_proto::admin::Role;
 use keyward_proto::validate::Verdict;
-use keyward_tests::client::{Admin, ValidatorClient};
-use keyward_tests::keyward::{Serve, command};
+use keyward_tests::client::{Admin, ValidatorClient, on_platform};
+use keyward_tests::keyward::{Serve, command, write_secret};
 use keyward_tests::postgres::free_port;
 use keyward_tests::report;
 use keyward_tests::web::get;
@@ -81,10 +82,12 @@ async fn servers_continue_and_count_lost_lines_when_their_log_cannot_be_written(
     let admin_process = Serve::start();
     let root = Admin::connect(admin_process.admin, &admin_process.root()).await;
     let token = root.create_project("6666").await.unwrap().default_token;
+    let credential = admin_process.data_dir().join("edge.credential");
+    write_secret(&credential, root.create_member("edge", &[on_platform(Role::Validator)]).await.unwrap());
     for stderr in [Stderr::Full, Stderr::Closed, Stderr::Stalled] {
         let dir = tempfile::tempdir().unwrap();
         serve(stderr, dir.path()).await;
-        validator(stderr, &admin_process, &token).await;
+        validator(stderr, &admin_process, &credential, &token).await;
     }
 }
 
@@ -124,11 +127,11 @@ async fn serve(stderr: Stderr, dir: &Path) {
     assert!(server.0.try_wait().unwrap().is_none());
 }
 
-async fn validator(stderr: Stderr, admin_process: &Serve, token: &str) {
+async fn validator(stderr: Stderr, admin_process: &Serve, credential: &Path, token: &str) {
     let [grpc, hook, ops] = [(); 3].map(|()| free_address());
     let mut command = command("keyward-validator");
     command.args(["--admin", &format!("http://{}", admin_process.admin), "--log", "trace"]);
-    command.arg("--credential-file").arg(admin_process.credential_file());
+    command.arg("--credential-file").arg(credential);
     for (flag, at) in [("--listen", grpc), ("--hook-listen", hook), ("--ops-listen", ops)] {
         command.args([flag, &at.to_string()]);
     }

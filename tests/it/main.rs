@@ -27,6 +27,7 @@ mod members;
 mod memory;
 mod names;
 mod operator;
+mod overload;
 mod pages;
 #[cfg(feature = "proof")]
 mod pauses;

@@ -129,6 +129,16 @@ impl Serve {
         Self::start_in(dir, arguments.iter().map(|a| (*a).to_owned()).collect(), environment)
     }
 
+    /// Like [`Serve::start_in_environment`], in a process that may open at most `open_files` files.
+    pub fn start_with_open_files(
+        open_files: u32,
+        arguments: &[&str],
+        environment: Vec<(&'static str, OsString)>,
+    ) -> Self {
+        let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
+        Self::start_limited(tempfile::tempdir().unwrap(), arguments, environment, Some(open_files))
+    }
+
     /// Starts a process on a data directory that `prepare` has filled.
     pub fn start_on(prepare: impl FnOnce(&Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -139,7 +149,16 @@ impl Serve {
     }
 
     fn start_in(dir: TempDir, arguments: Vec<String>, environment: Vec<(&'static str, OsString)>) -> Self {
-        let mut process = spawn(dir.path(), &arguments, &environment);
+        Self::start_limited(dir, arguments, environment, None)
+    }
+
+    fn start_limited(
+        dir: TempDir,
+        arguments: Vec<String>,
+        environment: Vec<(&'static str, OsString)>,
+        open_files: Option<u32>,
+    ) -> Self {
+        let mut process = spawn(dir.path(), &arguments, &environment, open_files);
         process.wait_for("readiness", |p| last_event(&p.log(), "ready"));
         let at = last_event(&process.log(), "listening").expect("it listens before it is ready");
         Self {
@@ -273,8 +292,22 @@ pub struct Validator {
     pub ops: SocketAddr,
 }
 
-fn spawn(dir: &Path, arguments: &[String], environment: &[(&'static str, OsString)]) -> Process {
+fn spawn(
+    dir: &Path,
+    arguments: &[String],
+    environment: &[(&'static str, OsString)],
+    open_files: Option<u32>,
+) -> Process {
     let mut serve = command("keyward");
+    if let Some(open_files) = open_files {
+        // The shell sets the limit and becomes the process, whose id stays the same.
+        let mut limited = Command::new("sh");
+        limited.arg("-c").arg(format!("ulimit -n {open_files} && exec \"$0\" \"$@\"")).arg(serve.get_program());
+        for (name, _) in serve.get_envs() {
+            limited.env_remove(name);
+        }
+        serve = limited;
+    }
     serve.envs(environment.iter().cloned());
     serve.arg("serve").arg("--data-dir").arg(dir.join("data"));
     let listeners =
