@@ -30,6 +30,9 @@ const OUTGOING: usize = 8;
 /// The time limit for the Hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// The most reports of one session that may wait for the database: a million tokens.
+const MAX_REPORTS: usize = 2_000;
+
 /// How long to wait before a report that could not be recorded is tried again.
 const REPORT_AGAIN: Duration = Duration::from_secs(1);
 
@@ -217,6 +220,10 @@ impl ValidatorStream {
                 // In the background: renewals must not wait for the database.
                 Incoming::Withheld(report) => {
                     let reported = wire::from_withheld_tokens(report).map_err(|e| violated(e.to_string()))?;
+                    while reports.try_join_next().is_some() {}
+                    if reports.len() >= MAX_REPORTS {
+                        return Err(violated(format!("at most {MAX_REPORTS} reports may wait for the database")));
+                    }
                     reports.spawn(withhold(Arc::clone(&self.api.app), self.validator.clone(), reported));
                 }
                 // Validators of this version report no usage.
