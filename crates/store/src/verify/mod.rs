@@ -2,14 +2,14 @@
 //!
 //! An attacker who can write to the database but lacks the keyring cannot forge an entry, so every change of an entry or of a
 //! row is found. That stays so after Keyward changes the same row again, because each entry must follow from the entries
-//! before it. Each entry must also have been permitted by the entries before it: a role or a credential that was forged,
-//! used and removed again leaves acts in the log that the log does not permit. Cutting off the end of the log is found as well: the head carries a MAC, and Keyward writes nothing on a head
-//! whose MAC does not match.
+//! before it. Each entry must also have been permitted by the entries before it: a role or a credential that was forged, used
+//! and removed again leaves acts in the log that the log does not permit. What it only read is not in the log. Cutting off the
+//! end of the log is found as well: the head carries a MAC, and Keyward writes nothing on a head whose MAC does not match.
 //!
 //! One manipulation is not found: setting the end of the log, the matching old head and all rows back together, as restoring
 //! a backup does. It is found by comparing with a later head that an operator kept outside the database. Tables that the log
-//! does not cover are not checked: settings and admin lives. Rows of remembered requests are checked by their MACs: a change is found,
-//! a deletion is not.
+//! does not cover are not checked: settings and admin lives. Rows of remembered requests are checked by their MACs: a change is
+//! found, a deletion is not.
 
 mod expected;
 mod log;
