@@ -190,8 +190,8 @@ impl Peers {
             let answer = tokio::time::timeout(limit, client.get_heartbeat(authorized(request, &authorization)));
             let age = match answer.await {
                 Ok(Ok(answer)) => answer.into_inner().age.and_then(|age| age.try_into().ok()),
-                Ok(Err(status)) => {
-                    after_refusal(&status, &authorization).await;
+                Ok(Err(refused)) => {
+                    after_refusal(&refused, &authorization).await;
                     None
                 }
                 Err(_) => None,
