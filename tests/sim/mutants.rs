@@ -23,6 +23,7 @@ const fn mutant(name: &'static str, edits: &'static [Edit]) -> CodeMutant {
 const FENCE: &str = "crates/protocol/src/admin/enforcement.rs";
 const FENCE_IO: &str = "crates/admin/src/sync/fence.rs";
 const FOLLOWER: &str = "crates/protocol/src/validator/follower.rs";
+const HEARTBEAT: &str = "crates/protocol/src/admin/heartbeat.rs";
 const NODE: &str = "crates/protocol/src/admin/node.rs";
 const PEERS: &str = "crates/admin/src/sync/peers.rs";
 const POLICY: &str = "crates/protocol/src/policy.rs";
@@ -159,10 +160,18 @@ pub(crate) const CODE_MUTANTS: &[CodeMutant] = &[
     // Admins evict each other before their leases have expired.
     mutant(
         "evicts_early",
-        &[Edit {
-            file: WATCH,
-            from: "            let held = policy.held(node.lease);",
-            to: "            let held = if MUTANT { policy.renew_interval() * 3 } else { policy.held(node.lease) };",
-        }],
+        &[
+            Edit {
+                file: WATCH,
+                from: "            let held = policy.held(node.lease);",
+                to: "            let held = if MUTANT { policy.renew_interval() * 3 } else { policy.held(node.lease) };",
+            },
+            Edit {
+                file: HEARTBEAT,
+                from: "        cluster.watch.peer_heartbeat(life, asked, sent, policy.held(lease), now);",
+                to: "        let held = if MUTANT { policy.renew_interval() * 3 } else { policy.held(lease) };
+        cluster.watch.peer_heartbeat(life, asked, sent, held, now);",
+            },
+        ],
     ),
 ];
