@@ -209,7 +209,7 @@ const LARGE: [(&str, World); 20] = [
         World { kills: true, lives: 1, late_admin: true, cuts: false, ..MOVING },
     ),
     ("2 admins, 1 validator that moves, retries at the other admin", World { retries: true, cuts: false, ..MOVING }),
-    // Together they have 12 million states, which take 14 GB.
+    // Together they have 12 million states, which need about 14 GB.
     ("1 admin, 1 validator, the database loses a change, cuts, everything late", World { late_up: true, ..FORK }),
     (
         "1 admin, 1 validator, the database loses a change, crashes of the admin, everything late",
