@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use keyward_proto::validate::Verdict;
 use keyward_tests::client::{Admin, ValidatorClient};
@@ -166,8 +167,8 @@ struct Made {
     deactivated_at: Option<i64>,
 }
 
-/// Creates keys until `stop` is set, and deactivates every second one.
-async fn load(admin: Admin, worker: usize, stop: Arc<AtomicBool>) -> Vec<Made> {
+/// Creates keys until `stop` is set, and deactivates every second one. Counts the keys in `total`.
+async fn load(admin: Admin, worker: usize, total: Arc<AtomicUsize>, stop: Arc<AtomicBool>) -> Vec<Made> {
     let mut made = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let id = format!("load{worker}_{}", made.len());
@@ -182,6 +183,7 @@ async fn load(admin: Admin, worker: usize, stop: Arc<AtomicBool>) -> Vec<Made> {
             key.deactivated_at = Some(receipt.unwrap_or_default().revision);
         }
         made.push(key);
+        total.fetch_add(1, Ordering::Relaxed);
     }
     made
 }
@@ -192,10 +194,18 @@ async fn a_backup_under_load_is_of_one_moment_and_can_be_restored_verified_and_s
     let admin = Admin::connect(serve.admin, &serve.root()).await;
     admin.create_project("6666").await.unwrap();
     let stop = Arc::new(AtomicBool::new(false));
-    let workers: Vec<_> = (0..4).map(|n| tokio::spawn(load(admin.clone(), n, Arc::clone(&stop)))).collect();
+    let total = Arc::new(AtomicUsize::new(0));
+    let worker = |n| tokio::spawn(load(admin.clone(), n, Arc::clone(&total), Arc::clone(&stop)));
+    let workers: Vec<_> = (0..4).map(worker).collect();
     let dir = tempfile::tempdir().unwrap();
     let mut revisions = Vec::new();
     for n in 0..3 {
+        // Each backup begins after further keys.
+        let enough = total.load(Ordering::Relaxed) + 4;
+        while total.load(Ordering::Relaxed) < enough {
+            assert!(workers.iter().all(|worker| !worker.is_finished()));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         let (data, file) = (serve.data_dir(), dir.path().join(format!("backup{n}")));
         let output = tokio::task::spawn_blocking(move || backup(&data, &file, &[])).await.unwrap();
         let text = succeeded(&output);
