@@ -78,12 +78,16 @@ impl World {
             Effect::EndAll => end_streams(state, n, |_| true),
             Effect::PositionSeen(position) => state.admins[n].seen.record(position),
             Effect::Evict(node) if self.evicts[n] => {
-                state.database.rows.retain(|row| (row.life, row.heartbeats[n]) != (node.life, node.heartbeat));
+                let rows = &mut state.database_of_mut(n).rows;
+                rows.retain(|row| (row.life, row.heartbeats[n]) != (node.life, node.heartbeat));
             }
-            // There is one database, so the answer would be of no consequence: the connection breaks.
             Effect::AskHeartbeat(node) => {
-                let unanswered = Event::PeerHeartbeat { life: node.life, asked: state.now, age: None };
-                self.handle(state, n, unanswered);
+                let (life, asked) = (node.life, state.now);
+                // With one database the answer is of no consequence: the connection breaks.
+                let answers = self.splits && !self.is(Mutant::PeersUnasked);
+                let peer = &state.admins[1 - n].node;
+                let age = if answers { peer.answered_heartbeat(life, asked) } else { None };
+                self.handle(state, n, Event::PeerHeartbeat { life, asked, age });
             }
             Effect::Register if self.may_begin_life(state) => {
                 let life = state.database.register(n);
@@ -187,7 +191,7 @@ impl World {
 
     /// The admin reads the next entry of the log.
     pub(crate) fn read_log(&self, state: &mut State, n: usize) -> Option<()> {
-        let (log, admin) = (state.database.log, &state.admins[n]);
+        let (log, admin) = (state.database_of(n).log, &state.admins[n]);
         let head = admin.node.history().head();
         if !log.contains(&head) {
             (!self.is(Mutant::DoubtIgnored)).then(|| self.handle(state, n, Event::HeadMissing))
@@ -227,12 +231,13 @@ impl World {
         let node = &state.admins[n].node;
         let Some(life) = node.life() else { return };
         // The model drops the rows once no fence waits.
-        let is_listed =
-            state.database.heartbeat(life) || state.database.rows.is_empty() && state.call == Call::Returned;
         let (head, lease) = (node.history().head(), node.policy().lease);
-        let log = if self.is(Mutant::HeartbeatWithoutRevision) { head } else { state.database.log };
+        let returned = state.call == Call::Returned;
+        let database = state.database_of_mut(n);
+        let is_listed = database.heartbeat(life) || database.rows.is_empty() && returned;
+        let log = if self.is(Mutant::HeartbeatWithoutRevision) { head } else { database.log };
         let heartbeat = if is_listed {
-            let mut nodes = state.database.nodes(n, lease);
+            let mut nodes = database.nodes(n, lease);
             nodes.retain(|node| !self.is(Mutant::OwnLifeOnly) || node.life == life);
             Heartbeat::Committed { log, nodes }
         } else {

@@ -3,7 +3,7 @@
 
 use stateright::Model;
 
-use crate::search::{FORK, MOVING, ONE};
+use crate::search::{FORK, MOVING, ONE, SPLIT};
 use crate::state::Call;
 use crate::world::World;
 
@@ -36,7 +36,7 @@ fn walk(world: World, seed: u64) {
 #[test]
 fn a_state_in_canonical_form_does_the_same() {
     for world in
-        [ONE, World { validators: 2, ..ONE }, MOVING, World { kills: true, crashes: true, restores: 2, ..FORK }]
+        [ONE, World { validators: 2, ..ONE }, MOVING, SPLIT, World { kills: true, crashes: true, restores: 2, ..FORK }]
     {
         (1..=WALKS).for_each(|seed| walk(world, seed));
     }

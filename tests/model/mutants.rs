@@ -45,6 +45,8 @@ pub(crate) enum Mutant {
     OwnLifeOnly,
     /// An admin evicts another life as soon as it sees it.
     EvictedTooEarly,
+    /// An admin does not ask a peer without heartbeats for newer ones.
+    PeersUnasked,
     /// A validator that moves to an admin which is behind starts over from its snapshot, and keeps its lease.
     ValidatorGoesBack,
     /// An admin answers a peer's barrier for whichever of its lives is asked.
@@ -80,7 +82,7 @@ pub(crate) enum Mutant {
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 37] = [
+    pub(crate) const ALL: [Self; 38] = [
         Self::LeaseFromReceipt,
         Self::LeaseFromNewestRenewal,
         Self::TableBeforeLease,
@@ -102,6 +104,7 @@ impl Mutant {
         Self::HeartbeatWithoutRevision,
         Self::OwnLifeOnly,
         Self::EvictedTooEarly,
+        Self::PeersUnasked,
         Self::ValidatorGoesBack,
         Self::AnswersForAnotherLife,
         Self::AnswersBeforeApplied,

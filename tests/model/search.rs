@@ -33,6 +33,8 @@ pub(crate) const ONE: World = World {
     split: [false; 2],
     restores: 0,
     restores_lose_rows: false,
+    splits: false,
+    punctual: false,
     unrelated: 0,
     accepts: false,
     mutant: None,
@@ -109,6 +111,7 @@ fn world_of(mutant: Mutant) -> World {
         Mutant::BasisAtReply | Mutant::HeartbeatWithoutRevision => ELSEWHERE,
         Mutant::BasisWithoutHeartbeat => World { late_up: true, late_down: true, ..ELSEWHERE },
         Mutant::OwnLifeOnly => MOVING,
+        Mutant::PeersUnasked => SPLIT,
         Mutant::EvictedTooEarly => World { evicts: [true, false], ..MOVING },
         Mutant::ValidatorGoesBack | Mutant::AnswersBeforeApplied | Mutant::SilenceIsAnAnswer => MOVING,
         Mutant::AnswersForAnotherLife => World { kills: true, lives: 1, ..MOVING },
@@ -176,6 +179,17 @@ pub(crate) const FORK: World = World {
 /// The same with two admins.
 const FORK_OF_TWO: World = World { admins: 2, shared: true, unreachable: 1, cuts: false, unrelated: 0, ..FORK };
 
+/// The deactivation is made at one of two database servers that take writes, and the validator's admin is at the other.
+pub(crate) const SPLIT: World = World {
+    lease: 2,
+    splits: true,
+    punctual: true,
+    evicts: [true, false],
+    split: [false; 2],
+    cuts: false,
+    ..ELSEWHERE
+};
+
 /// Worlds that are searched every day.
 const SMALL: [(&str, World); 3] = [
     ("1 admin, 1 validator, crashes of both", World { cuts: false, goodbyes: false, late_down: false, ..ONE }),
@@ -185,7 +199,7 @@ const SMALL: [(&str, World); 3] = [
 
 /// Worlds that are searched for the full proof.
 #[cfg(feature = "proof")]
-const LARGE: [(&str, World); 20] = [
+const LARGE: [(&str, World); 22] = [
     ("1 admin, 1 validator, 2 renewals under way, every fault", World { renewals: 2, ..ONE }),
     ("1 admin, 1 validator, leases of 2 ticks, every fault", World { lease: 2, ..ONE }),
     ("1 admin, 1 validator, leases of 3 ticks, then of 1, crashes", World { crashes: true, ..SHORTENING }),
@@ -222,6 +236,8 @@ const LARGE: [(&str, World); 20] = [
         World { shared: true, kills: true, lives: 1, restores_lose_rows: true, ..FORK },
     ),
     ("2 admins, 1 validator of one of them, the database loses a change", FORK_OF_TWO),
+    ("2 admins at 2 servers that take writes, 1 validator of one of them", SPLIT),
+    ("2 admins at 2 servers that take writes, leases of 3 ticks", World { lease: 3, ..SPLIT }),
 ];
 
 #[cfg(feature = "proof")]
@@ -300,6 +316,7 @@ fn with(world: World, word: &str) -> World {
         "fork" => FORK,
         "fork-of-two" => FORK_OF_TWO,
         "lose-rows" => World { restores_lose_rows: yes, ..world },
+        "split-brain" => SPLIT,
         "shortening" => SHORTENING,
         "lease" => World { lease: number, ..world },
         "admins" => World { admins: n, shared: n == 2 || world.shared, ..world },
@@ -323,6 +340,8 @@ fn with(world: World, word: &str) -> World {
         "asks" => World { asks: yes, ..world },
         "evicts" => World { evicts: [n > 0, n > 1], ..world },
         "split" => World { split: [n & 1 > 0, n & 2 > 0], ..world },
+        "splits" => World { splits: yes, ..world },
+        "punctual" => World { punctual: yes, ..world },
         "accepts" => World { accepts: yes, ..world },
         _ => panic!("no world has {word}"),
     }

@@ -24,6 +24,7 @@ pub(crate) const fn ticks(ticks: u64) -> Duration {
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct State {
     pub(crate) database: Database,
+    pub(crate) split: Split,
     pub(crate) admins: Vec<Admin>,
     pub(crate) validators: Vec<Validator>,
     pub(crate) call: Call,
@@ -38,6 +39,17 @@ pub(crate) struct State {
     pub(crate) now: Instant,
     /// The clock of the validators: zero in canonical form.
     pub(crate) validator_now: Instant,
+}
+
+/// A time in which two database servers take writes: a standby has become the primary, and the last admin is still
+/// connected to the former primary.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(crate) enum Split {
+    Ahead,
+    /// The former primary.
+    Now(Database),
+    /// The last admin is connected to the new primary too.
+    Over,
 }
 
 /// Deactivate, as its client sees it.
@@ -322,6 +334,21 @@ impl Admin {
 }
 
 impl State {
+    /// The database that an admin is connected to.
+    pub(crate) fn database_of(&self, n: usize) -> &Database {
+        match &self.split {
+            Split::Now(former) if n + 1 == self.admins.len() => former,
+            _ => &self.database,
+        }
+    }
+
+    pub(crate) fn database_of_mut(&mut self, n: usize) -> &mut Database {
+        match &mut self.split {
+            Split::Now(former) if n + 1 == self.admins.len() => former,
+            _ => &mut self.database,
+        }
+    }
+
     /// The state of the fence of Deactivate, at the admin where its client waits.
     pub(crate) fn fence(&self) -> Option<FenceStatus> {
         let Call::Waiting(n) = self.call else { return None };
@@ -356,6 +383,10 @@ impl State {
         }
         let admins = self.admins.len();
         self.database.rows.iter_mut().for_each(|row| row.heartbeats[admins..].fill(0));
+        if let Split::Now(former) = &mut self.split {
+            // The last admin evicts no life, so it compares no heartbeats.
+            former.rows.iter_mut().for_each(|row| row.heartbeats.fill(0));
+        }
         for n in 0..admins {
             self.reduce_admin(n, world);
             self.canonical_admin(n, now, world.evicts[n]);
@@ -386,6 +417,9 @@ impl State {
         if !world.evicts[n] {
             admin.node.drop_evictions();
         }
+        if !world.splits || n == 0 {
+            admin.node.drop_answered_heartbeat();
+        }
         if is_last_change {
             admin.node.drop_leases_of_no_delta();
         }
@@ -398,7 +432,7 @@ impl State {
     /// way to it, and what the database has.
     fn canonical_admin(&mut self, n: usize, now: Instant, evicts: bool) {
         let admin = &self.admins[n];
-        let row = |life| self.database.rows.iter().find(|row| row.life == life).map(|row| row.heartbeats[n]);
+        let row = |life| self.database_of(n).rows.iter().find(|row| row.life == life).map(|row| row.heartbeats[n]);
         let number = |life, heartbeat: i64| {
             let known = [admin.node.newest_heartbeat(life), admin.heartbeat_under_way(life), row(life)];
             let known: BTreeSet<_> = known.into_iter().flatten().collect();
@@ -430,8 +464,11 @@ impl State {
     fn forget_the_wait(&mut self) {
         let now = self.now;
         self.answer = None;
-        self.database.rows.clear();
-        self.database.lives = 0;
+        let former = if let Split::Now(former) = &mut self.split { Some(former) } else { None };
+        for database in [&mut self.database].into_iter().chain(former) {
+            database.rows.clear();
+            database.lives = 0;
+        }
         for (n, admin) in self.admins.iter_mut().enumerate() {
             for link in self.validators.iter_mut().map(|validator| &mut validator.links[n]) {
                 if let Some(former) = link.former.take() {

@@ -57,7 +57,8 @@ impl Validator {
 impl World {
     /// A Hello reaches the admin. How long it was on its way makes no difference.
     pub(crate) fn connect(&self, state: &mut State, v: usize, n: usize) -> Option<()> {
-        let log = state.database.log;
+        let database = state.database_of(n).clone();
+        let log = database.log;
         let (node, validator) = (&mut state.admins[n].node, &mut state.validators[v]);
         let known = validator.follower.position().map(|known| known.position);
         if self.is(Mutant::ValidatorGoesBack)
@@ -77,7 +78,7 @@ impl World {
             } else if node.history().relation(&position) == Known::Contained {
                 continues = true;
             } else {
-                let mut relation = state.database.relation(&position);
+                let mut relation = database.relation(&position);
                 if self.is(Mutant::SuspectIgnored) && relation == LogRelation::NewlyLost {
                     relation = LogRelation::KnownLost;
                 }

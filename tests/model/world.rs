@@ -8,7 +8,7 @@ use stateright::{Model, Property};
 use crate::admin::enforced_in;
 use crate::database::{Database, Kind, Log};
 use crate::mutants::Mutant;
-use crate::state::{Call, Heartbeat, State, Task, Validation, Validator, Violation, ticks};
+use crate::state::{Call, Heartbeat, Split, State, Task, Validation, Validator, Violation, ticks};
 
 /// By how many ticks a validator's clock may lag when it judges its lease, compared to when it asked for it.
 pub(crate) const LAG: u64 = 1;
@@ -62,6 +62,11 @@ pub(crate) struct World {
     pub(crate) restores: u8,
     /// That earlier state has no row of a life.
     pub(crate) restores_lose_rows: bool,
+    /// A standby becomes the primary while the last admin stays at the former primary, which takes its heartbeats. Admins
+    /// reach each other.
+    pub(crate) splits: bool,
+    /// Every admin sends a heartbeat in each tick, and more at any time.
+    pub(crate) punctual: bool,
     /// How many changes precede the deactivation.
     pub(crate) unrelated: usize,
     /// An owner accepts new epochs.
@@ -79,6 +84,10 @@ pub(crate) enum Action {
     /// The database loses the last change.
     Restore,
     AcceptEpoch(usize),
+    /// A second database server takes writes.
+    Split,
+    /// The last admin connects to the new primary.
+    Rejoin,
     /// A mutant: Deactivate is called, and its fence begins.
     CallArrives,
     /// The deactivation commits, and its fence begins.
@@ -176,6 +185,7 @@ impl World {
     pub(crate) fn first(&self, late_admin: bool) -> State {
         let mut state = State {
             database: Database::new(self.unrelated),
+            split: Split::Ahead,
             admins: Vec::new(),
             validators: vec![Validator::new(self.admins); self.validators],
             call: Call::Ahead,
@@ -207,6 +217,11 @@ impl World {
         let may_commit = |n: usize| state.admins[n].may_commit(log);
         steps.add(Action::Sleep, self.is(Mutant::ClockStopsInSleep));
         steps.add(Action::Restore, state.database.restores < self.restores && log.revision.0 > 0);
+        // After the return, a second server changes nothing that was promised.
+        steps.add(Action::Split, self.splits && state.split == Split::Ahead && !returned);
+        // Nothing shows a second server that is gone before two heartbeats have shown it.
+        let is_noticed = state.admins[0].node.peers_elsewhere() > 0;
+        steps.add(Action::Rejoin, matches!(state.split, Split::Now(_)) && is_noticed);
         let early = self.is(Mutant::FenceBeforeCommit);
         steps.add(Action::CallArrives, early && ahead);
         let calls = if early { state.call == Call::Arrived } else { ahead };
@@ -246,7 +261,7 @@ impl World {
         let admin = &state.admins[n];
         let history = admin.node.history();
         let idle = admin.task == Task::None;
-        let unread = history.head() != state.database.log;
+        let unread = history.head() != state.database_of(n).log;
         steps.add(Action::ReadLog(n), idle && unread);
         let checks = self.restores > 0 && idle && (history.is_in_doubt() || history.suspect().is_some());
         steps.add(Action::CheckHistory(n), checks);
@@ -318,10 +333,15 @@ impl World {
             Action::Tick => {
                 state.now = state.now.plus(ticks(1));
                 state.validator_now = state.validator_now.plus(ticks(1));
+                if self.punctual {
+                    (0..self.admins).rev().for_each(|n| self.heartbeat(state, n, HeartbeatStep::Whole));
+                }
             }
             Action::Sleep => state.now = state.now.plus(ticks(1)),
             Action::Restore => self.restore(state),
             Action::AcceptEpoch(n) => self.accept_epoch(state, n),
+            Action::Split => state.split = Split::Now(state.database.clone()),
+            Action::Rejoin => state.split = Split::Over,
             Action::CallArrives => self.arrive(state),
             Action::Deactivate(n) => self.deactivate(state, n),
             Action::Retry(n) => self.retry(state, n),
@@ -456,6 +476,19 @@ impl Model for World {
         }
         if self.restores > 0 {
             properties.extend(self.reachable_forks());
+        }
+        if self.splits {
+            properties.extend([
+                reachable("a fence waits while the heartbeats of a peer reach another server", |_, state| {
+                    matches!(state.split, Split::Now(_))
+                        && state.call == Call::Waiting(0)
+                        && state.admins[0].node.peers_elsewhere() > 0
+                }),
+                reachable("a fence is enforced after the peer has returned", |_, state| {
+                    let enforced = matches!(state.fence(), Some(FenceStatus::Enforced { .. }));
+                    state.split == Split::Over && state.call == Call::Waiting(0) && enforced
+                }),
+            ]);
         }
         properties
     }

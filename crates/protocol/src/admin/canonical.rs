@@ -71,8 +71,7 @@ impl Node {
             // The listing of an answer may be as old as `waited_out`.
             watch: cluster.watch.canonical(now, waited_out.minus(wait_out), heartbeat).without(cluster.life),
             heartbeat: sent,
-            // Only peers that miss this life's heartbeats ask for it, and no search has two databases.
-            answered: None,
+            answered: cluster.answered.map(shifted),
         }
     }
 
@@ -85,6 +84,13 @@ impl Node {
     pub fn drop_heartbeat(&mut self) {
         if let Some(cluster) = &mut self.cluster {
             cluster.heartbeat = None;
+        }
+    }
+
+    /// Drops the instant of the newest answered heartbeat, for a search in which no peer asks for it.
+    pub fn drop_answered_heartbeat(&mut self) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.answered = None;
         }
     }
 
