@@ -43,4 +43,6 @@ mod store;
 mod unreadable;
 mod validate;
 mod validators;
+#[cfg(feature = "proof")]
+mod versions;
 mod walk;

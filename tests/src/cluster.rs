@@ -60,7 +60,11 @@ impl Cluster {
 
     /// Starts a database server with these `settings`, and runs `keyward init` with these extra `arguments`.
     pub fn start_on(settings: &[(&str, &str)], arguments: &[&str]) -> Self {
-        let postgres = Postgres::start_with(settings).unwrap();
+        Self::start_over(Postgres::start_with(settings).unwrap(), arguments)
+    }
+
+    /// Runs `keyward init` on a database server with these extra `arguments`.
+    pub fn start_over(postgres: Postgres, arguments: &[&str]) -> Self {
         let url = postgres.database("keyward").unwrap();
         let cluster = Self { postgres, url, dir: tempfile::tempdir().unwrap() };
         let made = cluster.init(arguments);

@@ -1,4 +1,5 @@
-//! Throw-away PostgreSQL servers, of the version that [`parts::postgresql`] fetches.
+//! Throw-away PostgreSQL servers, of Debian's version ([`parts::postgresql`]) or of another one
+//! ([`parts::postgresql_server`]).
 
 use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -15,7 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tempfile::TempDir;
 
-use crate::parts::{self, debian::Programs};
+use crate::parts::{self, programs::Programs};
 
 /// The database role that owns all databases.
 const OWNER: &str = "keyward";
@@ -37,7 +38,12 @@ const SETTINGS: [(&str, &str); 5] = [
 /// that owns it dies without dropping it.
 #[derive(Debug)]
 pub struct Postgres {
+    /// The part that the server is from.
+    part: &'static Programs,
+    /// The part, or a copy of it that the server's user can run.
     programs: Programs,
+    /// The programs of Debian's version, which include the clients.
+    clients: Programs,
     user: Option<u32>,
     port: u16,
     server: Option<Child>,
@@ -66,21 +72,40 @@ impl Postgres {
     /// # Panics
     /// If PostgreSQL's programs cannot be fetched.
     pub fn start_with(settings: &[(&str, &str)]) -> Result<Self> {
-        let mut postgres = Self::prepare()?;
+        Self::start_part(parts::postgresql(), settings)
+    }
+
+    /// Starts a server of the major version `major`, such as 18, with an empty database `postgres`.
+    ///
+    /// # Errors
+    /// If a program of PostgreSQL fails, the server is not ready in time, or it is of another version.
+    ///
+    /// # Panics
+    /// If PostgreSQL's programs cannot be fetched.
+    pub fn start_version(major: u32) -> Result<Self> {
+        let postgres = Self::start_part(parts::postgresql_server(major), &[])?;
+        let version = postgres.psql(&postgres.url(), "show server_version_num")?;
+        ensure!(version.parse::<u32>()? / 10_000 == major, "the server's version is {version}, not {major}");
+        Ok(postgres)
+    }
+
+    fn start_part(part: &'static Programs, settings: &[(&str, &str)]) -> Result<Self> {
+        let mut postgres = Self::prepare(part)?;
         postgres.initialize(settings)?;
         postgres.start_on_a_free_port()?;
         Ok(postgres)
     }
 
     /// A server without data, in a directory of its own.
-    fn prepare() -> Result<Self> {
+    fn prepare(part: &'static Programs) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("keyward-postgres-").tempdir()?;
         // PostgreSQL refuses to run as root.
         let user = geteuid().is_root().then_some(NOBODY);
         chown(&directory, user, user)?;
-        let programs = runnable(parts::postgresql(), user, directory.path())?;
+        let programs = runnable(part, "postgres", user, &directory.path().join("programs"))?;
+        let clients = runnable(parts::postgresql(), "psql", user, &directory.path().join("clients"))?;
         let guard = Guard::watch(&programs, user, directory.path())?;
-        Ok(Self { programs, user, port: 0, server: None, guard, directory })
+        Ok(Self { part, programs, clients, user, port: 0, server: None, guard, directory })
     }
 
     /// Returns the `postgres://` URL of the server's database `postgres`.
@@ -96,7 +121,7 @@ impl Postgres {
     pub fn database(&self, name: &str) -> Result<String> {
         let plain = name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
         ensure!(plain, "{name:?} is no plain name for a database");
-        self.run(self.command("createdb").arg("--maintenance-db").arg(self.url()).arg(name))?;
+        self.run(self.client_command("createdb").arg("--maintenance-db").arg(self.url()).arg(name))?;
         Ok(self.url_of(name))
     }
 
@@ -106,7 +131,7 @@ impl Postgres {
     /// If the server refuses it. The error carries the server's message.
     pub fn psql(&self, url: &str, sql: &str) -> Result<String> {
         let plain = ["--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--set=ON_ERROR_STOP=1"];
-        let rows = self.run(self.command("psql").args(plain).arg("--command").arg(sql).arg(url))?;
+        let rows = self.run(self.client_command("psql").args(plain).arg("--command").arg(sql).arg(url))?;
         Ok(rows.trim_end().to_owned())
     }
 
@@ -141,7 +166,7 @@ impl Postgres {
     /// # Errors
     /// If a program of PostgreSQL fails, or a server is not ready in time.
     pub fn split(&mut self) -> Result<Self> {
-        let mut other = Self::prepare()?;
+        let mut other = Self::prepare(self.part)?;
         self.stop()?;
         copy(&self.directory.path().join("data"), &other.directory.path().join("data"))?;
         other.finish_data(&[])?;
@@ -193,9 +218,9 @@ impl Postgres {
     #[must_use]
     pub fn client(&self, program: &str) -> Command {
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let programs = std::iter::once(self.programs.directory().to_owned()).chain(std::env::split_paths(&path));
-        let of_postgres = self.programs.command("postgres");
-        let libraries = of_postgres.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        let programs = std::iter::once(self.clients.directory().to_owned()).chain(std::env::split_paths(&path));
+        let of_clients = self.clients.command("psql");
+        let libraries = of_clients.get_envs().filter_map(|(name, value)| Some((name, value?)));
         let mut client = Command::new(program);
         client.envs(libraries).env("PATH", std::env::join_paths(programs).unwrap()).env("LC_ALL", "C");
         client
@@ -205,16 +230,20 @@ impl Postgres {
         command(&self.programs, program, self.user, self.directory.path())
     }
 
+    fn client_command(&self, program: &str) -> Command {
+        command(&self.clients, program, self.user, self.directory.path())
+    }
+
     fn run(&self, command: &mut Command) -> Result<String> {
         parts::run(command).with_context(|| format!("PostgreSQL on port {}", self.port))
     }
 
-    /// Makes the data directory: a copy of the one that initdb made for the first server of all. initdb takes ten times
-    /// as long as the copy.
+    /// Makes the data directory: a copy of the one that initdb made for the first server of the part. initdb takes ten
+    /// times as long as the copy.
     fn initialize(&self, settings: &[(&str, &str)]) -> Result<()> {
         let directory = self.directory.path();
         let data = directory.join("data");
-        let programs = parts::postgresql().root().parent().and_then(Path::file_name).context("no directory")?;
+        let programs = self.part.root().parent().and_then(Path::file_name).context("no directory")?;
         let template = parts::made_once(&format!("{}-data", programs.to_string_lossy()), |template| {
             self.initdb(&data)?;
             copy(&data, template)
@@ -357,16 +386,17 @@ rm -rf "$2"
     }
 }
 
-/// Returns the programs, or a copy of them if `user` cannot access their directory, such as one under root's home.
-fn runnable(programs: &Programs, user: Option<u32>, directory: &Path) -> Result<Programs> {
-    if user.is_none() || runs(programs, user, directory).is_ok() {
+/// Returns the programs, one of which is `program`, or a copy of them in the new directory `to` if `user` cannot access their
+/// directory, such as one under root's home.
+fn runnable(programs: &Programs, program: &str, user: Option<u32>, to: &Path) -> Result<Programs> {
+    let directory = to.parent().context("no directory")?;
+    if user.is_none() || runs(programs, program, user, directory).is_ok() {
         return Ok(programs.clone());
     }
-    let to = directory.join("programs");
-    let copy = programs.copied(&to)?;
-    parts::run(Command::new("chown").arg("--recursive").arg(NOBODY.to_string()).arg(&to))?;
+    let copy = programs.copied(to)?;
+    parts::run(Command::new("chown").arg("--recursive").arg(NOBODY.to_string()).arg(to))?;
     let (from, to) = (programs.root().display(), to.display());
-    runs(&copy, user, directory).with_context(|| {
+    runs(&copy, program, user, directory).with_context(|| {
         format!(
             "user {NOBODY} can run PostgreSQL neither in {from} nor in {to} (TMPDIR): are directories above closed?"
         )
@@ -379,8 +409,8 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     parts::run(Command::new("cp").args(["--recursive", "--preserve=mode"]).arg(from).arg(to)).map(drop)
 }
 
-fn runs(programs: &Programs, user: Option<u32>, directory: &Path) -> Result<String> {
-    parts::run(command(programs, "postgres", user, directory).arg("--version"))
+fn runs(programs: &Programs, program: &str, user: Option<u32>, directory: &Path) -> Result<String> {
+    parts::run(command(programs, program, user, directory).arg("--version"))
 }
 
 fn command(programs: &Programs, program: &str, user: Option<u32>, directory: &Path) -> Command {
@@ -500,7 +530,7 @@ mod tests {
         let user = geteuid().is_root().then_some(NOBODY);
         let open = tempfile::tempdir().unwrap();
         chown(&open, user, user).unwrap();
-        let runnable = runnable(&programs, user, open.path()).unwrap();
-        assert!(runs(&runnable, user, open.path()).unwrap().starts_with("postgres (PostgreSQL)"));
+        let runnable = runnable(&programs, "postgres", user, &open.path().join("programs")).unwrap();
+        assert!(runs(&runnable, "postgres", user, open.path()).unwrap().starts_with("postgres (PostgreSQL)"));
     }
 }

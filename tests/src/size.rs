@@ -18,6 +18,8 @@ pub const ONLY_IN_THE_PROOF: &[&str] = &[
     "it/cluster.rs: a_database_stall_shorter_than_a_lease_makes_no_validation_unavailable",
     "it/cluster.rs: no_deactivated_key_is_accepted_while_validators_move_between_peers",
     "it/main.rs: pauses",
+    "it/main.rs: versions",
+    "it/store/mod.rs: each_version",
     "model/search.rs: every_mutant_is_found",
     "model/search.rs: every_world_holds",
     "rules/main.rs: tools",

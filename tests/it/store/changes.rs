@@ -13,14 +13,17 @@ use tokio::time::{sleep, timeout};
 use super::database::{CHAIN_KEY, Database};
 use super::{
     START, all_changes, create_key, create_project, deactivate_key, give_up_after, head, key_draft, key_name,
-    key_name_in, on_all, on_durable, refused, secret, to_create_key, to_deactivate_key,
+    key_name_in, large_on_all, on_all, on_durable, refused, secret, to_create_key, to_deactivate_key,
 };
 
 on_all! {
     changes_come_in_pages,
-    concurrent_writers_make_one_gapless_chain_that_readers_see_grow,
     refused_calls_leave_no_transaction_open,
     cancelled_calls_leave_no_transaction_open_and_no_gap,
+}
+
+large_on_all! {
+    concurrent_writers_make_one_gapless_chain_that_readers_see_grow,
 }
 
 on_durable! {

@@ -39,15 +39,42 @@ pub(super) enum Database {
     },
 }
 
+/// Makes a function that creates an empty database on the server of a version of PostgreSQL. All tests share the server.
+#[cfg(feature = "proof")]
+macro_rules! versions {
+    ($($name:ident: $major:literal,)+) => {
+        $(
+            pub(super) fn $name() -> Self {
+                static SERVER: LazyLock<Postgres> = LazyLock::new(|| Postgres::start_version($major).unwrap());
+                Self::on(&SERVER)
+            }
+        )+
+    };
+}
+
 impl Database {
+    #[cfg(feature = "proof")]
+    versions! {
+        postgres_14: 14,
+        postgres_15: 15,
+        postgres_16: 16,
+        postgres_17: 17,
+        postgres_18: 18,
+    }
+
     pub(super) fn sqlite() -> Self {
         Self::Sqlite { directory: tempfile::tempdir().unwrap() }
     }
 
     pub(super) fn postgres() -> Self {
+        Self::on(&SERVER)
+    }
+
+    /// A database on this server.
+    fn on(server: &Postgres) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("store_{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        Self::Postgres { url: SERVER.database(&name).unwrap() }
+        Self::Postgres { url: server.database(&name).unwrap() }
     }
 
     pub(super) fn memory() -> Self {

@@ -1,8 +1,10 @@
 //! The conformance suite of the store: the guarantees of every database, through the public API of `keyward_store`.
 //!
 //! Each guarantee is one function over a [`Database`]. [`on_all!`] makes it a test on each of the three databases, and
-//! [`on_durable!`] on the two that survive a restart, so that `cargo test store` lists each guarantee with its database. A
-//! guarantee that only one of the databases can break is a test of that one alone.
+//! [`on_durable!`] on the two that survive a restart, so that `cargo test store` lists each guarantee with its database. In the
+//! full proof both also make it a test on each supported version of PostgreSQL. A guarantee that takes thousands of steps is
+//! not tested on each version ([`large_on_all!`], [`large_on_durable!`]). A guarantee that only one of the databases can break
+//! is a test of that one alone.
 
 mod admin_nodes;
 mod changes;
@@ -49,12 +51,30 @@ macro_rules! tests_on {
 }
 use tests_on;
 
+/// Makes a guarantee a test on each version of PostgreSQL, in the full proof.
+macro_rules! on_each_version {
+    ($($guarantee:ident,)+) => {
+        #[cfg(feature = "proof")]
+        mod each_version {
+            use super::*;
+
+            crate::store::tests_on! { postgres_14, $($guarantee,)+ }
+            crate::store::tests_on! { postgres_15, $($guarantee,)+ }
+            crate::store::tests_on! { postgres_16, $($guarantee,)+ }
+            crate::store::tests_on! { postgres_17, $($guarantee,)+ }
+            crate::store::tests_on! { postgres_18, $($guarantee,)+ }
+        }
+    };
+}
+use on_each_version;
+
 /// Makes a guarantee a test on each database.
 macro_rules! on_all {
     ($($guarantee:ident,)+) => {
-        super::tests_on! { sqlite, $($guarantee,)+ }
-        super::tests_on! { postgres, $($guarantee,)+ }
-        super::tests_on! { memory, $($guarantee,)+ }
+        crate::store::tests_on! { sqlite, $($guarantee,)+ }
+        crate::store::tests_on! { postgres, $($guarantee,)+ }
+        crate::store::tests_on! { memory, $($guarantee,)+ }
+        crate::store::on_each_version! { $($guarantee,)+ }
     };
 }
 use on_all;
@@ -66,12 +86,40 @@ macro_rules! on_durable {
         mod durable {
             use super::*;
 
-            super::super::tests_on! { sqlite, $($guarantee,)+ }
-            super::super::tests_on! { postgres, $($guarantee,)+ }
+            crate::store::tests_on! { sqlite, $($guarantee,)+ }
+            crate::store::tests_on! { postgres, $($guarantee,)+ }
+            crate::store::on_each_version! { $($guarantee,)+ }
         }
     };
 }
 use on_durable;
+
+/// Makes a guarantee of thousands of steps a test on each database.
+macro_rules! large_on_all {
+    ($($guarantee:ident,)+) => {
+        mod large {
+            use super::*;
+
+            crate::store::tests_on! { sqlite, $($guarantee,)+ }
+            crate::store::tests_on! { postgres, $($guarantee,)+ }
+            crate::store::tests_on! { memory, $($guarantee,)+ }
+        }
+    };
+}
+use large_on_all;
+
+/// Makes a guarantee of thousands of steps a test on SQLite and PostgreSQL.
+macro_rules! large_on_durable {
+    ($($guarantee:ident,)+) => {
+        mod large {
+            use super::*;
+
+            crate::store::tests_on! { sqlite, $($guarantee,)+ }
+            crate::store::tests_on! { postgres, $($guarantee,)+ }
+        }
+    };
+}
+use large_on_durable;
 
 /// The head of a database that has root and the project `6666`.
 const START: Revision = Revision(2);

