@@ -340,6 +340,25 @@ async fn a_backup_without_keyring_has_no_secret_and_needs_its_keyring_to_be_rest
     assert_eq!(fs::metadata(&data).unwrap().permissions().mode() & 0o7777, 0o700);
 }
 
+/// Positions in a tar archive: in each header its name, mode, time, checksum with the bytes that end it, and kind; in each
+/// content its ends; in the padding after each content its ends; in the end of the archive. `backup/restore.rs` of the crate
+/// `keyward-admin` has a test of every byte.
+fn positions_of_each_kind(archive: &[u8]) -> Vec<usize> {
+    let (mut positions, mut at) = (vec![archive.len() - 1_024, archive.len() - 1], 0);
+    while archive[at] != 0 {
+        let digits = str::from_utf8(&archive[at + 124..at + 135]).unwrap();
+        let size = usize::from_str_radix(digits, 8).unwrap();
+        positions.extend([0, 100, 140, 148, 154, 155, 156].map(|offset| at + offset));
+        let (content, end) = (at + 512, at + 512 + size);
+        let next = end.next_multiple_of(512);
+        positions.extend([content, end - 1]);
+        positions.extend(if next > end { vec![end, next - 1] } else { Vec::new() });
+        at = next;
+    }
+    assert_eq!(at, archive.len() - 1_024);
+    positions
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_is_restored_only_whole_and_only_into_an_empty_directory() {
     let (serve, dir) = stopped().await;
@@ -350,7 +369,7 @@ async fn a_backup_is_restored_only_whole_and_only_into_an_empty_directory() {
     let (data, damaged) = (dir.path().join("restored"), dir.path().join("damaged"));
     let mut cases = vec![whole[..whole.len() - 512].to_vec(), whole[..1_000].to_vec(), Vec::new(), b"text".to_vec()];
     cases.push([&whole[..], b"more"].concat());
-    for at in (0..whole.len()).step_by(whole.len() / 24) {
+    for at in positions_of_each_kind(&whole) {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x10;
         cases.push(bytes);
@@ -358,14 +377,7 @@ async fn a_backup_is_restored_only_whole_and_only_into_an_empty_directory() {
     for (n, bytes) in cases.into_iter().enumerate() {
         fs::write(&damaged, bytes).unwrap();
         fs::set_permissions(&damaged, fs::Permissions::from_mode(0o600)).unwrap();
-        let output = restore(&damaged, &data, &[]);
-        // A flipped bit in the time of an entry or in padding changes nothing that is restored.
-        if output.status.success() {
-            assert!(n >= 5, "case {n}: {}", output_of(&output));
-            fs::remove_dir_all(&data).unwrap();
-            continue;
-        }
-        refused(&output, "cannot restore");
+        refused(&restore(&damaged, &data, &[]), "cannot restore");
         let left: Vec<_> = fs::read_dir(&data).unwrap().map(|file| file.unwrap().file_name()).collect();
         assert_eq!(left, ["serve.lock"], "case {n}");
     }

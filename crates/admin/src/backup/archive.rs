@@ -62,7 +62,12 @@ pub(super) fn read_content(input: &mut impl Read, header: &Header, sink: &mut im
     if io::copy(&mut input.take(header.size), sink)? != header.size {
         return Err(ErrorKind::UnexpectedEof.into());
     }
-    input.read_exact(&mut [0; BLOCK][..padding(header.size)])
+    let mut rest = [0; BLOCK];
+    input.read_exact(&mut rest[..padding(header.size)])?;
+    if rest != [0; BLOCK] {
+        return Err(malformed(format!("something follows the content of {}", header.name)));
+    }
+    Ok(())
 }
 
 fn encode(header: &Header, time: u64) -> io::Result<[u8; BLOCK]> {
@@ -80,13 +85,14 @@ fn encode(header: &Header, time: u64) -> io::Result<[u8; BLOCK]> {
     put(&mut block, (136, 12), format!("{time:011o}\0").as_bytes())?;
     block[KIND] = b'0';
     put(&mut block, (257, 8), b"ustar\x0000")?;
-    let sum = checksum(&block);
-    put(&mut block, CHECKSUM, format!("{sum:06o}\0 ").as_bytes())?;
+    let sum = checksum_field(&block);
+    put(&mut block, CHECKSUM, sum.as_bytes())?;
     Ok(block)
 }
 
 fn decode(block: &[u8; BLOCK]) -> io::Result<Header> {
-    if octal(field(block, CHECKSUM)) != Some(u64::from(checksum(block))) || field(block, (257, 5)) != b"ustar" {
+    // Not only the number: every byte of a header must be as it was written.
+    if field(block, CHECKSUM) != checksum_field(block).as_bytes() || field(block, (257, 5)) != b"ustar" {
         return Err(malformed("it is not a tar archive, or is damaged"));
     }
     let name = field(block, NAME).split(|byte| *byte == 0).next().unwrap_or_default();
@@ -102,10 +108,11 @@ fn decode(block: &[u8; BLOCK]) -> io::Result<Header> {
     Ok(Header { size: size.ok_or_else(|| malformed(format!("the size of {name} cannot be read")))?, name })
 }
 
-/// The sum of all bytes of a header, with its checksum taken as spaces.
-fn checksum(block: &[u8; BLOCK]) -> u32 {
+/// The checksum of a header as it is written: the sum of all its bytes, with the checksum taken as spaces.
+fn checksum_field(block: &[u8; BLOCK]) -> String {
     let is_checksum = |at: usize| (CHECKSUM.0..CHECKSUM.0 + CHECKSUM.1).contains(&at);
-    block.iter().enumerate().map(|(at, byte)| if is_checksum(at) { 32 } else { u32::from(*byte) }).sum()
+    let sum: u32 = block.iter().enumerate().map(|(at, byte)| if is_checksum(at) { 32 } else { u32::from(*byte) }).sum();
+    format!("{sum:06o}\0 ")
 }
 
 /// Reads octal digits that a NUL or a space ends.
@@ -189,12 +196,31 @@ mod tests {
     }
 
     #[test]
+    fn a_flipped_bit_is_found_except_in_a_content() {
+        let whole = archive(&[("a", &[9; 100]), ("b", b"x")]);
+        let contents = [512..612, 3 * 512..3 * 512 + 1];
+        let expected = read(&whole).unwrap();
+        for at in 0..whole.len() {
+            for bit in 0..8 {
+                let mut damaged = whole.clone();
+                damaged[at] ^= 1 << bit;
+                let found = read(&damaged);
+                if contents.iter().any(|content| content.contains(&at)) {
+                    assert_ne!(found.unwrap(), expected, "byte {at}");
+                } else {
+                    assert!(found.is_err(), "byte {at}, bit {bit}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn links_directories_and_paths_are_refused() {
         for (name, kind) in [("a", b'1'), ("a", b'2'), ("a", b'5'), ("../a", b'0'), ("/a", b'0'), ("", b'0')] {
             let mut block = encode(&header(name, 0), 1).unwrap();
             block[KIND] = kind;
-            let sum = checksum(&block);
-            put(&mut block, CHECKSUM, format!("{sum:06o}\0 ").as_bytes()).unwrap();
+            let sum = checksum_field(&block);
+            put(&mut block, CHECKSUM, sum.as_bytes()).unwrap();
             assert!(decode(&block).is_err(), "{name} {kind}");
         }
     }

@@ -12,8 +12,9 @@ use zeroize::Zeroizing;
 
 use crate::backup::archive::{self, Header};
 use crate::backup::check::{Checked, check};
-use crate::backup::manifest::{CREDENTIAL, DATABASE, KEYRING, Listed, MANIFEST, Mac, Manifest};
+use crate::backup::manifest::{CREDENTIAL, DATABASE, KEYRING, Listed, MANIFEST, MANIFEST_MAC, Mac, Manifest, mac_of};
 use crate::backup::partial::PartialFile;
+use crate::backup::read::{Unverified, expect};
 use crate::files::{check_data_dir, directory, read_keyring};
 use crate::secrets::chain_key;
 
@@ -71,7 +72,7 @@ pub async fn back_up(data_dir: &Path, file: &Path, secrets: BackupSecrets) -> an
     };
     let contents = Contents { keyring: &keyring, secrets, credential, database: &copy.file };
     let (archive, manifest) = contents.write(file, &checked)?;
-    read_back(&archive.file, &manifest, &keyring).context("the backup cannot be read back")?;
+    read_back(&archive.file, &keyring).context("the backup cannot be read back")?;
     let bytes = archive.file.metadata()?.len();
     archive.persist(file)?;
     File::open(directory(file))
@@ -101,7 +102,6 @@ impl Contents<'_> {
     /// Writes the archive beside `target`.
     fn write(&self, target: &Path, checked: &Checked) -> anyhow::Result<(PartialFile, Manifest)> {
         let now = SystemTime::now();
-        let time = prost_types::Timestamp::from(now).to_string();
         let keyring = self.keyring.render();
         let mut texts = Vec::new();
         if self.secrets == BackupSecrets::Inside {
@@ -113,7 +113,7 @@ impl Contents<'_> {
             files.push(self.list(name, &mut &**text)?);
         }
         files.push(self.list(DATABASE, &mut from_start(self.database)?)?);
-        let manifest = Manifest::new(&checked.head, time, self.keyring, files);
+        let manifest = Manifest::new(&checked.head, now.into(), self.keyring, files);
 
         let archive = PartialFile::beside(target)?;
         let failed = || format!("cannot write {}", target.display());
@@ -125,6 +125,8 @@ impl Contents<'_> {
             archive::append(&mut out, &header, seconds, &mut { content })
         };
         append(MANIFEST, text.len() as u64, &mut &*text).with_context(failed)?;
+        let mac = mac_of(self.keyring, MANIFEST, &text);
+        append(MANIFEST_MAC, mac.len() as u64, &mut mac.as_bytes()).with_context(failed)?;
         for (name, text) in &texts {
             append(name, text.len() as u64, &mut &**text).with_context(failed)?;
         }
@@ -149,16 +151,14 @@ fn from_start(mut file: &File) -> io::Result<BufReader<&File>> {
     Ok(BufReader::with_capacity(1 << 16, file))
 }
 
-/// Compares an archive with its manifest.
-fn read_back(archive: &File, manifest: &Manifest, keyring: &Keyring) -> anyhow::Result<()> {
+/// Reads an archive as a restore does, and compares its files with its manifest.
+fn read_back(archive: &File, keyring: &Keyring) -> anyhow::Result<()> {
     let mut input = from_start(archive)?;
-    let first = archive::next(&mut input)?.context("it is empty")?;
-    archive::read_content(&mut input, &first, &mut io::sink())?;
-    for listed in &manifest.files {
-        let header = archive::next(&mut input)?.context("a file is missing")?;
-        let mut mac = Mac::new(keyring, &header.name);
+    for listed in &Unverified::read(&mut input)?.verified(keyring)?.files {
+        let header = expect(&mut input, &listed.name, u64::MAX)?;
+        let mut mac = Mac::new(keyring, &listed.name);
         archive::read_content(&mut input, &header, &mut mac)?;
-        mac.check(listed)?;
+        mac.check(&listed.name, &listed.mac)?;
     }
     if archive::next(&mut input)?.is_some() {
         bail!("it has more files than it should");

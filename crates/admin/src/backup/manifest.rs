@@ -1,14 +1,18 @@
-//! The first file of a backup: what the backup is, and what its other files must be.
+//! The first files of a backup: the manifest, which states what the backup is and what its other files must be, and the MAC of
+//! the manifest.
 
 use std::io::Write;
 
 use anyhow::{Context, bail};
 use keyward_domain::Position;
 use keyward_token::{DigestKey, Keyring, context};
+use prost_types::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// The name of the manifest in a backup.
 pub(super) const MANIFEST: &str = "manifest.json";
+/// The name of the file with the MAC of the manifest: 64 hexadecimal digits.
+pub(super) const MANIFEST_MAC: &str = "manifest.mac";
 /// The name of the database, in a backup and in a data directory.
 pub(super) const DATABASE: &str = "keyward.db";
 /// The name of the keyring, in a backup and in a data directory.
@@ -16,21 +20,18 @@ pub(super) const KEYRING: &str = "keyring";
 /// The name of the root credential, in a backup and in a data directory.
 pub(super) const CREDENTIAL: &str = "root.credential";
 
-/// The format that this version writes and reads.
-const FORMAT: u32 = 1;
-
-/// The longest manifest, in bytes.
-pub(super) const LARGEST: u64 = 1 << 16;
+/// The format that this version writes and reads. Format 1, which no release wrote, had no MAC of the manifest.
+const FORMAT: u32 = 2;
 
 /// What a backup is.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Manifest {
-    /// 1. A version of Keyward refuses a format that it does not know.
+    /// 2. A version of Keyward refuses a format that it does not know.
     format: u32,
     /// The version of Keyward that wrote the backup.
     version: String,
     /// When the backup was made, RFC 3339.
-    pub(super) time: String,
+    time: String,
     /// The epoch of the log.
     epoch: String,
     /// The newest revision of the log.
@@ -53,11 +54,11 @@ pub(super) struct Listed {
 }
 
 impl Manifest {
-    pub(super) fn new(head: &Position, time: String, keyring: &Keyring, files: Vec<Listed>) -> Self {
+    pub(super) fn new(head: &Position, time: Timestamp, keyring: &Keyring, files: Vec<Listed>) -> Self {
         Self {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            time,
+            time: time.to_string(),
             epoch: head.epoch.to_string(),
             revision: head.revision.0,
             fingerprint: keyring.fingerprint(),
@@ -77,6 +78,12 @@ impl Manifest {
         serde_json::from_slice(text).context("its manifest cannot be read")
     }
 
+    /// When the backup was made. The text is parsed: it may come from a file that an attacker wrote, and is printed on a
+    /// terminal.
+    pub(super) fn time(&self) -> anyhow::Result<Timestamp> {
+        self.time.parse().context("the time in its manifest is not RFC 3339")
+    }
+
     /// Checks that the keyring is the one of the backup.
     pub(super) fn check_keyring(&self, keyring: &Keyring) -> anyhow::Result<()> {
         if self.fingerprint == keyring.fingerprint() {
@@ -89,6 +96,20 @@ impl Manifest {
     pub(super) fn names(&self) -> Vec<&str> {
         self.files.iter().map(|file| file.name.as_str()).collect()
     }
+}
+
+/// The MAC of a whole text, as 64 hexadecimal digits.
+pub(super) fn mac_of(keyring: &Keyring, name: &str, text: &[u8]) -> String {
+    let mut mac = Mac::new(keyring, name);
+    mac.0.update(text);
+    mac.finish()
+}
+
+/// Fails if `mac` is not the MAC of the text of this file. `mac` must be spelled as [`mac_of`] spells it.
+pub(super) fn check_mac(keyring: &Keyring, name: &str, text: &[u8], mac: &str) -> anyhow::Result<()> {
+    let mut expected = Mac::new(keyring, name);
+    expected.0.update(text);
+    expected.check(name, mac)
 }
 
 /// Computes the MAC of a file while it is written or read.
@@ -106,13 +127,14 @@ impl Mac {
         self.0.finalize().to_string()
     }
 
-    /// Fails if the content differs from what the manifest lists.
-    pub(super) fn check(&self, listed: &Listed) -> anyhow::Result<()> {
+    /// Fails if `mac` is not the MAC of the content of the file `name`.
+    pub(super) fn check(&self, name: &str, mac: &str) -> anyhow::Result<()> {
+        let is_plain = mac.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
         // blake3::Hash compares in constant time.
-        if blake3::Hash::from_hex(&listed.mac).is_ok_and(|mac| mac == self.0.finalize()) {
+        if is_plain && blake3::Hash::from_hex(mac).is_ok_and(|mac| mac == self.0.finalize()) {
             return Ok(());
         }
-        bail!("{} is not as it was written: the backup is damaged, or was changed", listed.name)
+        bail!("{name} is not as it was written: the backup is damaged, or was changed")
     }
 }
 

@@ -6,6 +6,7 @@ mod back_up;
 mod check;
 mod manifest;
 mod partial;
+mod read;
 mod restore;
 
 pub use back_up::{BackedUp, BackupSecrets, back_up};

@@ -1,9 +1,12 @@
 use std::fs::{self, DirBuilder, File};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use keyward_domain::Uid;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 use crate::files::beside;
 
@@ -28,10 +31,26 @@ impl PartialFile {
         &self.path
     }
 
-    /// Gives the file its final name.
+    /// Gives the file its final name, which no file may have.
     pub(super) fn persist(self, target: &Path) -> anyhow::Result<()> {
-        fs::rename(&self.path, target).with_context(|| format!("cannot write {}", target.display()))
+        publish(&self.path, target).with_context(|| format!("cannot write {}", target.display()))
     }
+}
+
+/// Gives a file the name `target`. Fails if a file has this name already, also one that was made a moment ago.
+pub(super) fn publish(path: &Path, target: &Path) -> io::Result<()> {
+    match renameat_with(CWD, path, CWD, target, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(()),
+        // The file system, such as NFS, or the kernel cannot do this. A link does not replace a file either.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => link(path, target),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// [`publish`] by a second name for the file, and the removal of the first.
+fn link(path: &Path, target: &Path) -> io::Result<()> {
+    fs::hard_link(path, target)?;
+    fs::remove_file(path)
 }
 
 impl Drop for PartialFile {
@@ -61,5 +80,41 @@ impl Drop for PartialDirectory {
     fn drop(&mut self) {
         // What cannot be removed is named by the next restore, which requires an empty directory.
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_made_meanwhile_is_not_replaced() {
+        let dir = std::env::temp_dir().join(format!("keyward-partial-{}", Uid::generate()));
+        fs::create_dir(&dir).unwrap();
+        let target = dir.join("backup");
+        let partial = PartialFile::beside(&target).unwrap();
+        fs::write(&target, "another").unwrap();
+        let error = format!("{:#}", partial.persist(&target).unwrap_err());
+        assert!(error.contains("File exists"), "{error}");
+        fs::write(dir.join("other"), "mine").unwrap();
+        assert_eq!(link(&dir.join("other"), &target).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(&target).unwrap(), "another");
+        fs::remove_file(&target).unwrap();
+        link(&dir.join("other"), &target).unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "mine");
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1, "a partial file is left");
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_published_file_has_its_name_only() {
+        let dir = std::env::temp_dir().join(format!("keyward-partial-{}", Uid::generate()));
+        fs::create_dir(&dir).unwrap();
+        let target = dir.join("backup");
+        PartialFile::beside(&target).unwrap().persist(&target).unwrap();
+        assert!(target.is_file());
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+        fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -7,12 +7,14 @@ use anyhow::{Context, bail};
 use keyward_domain::Position;
 use keyward_store::Store;
 use keyward_token::Keyring;
+use prost_types::Timestamp;
 use zeroize::Zeroizing;
 
-use crate::backup::archive::{self, Header};
+use crate::backup::archive;
 use crate::backup::check::{Checked, check};
-use crate::backup::manifest::{CREDENTIAL, DATABASE, KEYRING, LARGEST, Listed, MANIFEST, Mac, Manifest};
-use crate::backup::partial::PartialDirectory;
+use crate::backup::manifest::{CREDENTIAL, DATABASE, KEYRING, Listed, Mac, Manifest, check_mac};
+use crate::backup::partial::{PartialDirectory, publish};
+use crate::backup::read::{Unverified, expect, text_of};
 use crate::files::{check_data_dir, lock_file, read_keyring, write_secret};
 use crate::secrets::chain_key;
 use crate::sync::record_external_leases;
@@ -69,7 +71,7 @@ pub async fn restore(file: &Path, data_dir: &Path, keyring: Option<&Path>) -> an
     let restored = finish(&work.path().join(DATABASE), &unpacked).await.with_context(failed)?;
     // The keyring last: without it, no server starts on a directory that is restored in part.
     let name = |name: &str| data_dir.join(name);
-    fs::rename(work.path().join(DATABASE), name(DATABASE)).with_context(failed)?;
+    publish(&work.path().join(DATABASE), &name(DATABASE)).with_context(failed)?;
     if let Some(credential) = unpacked.secrets.as_ref().and_then(|secrets| secrets.credential.as_ref()) {
         write_secret(&name(CREDENTIAL), credential)?;
     }
@@ -93,6 +95,8 @@ fn check_empty(dir: &Path) -> anyhow::Result<()> {
 /// The content of a backup, besides the database.
 struct Unpacked {
     manifest: Manifest,
+    /// When the backup was made.
+    time: Timestamp,
     keyring: Keyring,
     /// `None` for a backup without secrets.
     secrets: Option<Secrets>,
@@ -106,12 +110,12 @@ struct Secrets {
 /// Reads a backup from its beginning to its end, and writes its database into `dir`.
 fn unpack(input: File, dir: &Path, keyring: Option<&Path>) -> anyhow::Result<Unpacked> {
     let mut input = BufReader::with_capacity(1 << 16, input);
-    let manifest = text_of(&mut input, MANIFEST, LARGEST).context("it is not a backup of Keyward, or is damaged")?;
-    let manifest = Manifest::parse(manifest.as_bytes())?;
-    let has_secrets = manifest.files.first().is_some_and(|file| file.name == KEYRING);
-    if !matches!(manifest.names()[..], [DATABASE] | [KEYRING, DATABASE] | [KEYRING, CREDENTIAL, DATABASE]) {
-        bail!("its manifest lists other files than a backup has");
-    }
+    let unverified = Unverified::read(&mut input)?;
+    let has_secrets = match unverified.names()[..] {
+        [DATABASE] => false,
+        [KEYRING, DATABASE] | [KEYRING, CREDENTIAL, DATABASE] => true,
+        _ => bail!("its manifest lists other files than a backup has"),
+    };
     let inside = if has_secrets { Some(text_of(&mut input, KEYRING, LARGEST_SECRET)?) } else { None };
     let ring = match (&inside, keyring) {
         (Some(text), None) => Keyring::parse(text).context("its keyring cannot be read")?,
@@ -119,14 +123,18 @@ fn unpack(input: File, dir: &Path, keyring: Option<&Path>) -> anyhow::Result<Unp
         (Some(_), Some(_)) => bail!("it has its keyring inside, so --keyring must not be given"),
         (None, None) => bail!("it was made with --without-keyring: give its keyring by --keyring FILE"),
     };
-    manifest.check_keyring(&ring)?;
+    let manifest = unverified.verified(&ring)?;
+    let time = manifest.time()?;
     let mut credential = None;
     for listed in &manifest.files {
         match listed.name.as_str() {
-            KEYRING => check_text(&ring, listed, inside.as_deref().map_or("", String::as_str))?,
+            KEYRING => {
+                let text = inside.as_deref().map_or("", String::as_str);
+                check_mac(&ring, KEYRING, text.as_bytes(), &listed.mac)?;
+            }
             CREDENTIAL => {
                 let text = text_of(&mut input, CREDENTIAL, LARGEST_SECRET)?;
-                check_text(&ring, listed, &text)?;
+                check_mac(&ring, CREDENTIAL, text.as_bytes(), &listed.mac)?;
                 credential = Some(text);
             }
             _ => unpack_database(&mut input, &ring, listed, dir)?,
@@ -135,7 +143,7 @@ fn unpack(input: File, dir: &Path, keyring: Option<&Path>) -> anyhow::Result<Unp
     if archive::next(&mut input)?.is_some() {
         bail!("it has more files than its manifest lists");
     }
-    Ok(Unpacked { manifest, keyring: ring, secrets: has_secrets.then_some(Secrets { credential }) })
+    Ok(Unpacked { manifest, time, keyring: ring, secrets: has_secrets.then_some(Secrets { credential }) })
 }
 
 fn unpack_database(input: &mut impl Read, keyring: &Keyring, listed: &Listed, dir: &Path) -> anyhow::Result<()> {
@@ -145,32 +153,8 @@ fn unpack_database(input: &mut impl Read, keyring: &Keyring, listed: &Listed, di
     let file = File::options().write(true).create_new(true).mode(0o600).open(&path).with_context(failed)?;
     let mut sink = Tee { file, mac: Mac::new(keyring, DATABASE) };
     archive::read_content(input, &header, &mut sink).context("the database in it ends early, or cannot be written")?;
-    sink.mac.check(listed)?;
+    sink.mac.check(&listed.name, &listed.mac)?;
     sink.file.sync_all().with_context(failed)
-}
-
-fn check_text(keyring: &Keyring, listed: &Listed, text: &str) -> anyhow::Result<()> {
-    let mut mac = Mac::new(keyring, &listed.name);
-    mac.write_all(text.as_bytes())?;
-    mac.check(listed)
-}
-
-/// Reads the next file, which must have this name.
-fn text_of(input: &mut impl Read, name: &str, largest: u64) -> anyhow::Result<Zeroizing<String>> {
-    let header = expect(input, name, largest)?;
-    // Reserve space for the whole text: a buffer that grows leaves a copy in freed memory.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(header.size)?));
-    archive::read_content(input, &header, &mut *bytes)?;
-    let text = str::from_utf8(&bytes).with_context(|| format!("{name} is not text"))?;
-    Ok(Zeroizing::new(text.to_owned()))
-}
-
-fn expect(input: &mut impl Read, name: &str, largest: u64) -> anyhow::Result<Header> {
-    match archive::next(input)? {
-        Some(header) if header.name == name && header.size <= largest => Ok(header),
-        Some(header) => bail!("it has the file {:?} of {} bytes in the place of {name}", header.name, header.size),
-        None => bail!("it lacks {name}"),
-    }
 }
 
 /// Writes to a file and computes its MAC.
@@ -193,7 +177,7 @@ impl Write for Tee {
 
 /// Checks the database, and begins its new epoch.
 async fn finish(database: &Path, unpacked: &Unpacked) -> anyhow::Result<Restored> {
-    let Unpacked { manifest, keyring, secrets } = unpacked;
+    let Unpacked { manifest, time, keyring, secrets } = unpacked;
     let url = format!("sqlite:{}", database.display());
     let store = Store::open(&url, chain_key(keyring)).await?;
     let restored = async {
@@ -205,7 +189,7 @@ async fn finish(database: &Path, unpacked: &Unpacked) -> anyhow::Result<Restored
         record_external_leases(&store).await?;
         let has_credential = secrets.as_ref().is_some_and(|secrets| secrets.credential.is_some());
         let head = store.begin_epoch_after_restore().await?;
-        let (time, revision) = (manifest.time.clone(), manifest.revision);
+        let (time, revision) = (time.to_string(), manifest.revision);
         anyhow::Ok(Restored { time, revision, head, entries, rows, has_credential })
     };
     let restored = restored.await;
@@ -216,4 +200,98 @@ async fn finish(database: &Path, unpacked: &Unpacked) -> anyhow::Result<Restored
         bail!("the restored database could not be closed: {} has changes that are not in it", log.display());
     }
     restored
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use keyward_domain::{Epoch, Revision, Uid};
+
+    use super::*;
+    use crate::backup::archive::Header;
+    use crate::backup::manifest::{MANIFEST, MANIFEST_MAC, mac_of};
+
+    const TIME: &str = "2026-11-28T12:00:00Z";
+
+    /// A directory that is removed at the end.
+    fn scratch() -> PartialDirectory {
+        PartialDirectory::create(std::env::temp_dir().join(format!("keyward-restore-{}", Uid::generate()))).unwrap()
+    }
+
+    fn archive_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (name, content) in files {
+            let header = Header { name: (*name).to_owned(), size: content.len() as u64 };
+            archive::append(&mut out, &header, 1, &mut &**content).unwrap();
+        }
+        archive::finish(&mut out).unwrap();
+        out
+    }
+
+    /// A backup with a text in the place of the database. `edit` changes the manifest, whose MAC `signer` computes.
+    fn backup(keyring: &Keyring, signer: &Keyring, edit: impl FnOnce(String) -> String) -> Vec<u8> {
+        let ring = keyring.render();
+        let files = [(KEYRING, ring.as_bytes()), (CREDENTIAL, b"kwm_root"), (DATABASE, b"the database")];
+        let listed = files.map(|(name, content)| Listed {
+            name: name.to_owned(),
+            size: content.len() as u64,
+            mac: mac_of(keyring, name, content),
+        });
+        let head = Position { epoch: Epoch::generate(), revision: Revision(7), chain: [0; 32] };
+        let manifest = Manifest::new(&head, TIME.parse().unwrap(), keyring, listed.into());
+        let manifest = edit(serde_json::to_string_pretty(&manifest).unwrap());
+        let mac = mac_of(signer, MANIFEST, manifest.as_bytes());
+        let first: [(&str, &[u8]); 2] = [(MANIFEST, manifest.as_bytes()), (MANIFEST_MAC, mac.as_bytes())];
+        archive_of(&[&first[..], &files[..]].concat())
+    }
+
+    fn read(archive: &[u8], dir: &Path) -> anyhow::Result<Unpacked> {
+        let path = dir.join("backup");
+        fs::write(&path, archive)?;
+        let unpacked = unpack(File::open(path)?, dir, None);
+        let _ = fs::remove_file(dir.join(DATABASE));
+        unpacked
+    }
+
+    #[track_caller]
+    fn refused(archive: &[u8], dir: &Path, why: &str) {
+        let error = read(archive, dir).err().map(|error| format!("{error:#}")).unwrap_or_default();
+        assert!(error.contains(why), "{error:?} instead of {why:?}");
+    }
+
+    #[test]
+    fn a_backup_with_any_flipped_bit_is_refused() {
+        let (keyring, dir) = (Keyring::generate().unwrap(), scratch());
+        let whole = backup(&keyring, &keyring, |manifest| manifest);
+        let unpacked = read(&whole, dir.path()).unwrap();
+        assert_eq!((unpacked.manifest.revision, unpacked.time.to_string().as_str()), (7, TIME));
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1 << (at % 8);
+            assert!(read(&damaged, dir.path()).is_err(), "byte {at} of {}", whole.len());
+        }
+    }
+
+    #[test]
+    fn a_manifest_that_was_changed_is_refused() {
+        let (keyring, other, dir) = (Keyring::generate().unwrap(), Keyring::generate().unwrap(), scratch());
+        for (from, to) in [(TIME, "2027-11-28T12:00:00Z"), ("\"revision\": 7", "\"revision\": 8"), ("{", " {")] {
+            let changed = backup(&keyring, &other, |manifest| manifest.replacen(from, to, 1));
+            refused(&changed, dir.path(), "manifest.json is not as it was written");
+        }
+        let old = backup(&keyring, &keyring, |manifest| manifest.replace("\"format\": 2", "\"format\": 1"));
+        refused(&old, dir.path(), "its format is 1, and this version of Keyward reads format 2");
+    }
+
+    /// A person who has the keyring can compute every MAC. The time is printed on a terminal.
+    #[test]
+    fn a_time_that_is_not_rfc_3339_is_refused_and_not_printed() {
+        let (keyring, dir) = (Keyring::generate().unwrap(), scratch());
+        for time in ["\\u001b[2J", "", "yesterday", "2026-11-28T12:00:00Z\\u001b[2J"] {
+            let forged = backup(&keyring, &keyring, |manifest| manifest.replace(TIME, time));
+            refused(&forged, dir.path(), "the time in its manifest is not RFC 3339");
+            let error = format!("{:#}", read(&forged, dir.path()).err().unwrap());
+            assert!(!error.contains('\u{1b}'), "{error:?}");
+        }
+    }
 }
