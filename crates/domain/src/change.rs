@@ -365,8 +365,9 @@ pub struct Event {
     pub time: Timestamp,
     /// The member that made the change.
     pub actor: MemberId,
-    /// The credential by which the member made the change; `None` if Keyward acted without one, and in entries written before
-    /// 2026-11-28.
+    /// The credential by which the change was made, under the member that the credential belongs to. That is not the actor if
+    /// the credential was used under a forged row. Its member is `-` if the database lacks the credential. `None` if Keyward
+    /// acted without one, and in entries written before 2026-11-28.
     pub credential: Option<CredentialName>,
     /// The resource name of what changed.
     pub resource: String,

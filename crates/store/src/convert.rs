@@ -193,15 +193,13 @@ pub(crate) fn to_change(row: change::Model) -> Result<LoggedChange, Error> {
     })
 }
 
-pub(crate) fn to_event(row: change::Model) -> Event {
-    let actor = MemberId::from_store(row.actor);
-    let entry = Entry::from_json(&row.change).ok();
-    let credential = entry.as_ref().and_then(|entry| entry.credential);
+/// `entry`: the content of the row, if this version can read it. `credential`: the one by which the change was made.
+pub(crate) fn to_event(row: change::Model, entry: Option<Entry>, credential: Option<CredentialName>) -> Event {
     Event {
         revision: Revision(row.revision),
         time: Timestamp::from_micros(row.time),
-        credential: credential.map(|digest| CredentialName { member: actor.clone(), id: CredentialId::of(&digest) }),
-        actor,
+        actor: MemberId::from_store(row.actor),
+        credential,
         resource: row.resource,
         change: entry.map(|entry| entry.change),
     }

@@ -1,9 +1,12 @@
+use std::collections::{BTreeSet, HashMap};
+
 use keyward_domain::filter::TextMatch;
-use keyward_domain::{Error, Event, EventFilter, Revision};
+use keyward_domain::{CredentialId, CredentialName, Entry, Error, Event, EventFilter, MemberId, Revision};
+use keyward_token::Digest;
 use sea_orm::{ColumnTrait, Condition, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use crate::convert::to_event;
-use crate::entity::change;
+use crate::convert::{to_digest, to_event};
+use crate::entity::{change, credential};
 use crate::error::from_driver;
 use crate::sql::limits::rows;
 use crate::sql::matching::matching;
@@ -11,6 +14,9 @@ use crate::store::Store;
 
 /// The most entries that one call searches, so that a rare match does not occupy a connection for long.
 const SCAN: u64 = 20_000;
+
+/// What stands in the place of the member in the name of a credential whose row is missing.
+const UNKNOWN: &str = "-";
 
 /// A page of the log, newest first.
 #[derive(Clone, Debug)]
@@ -45,7 +51,39 @@ impl Store {
             .all(&self.reader())
             .await
             .map_err(from_driver)?;
-        Ok(Events { events: found.into_iter().map(to_event).collect(), unsearched_before })
+        let events = self.with_owners(found).await.map_err(from_driver)?;
+        Ok(Events { events, unsearched_before })
+    }
+
+    /// The events of these entries. A credential is shown under the member that it belongs to, which is not the actor if it was
+    /// used under a forged row.
+    async fn with_owners(&self, rows: Vec<change::Model>) -> Result<Vec<Event>, DbErr> {
+        let read = |row: change::Model| {
+            let entry = Entry::from_json(&row.change).ok();
+            (row, entry)
+        };
+        let entries: Vec<_> = rows.into_iter().map(read).collect();
+        let used = |entry: &Option<Entry>| entry.as_ref().and_then(|entry| entry.credential);
+        let digests: BTreeSet<_> =
+            entries.iter().filter_map(|(_, entry)| used(entry)).map(|digest| digest.as_bytes().to_vec()).collect();
+        let owners: HashMap<Digest, MemberId> = credential::Entity::find()
+            .filter(credential::Column::Digest.is_in(digests))
+            .all(&self.reader())
+            .await?
+            .into_iter()
+            .filter_map(|row| Some((to_digest(&row.digest).ok()?, MemberId::from_store(row.member_id))))
+            .collect();
+        let name = |digest: Digest| {
+            let member = owners.get(&digest).cloned().unwrap_or_else(|| MemberId::from_store(UNKNOWN.to_owned()));
+            CredentialName { member, id: CredentialId::of(&digest) }
+        };
+        Ok(entries
+            .into_iter()
+            .map(|(row, entry)| {
+                let credential = used(&entry).map(name);
+                to_event(row, entry, credential)
+            })
+            .collect())
     }
 }
 
