@@ -17,7 +17,7 @@ use crate::sql::withheld::is_withheld;
 use crate::write::{NextEntry, Write};
 
 /// The generation of the token that a key is created with.
-const FIRST: u32 = 1;
+pub(crate) const FIRST: u32 = 1;
 
 /// Returns again the token that the key `name` was created with, and logs that. Not if the key is deactivated or withheld, or has
 /// a newer token. Returns the key in its current state.

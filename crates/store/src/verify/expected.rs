@@ -1,22 +1,28 @@
 use std::collections::HashMap;
 
 use keyward_domain::{
-    Change, CredentialId, CredentialName, Epoch, Key, KeyRecord, Member, MemberId, Project, RoleBinding, Timestamp,
-    TokenEntry, TokenRecord, Uid, WithheldToken,
+    Change, CredentialId, CredentialName, Epoch, Key, KeyName, KeyRecord, KeyState, Member, MemberId, Project,
+    RoleBinding, Timestamp, TokenEntry, TokenRecord, Uid, WithheldToken,
 };
 use keyward_token::Digest;
 use serde::Serialize;
 
 use crate::convert::in_order;
+use crate::sql::replay::FIRST;
 
 /// Hash of the content of a row. Whole rows of a million keys would not fit in memory.
 type Fingerprint = [u8; 32];
+
+/// The first half of a [`Fingerprint`], of the name of a key.
+type NameId = [u8; 16];
 
 /// The rows that must exist, as the log implies them.
 #[derive(Debug, Default)]
 pub(super) struct Expected {
     projects: HashMap<String, Fingerprint>,
     keys: HashMap<Uid, ExpectedKey>,
+    /// The keys by their names.
+    names: HashMap<NameId, Uid>,
     /// The tokens of default keys. Other keys never get a second token.
     default_tokens: HashMap<Uid, Vec<TokenRecord>>,
     members: HashMap<String, Member>,
@@ -33,6 +39,12 @@ struct ExpectedKey {
     tokens: Fingerprint,
     /// `true` if the log has every column of its tokens. Entries written before 2026-11-24 lack some.
     complete: bool,
+    /// `true` if it is not deactivated.
+    active: bool,
+    /// The generation of its newest token; 0 without a token.
+    newest: u32,
+    /// `true` if the token that it was created with has no end.
+    has_first: bool,
 }
 
 /// A credential, as far as both the log and its row describe it.
@@ -73,7 +85,12 @@ impl Expected {
                 (before.name.to_string(), self.change_key(&before, &after)),
                 (resource, self.create_key(&key)),
             ]),
-            Change::TokenRevealed { .. } | Change::TokenReplayed { .. } => Vec::new(),
+            Change::TokenRevealed { name, generation } => {
+                failing([(resource, self.named(&name).is_some_and(|(_, held)| held.newest == generation))])
+            }
+            Change::TokenReplayed { name, generation, .. } => {
+                failing([(resource, generation == FIRST && self.can_be_replayed(&name, time))])
+            }
             Change::CredentialReplayed { member, credential, .. } => {
                 failing([(resource, self.has_credential(&member, &credential))])
             }
@@ -109,9 +126,25 @@ impl Expected {
         }
     }
 
-    /// Returns `true` if the key is new.
+    /// Returns `true` if the key and its name are new.
     fn create_key(&mut self, record: &KeyRecord) -> bool {
-        self.put_key(record).is_none()
+        let is_named = self.names.insert(name_id(&record.key.name), record.key.uid).is_some();
+        self.put_key(record).is_none() && !is_named
+    }
+
+    /// The key with this name. An entry that names a key which the log does not have was written over rows that had been
+    /// changed, such as a key that was moved to another project.
+    fn named(&self, name: &KeyName) -> Option<(Uid, &ExpectedKey)> {
+        let uid = self.names.get(&name_id(name))?;
+        self.keys.get(uid).map(|held| (*uid, held))
+    }
+
+    /// Returns `true` if a retry at this time may get the token that the key was created with, by the rules of
+    /// `sql/replay.rs`.
+    fn can_be_replayed(&self, name: &KeyName, time: Timestamp) -> bool {
+        let Some((uid, held)) = self.named(name) else { return false };
+        let is_withheld = || self.withheld.values().any(|token| token.key == uid && token.from <= time);
+        held.active && held.has_first && !is_withheld()
     }
 
     /// Returns `true` if the `before` image equals the replayed state and the tokens are unchanged.
@@ -136,8 +169,18 @@ impl Expected {
             self.default_tokens.insert(record.key.uid, record.tokens.clone());
         }
         let complete = record.tokens.iter().all(|token| token.create_time.is_some());
-        let (key, tokens) = (fingerprint(&record.key), fingerprint(&record.tokens));
-        self.keys.insert(record.key.uid, ExpectedKey { key, tokens, complete })
+        let held = ExpectedKey {
+            key: fingerprint(&record.key),
+            tokens: fingerprint(&record.tokens),
+            complete,
+            active: record.key.state == KeyState::Active,
+            newest: record.tokens.iter().map(|token| token.entry.generation).max().unwrap_or_default(),
+            has_first: record
+                .tokens
+                .iter()
+                .any(|token| token.entry.generation == FIRST && token.entry.not_after.is_none()),
+        };
+        self.keys.insert(record.key.uid, held)
     }
 
     /// Returns `true` if the member differs from the replayed state by this role only. Nothing else of the image is taken over:
@@ -270,6 +313,13 @@ fn failing<const N: usize>(checks: [(String, bool); N]) -> Vec<String> {
 /// A token with the columns that entries of before 2026-11-24 have.
 fn without_new_columns(token: &TokenRecord) -> TokenRecord {
     TokenRecord { create_time: None, sealed: None, ..token.clone() }
+}
+
+/// Identifies the name of a key.
+fn name_id(name: &KeyName) -> NameId {
+    let mut id = NameId::default();
+    id.copy_from_slice(&fingerprint(&name.to_string())[..16]);
+    id
 }
 
 /// Hash of the JSON of a value, which has every field in a fixed order: equal values, and only they, have equal hashes.

@@ -36,7 +36,8 @@ pub(super) fn objection(
 }
 
 /// Returns `true` if Keyward carries out a deactivation that `actor` scheduled. The right was checked at the entry that
-/// scheduled it, and the actor may have lost the right since.
+/// scheduled it, and the actor may have lost the right since. The schedule is the one in the image of the key before the
+/// change: if it was forged, [`Expected::apply`] finds that the image does not follow from the log.
 fn is_scheduled(actor: &MemberId, change: &Change) -> bool {
     let Change::KeyDeactivated { before, .. } = change else { return false };
     before.schedule.as_ref().is_some_and(|schedule| schedule.by == *actor)
