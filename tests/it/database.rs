@@ -212,15 +212,18 @@ fn a_postgresql_server_is_verified_with_a_custom_ca() {
 #[test]
 fn a_url_that_names_several_servers_is_refused_with_the_alternative() {
     let dir = directory_with_keyring();
-    for (url, host) in [
+    for (url, variable) in [
         ("postgres://u:hunter2@h1,h2/db?target_session_attrs=read-write", None),
         ("postgres://u:hunter2@localhost:5432,localhost:5433/db", None),
         ("postgres://u:hunter2@localhost/db?target_session_attrs=read-write", None),
         ("postgres://u:hunter2@/db?host=/a,/b", None),
-        ("postgres:///db?user=u&password=hunter2", Some("localhost,127.0.0.1")),
+        ("postgres://u:hunter2@%2Fa%2C%2Fb/db", None),
+        ("postgres:///db?user=u&password=hunter2", Some(("PGHOST", "localhost,127.0.0.1"))),
+        ("postgres:///db?user=u&password=hunter2", Some(("PGHOST", "/a,/b"))),
+        ("postgres://u:hunter2@localhost/db", Some(("PGPORT", "5432,5433"))),
     ] {
         for mut command in commands(dir.path(), url) {
-            command.args(["--insecure-plaintext"]).envs(host.map(|host| ("PGHOST", host)));
+            command.args(["--insecure-plaintext"]).envs(variable);
             let text = ended(&mut command);
             assert!(text.contains("virtual IP address") && text.contains("docs/database.md"), "{url}: {text}");
             assert!(!text.contains("hunter2") && !text.contains("port number"), "{url}: {text}");

@@ -39,9 +39,9 @@ pub enum UrlError {
     /// The URL has a parameter that the driver does not know and would ignore.
     #[error("the database URL has the unknown parameter {0}")]
     Parameter(String),
-    /// The URL, or `PGHOST`, names several servers to choose from.
+    /// The URL, `PGHOST` or `PGPORT` names several servers to choose from.
     #[error(
-        "the database URL (or PGHOST) names several servers, or has {}, and Keyward connects to one address: name one that \
+        "the database URL (or PGHOST or PGPORT) names several servers, or has {}, and Keyward connects to one address: name one that \
          always leads to the server that accepts writes, which is a virtual IP address, a proxy with a health check of the \
          primary (HAProxy before Patroni), or a pooler in session mode (docs/database.md)",
         CHOICE.join(" or ")
@@ -73,7 +73,7 @@ pub(crate) fn for_driver(url: &str) -> Result<Cow<'_, str>, UrlError> {
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     // As in RFC 3986 and in the driver: what precedes the last @ is the user.
     let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
-    if host.contains(',') {
+    if has_comma(host) {
         return Err(UrlError::SeveralServers);
     }
     check_parameters(query)?;
@@ -103,11 +103,30 @@ pub(crate) fn for_driver(url: &str) -> Result<Cow<'_, str>, UrlError> {
 /// Returns the options that the driver derives from a URL and from the environment.
 ///
 /// # Errors
-/// [`UrlError`], also if `PGHOST` names several servers.
+/// [`UrlError`], also if `PGHOST` or `PGPORT` names several servers.
 pub(crate) fn options(url: &str) -> Result<PgConnectOptions, UrlError> {
     let url = for_driver(url)?;
+    check_port(&url, std::env::var("PGPORT").ok().as_deref())?;
     let options = url.parse::<PgConnectOptions>().map_err(|error| UrlError::Malformed(error.to_string()))?;
     if options.get_host().contains(',') { Err(UrlError::SeveralServers) } else { Ok(options) }
+}
+
+/// Refuses a `PGPORT` that lists several ports, unless the URL has a port. The driver would ignore the list, and connect to the
+/// port 5432.
+fn check_port(url: &str, environment: Option<&str>) -> Result<(), UrlError> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let is_port = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let query = rest.split_once('?').map_or("", |(_, query)| query);
+    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| is_port(port))
+        || query
+            .split('&')
+            .any(|pair| pair.split_once('=').is_some_and(|(name, port)| name == "port" && is_port(port)));
+    if !has_port && environment.is_some_and(|ports| ports.contains(',')) {
+        return Err(UrlError::SeveralServers);
+    }
+    Ok(())
 }
 
 fn check_parameters(query: &str) -> Result<(), UrlError> {
@@ -167,6 +186,9 @@ mod tests {
             "postgres://u:p@h1/db?load_balance_hosts=random",
             "postgres://u:p@/db?host=h1,h2",
             "postgres:///db?host=h1%2Ch2",
+            "postgres://u:p@%2Fa%2C%2Fb/db",
+            "postgres://u:p@%2fa%2c%2fb/db",
+            "postgres://u:p@/db?host=/a,/b",
             "postgres://u:p@h1/db?hostaddr=10.0.0.1,10.0.0.2",
             "postgres://u:p@h1/db?port=5432,5433",
         ] {
@@ -176,5 +198,17 @@ mod tests {
         }
         // A comma in a password is none between hosts.
         options("postgres://u:a,b@h1/db").unwrap();
+    }
+
+    #[test]
+    fn several_ports_of_the_environment_are_refused_where_they_would_be_ignored() {
+        for url in ["postgres:///db", "postgres://u:5@h/db", "postgres://u:p@[::1]/db", "postgres://h/db?user=u"] {
+            assert!(matches!(check_port(url, Some("5432,5433")), Err(UrlError::SeveralServers)), "{url}");
+            check_port(url, Some("5433")).unwrap();
+            check_port(url, None).unwrap();
+        }
+        for url in ["postgres://u:p@h:5433/db", "postgres://u:p@[::1]:5433/db", "postgres:///db?user=u&port=5433"] {
+            check_port(url, Some("5432,5433")).unwrap();
+        }
     }
 }
