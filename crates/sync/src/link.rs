@@ -11,7 +11,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Streaming};
 
-use crate::candidates::Candidates;
+use crate::candidates::{Candidates, Connected};
 use crate::decode::Terms;
 
 /// The longest time to open a session, or to send a message.
@@ -33,8 +33,8 @@ const MESSAGE_LIMIT: usize = 16 << 20;
 /// The stream of one session.
 pub(super) struct Link {
     pub(super) session: HolderSession,
-    /// The turn that chose the session's admin.
-    pub(super) turn: usize,
+    /// Where the session was opened.
+    pub(super) connected: Connected,
     /// The admin's address, for logs.
     pub(super) admin: String,
     incoming: Streaming<SyncResponse>,
@@ -72,7 +72,7 @@ impl Link {
         session: HolderSession,
         hello: Hello,
     ) -> anyhow::Result<Self> {
-        let (channel, admin) = candidates.connect(turn).await?;
+        let (channel, connected, admin) = candidates.connect(turn).await?;
         let (outgoing, requests) = mpsc::channel(OUTGOING);
         outgoing.try_send(SyncRequest { message: Some(Outgoing::Hello(hello)) })?;
         let mut request = Request::new(ReceiverStream::new(requests));
@@ -87,7 +87,7 @@ impl Link {
         let terms = Terms::UNKNOWN;
         Ok(Self {
             session,
-            turn,
+            connected,
             admin,
             incoming,
             outgoing,

@@ -194,14 +194,21 @@ impl Subscriber {
                     links.next = self.later();
                 }
                 Happened::OpenSecond => {
-                    // Not the admin of the current session again.
-                    if self.candidates.are_same(self.turn, links.current.turn) {
-                        self.turn = self.turn.wrapping_add(1);
-                    }
+                    self.skip_admin_of(&links.current);
                     let (session, opening) = self.open();
                     links.next = Next::Opening(session, opening);
                 }
             }
+        }
+    }
+
+    /// Moves on to a turn that does not choose the admin of the current session, if there is one.
+    fn skip_admin_of(&mut self, current: &Link) {
+        for _ in 1..self.candidates.count() {
+            if !self.candidates.leads_to(self.turn, current.connected) {
+                break;
+            }
+            self.turn = self.turn.wrapping_add(1);
         }
     }
 
