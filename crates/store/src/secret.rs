@@ -57,7 +57,8 @@ pub enum IssuedSecret {
     New,
     /// The request is a retry: the answer has the secret of the first answer. The log has an entry for that.
     Replayed(SealedSecret),
-    /// The request is a retry, and the secret of the first answer was not kept for lack of a sealing key.
+    /// The request is a retry, and there is no sealed secret of the first answer: the keyring had no sealing key, or a version
+    /// before 2026-11-28 remembered the request, in a row without a MAC. The answer has no secret.
     NotKept,
     /// The request is a retry, and the secret of the first answer is no longer in use: the key is deactivated or has a newer
     /// token, or the credential is revoked. The answer has no secret.

@@ -8,7 +8,7 @@ use crate::auth::Authorized;
 /// A new key with its token.
 pub(crate) struct Created {
     pub(crate) key: Key,
-    /// `None` on a retry if tokens are not stored.
+    /// `None` on a retry if the token cannot be returned again: it is not sealed, or no longer in use.
     pub(crate) token: Option<Token>,
     pub(crate) receipt: Receipt,
 }

@@ -8,7 +8,7 @@ use crate::auth::Authorized;
 /// A new member with its credential.
 pub(crate) struct Created {
     pub(crate) member: Member,
-    /// `None` on a retry if tokens are not stored.
+    /// `None` on a retry if the credential cannot be returned again: it is not sealed, or no longer in use.
     pub(crate) credential: Option<Token>,
     pub(crate) receipt: Receipt,
 }

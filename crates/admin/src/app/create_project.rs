@@ -9,7 +9,7 @@ use crate::auth::Authorized;
 pub(crate) struct Created {
     pub(crate) project: Project,
     pub(crate) default_key: Key,
-    /// `None` on a retry if tokens are not stored.
+    /// `None` on a retry if the token cannot be returned again: it is not sealed, or no longer in use.
     pub(crate) default_token: Option<Token>,
     pub(crate) receipt: Receipt,
 }

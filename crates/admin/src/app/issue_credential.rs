@@ -9,7 +9,7 @@ use crate::auth::Authorized;
 pub(crate) struct Issued {
     pub(crate) view: MemberView,
     pub(crate) name: CredentialName,
-    /// `None` on a retry if tokens are not stored.
+    /// `None` on a retry if the credential cannot be returned again: it is not sealed, or no longer in use.
     pub(crate) credential: Option<Token>,
     pub(crate) receipt: Receipt,
 }

@@ -11,7 +11,7 @@ use crate::auth::Authorized;
 pub(crate) struct Rotated {
     pub(crate) key: Key,
     pub(crate) old: Key,
-    /// `None` on a retry if tokens are not stored.
+    /// `None` on a retry if the token cannot be returned again: it is not sealed, or no longer in use.
     pub(crate) token: Option<Token>,
     pub(crate) receipt: Receipt,
 }

@@ -136,7 +136,7 @@ pub(super) fn receipt(receipt: Receipt) -> admin::Receipt {
     }
 }
 
-/// The text of a secret for the one answer that carries it; empty on a retry if tokens are not stored.
+/// The text of a secret for an answer that carries it; empty if the answer to a retry has none.
 pub(super) fn secret(token: Option<&Token>) -> String {
     token.map(|t| t.expose().to_owned()).unwrap_or_default()
 }
