@@ -23,6 +23,7 @@ pub const ONLY_IN_THE_PROOF: &[&str] = &[
     "model/search.rs: every_mutant_is_found",
     "model/search.rs: every_world_holds",
     "rules/main.rs: tools",
+    "src/parts/npm.rs: a_package_that_cannot_be_fetched_is_an_error_that_names_it_and_the_cause",
 ];
 
 /// The size in `cargo test --workspace`, or the size in the proof.

@@ -124,6 +124,8 @@ impl Package {
 mod tests {
     use super::*;
 
+    // Only the proof needs npm.
+    #[cfg(feature = "proof")]
     #[test]
     fn a_package_that_cannot_be_fetched_is_an_error_that_names_it_and_the_cause() {
         let parts = tempfile::tempdir().unwrap();
