@@ -22,6 +22,7 @@ mod header_mixes;
 mod hook;
 mod idempotency;
 mod init;
+mod laggards;
 mod lifecycle;
 mod members;
 mod memory;

@@ -15,6 +15,7 @@ pub struct Metrics {
     calls: Family<CallLabels, Counter>,
     pub(crate) revision: Gauge,
     sessions: Gauge,
+    pub(crate) sessions_behind: Counter<u64, AtomicU64>,
     fence_seconds: Histogram,
     fences_unfinished: Counter<u64, AtomicU64>,
     heartbeats_failed: Counter<u64, AtomicU64>,
@@ -37,6 +38,7 @@ impl Metrics {
             calls: Family::default(),
             revision: Gauge::default(),
             sessions: Gauge::default(),
+            sessions_behind: Counter::default(),
             // 0.5 ms to 4 s.
             fence_seconds: Histogram::new(exponential_buckets(0.000_5, 2.0, 14)),
             fences_unfinished: Counter::default(),
@@ -50,6 +52,8 @@ impl Metrics {
         registry.register("calls", "gRPC calls by method and code", metrics.calls.clone());
         registry.register("revision", "Newest revision that was published", metrics.revision.clone());
         registry.register("sessions", "Connected validators", metrics.sessions.clone());
+        let help = "Sessions that ended because their validators renewed without applying changes";
+        registry.register("sessions_behind", help, metrics.sessions_behind.clone());
         let help = "From a narrowing change's commit until no validator could answer from before it";
         registry.register("fence_seconds", help, metrics.fence_seconds.clone());
         let help = "Narrowing changes whose call ended before they were enforced";

@@ -1,11 +1,13 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use keyward_domain::{AdminLife, AdminNode, Error, LoggedChange, Position, Revision, Uid};
+use keyward_domain::{AdminLife, AdminNode, Error, LoggedChange, MemberId, Position, Revision, Uid};
 use keyward_proto::replica::Grant;
 use keyward_proto::replica::sync_response::Message;
 use keyward_protocol::Policy;
-use keyward_protocol::admin::{Effect, EntryKind, Event, NoGrants, Node, NotNow, PeerMode, SessionId, Start};
+use keyward_protocol::admin::{
+    Effect, EntryKind, Event, Laggards, NoGrants, Node, NotNow, Pace, PeerMode, SessionId, Start,
+};
 use keyward_replica::{AnyClock, Clock};
 use keyward_store::Store;
 use tokio::sync::{Notify, watch};
@@ -17,6 +19,9 @@ use crate::sync::peers::{PeerOptions, Peers};
 use crate::sync::policy;
 use crate::sync::withheld::Withheld;
 
+/// A validator, by its member and its own id. The member is `None` for the validator in this process.
+pub(super) type ValidatorKey = (Option<MemberId>, String);
+
 /// Publishes the change log to validators: holds the node and the feed behind one mutex, passes events to the node, and carries
 /// its effects out.
 #[derive(Debug)]
@@ -27,6 +32,8 @@ pub(crate) struct Publisher {
     /// The admins that share the database, if they can be asked.
     pub(super) peers: Option<Peers>,
     feed: Mutex<Feed>,
+    /// Validators that stayed behind.
+    laggards: Mutex<Laggards<ValidatorKey>>,
     /// Wakes the task that follows the log.
     pub(super) read_log: Notify,
     /// Wakes the task that sends heartbeats.
@@ -83,6 +90,7 @@ impl Publisher {
             metrics,
             peers,
             feed: Mutex::new(feed),
+            laggards: Mutex::default(),
             read_log: Notify::new(),
             send_heartbeat: Notify::new(),
             listen_again: Notify::new(),
@@ -274,6 +282,42 @@ impl Publisher {
         let session = feed.join(from, principal)?;
         self.metrics.connected(feed.node.connected());
         Ok(session)
+    }
+
+    /// A validator has applied everything up to `revision`.
+    pub(super) fn acknowledge(&self, session: SessionId, revision: Revision, pace: &mut Pace) {
+        let mut feed = self.lock();
+        pace.applied(revision, feed.revision());
+        self.handle_locked(&mut feed, Event::Ack { session, revision });
+    }
+
+    /// A validator that has applied everything up to `applied` asks for a lease. Returns `false`, and grants none, if its session
+    /// stays behind.
+    pub(super) fn renew(&self, session: SessionId, seq: u64, applied: Revision, pace: &mut Pace) -> bool {
+        let mut feed = self.lock();
+        let published = feed.revision();
+        pace.applied(applied, published);
+        if pace.renews(published, self.clock.now(), feed.node.policy()) {
+            return false;
+        }
+        self.handle_locked(&mut feed, Event::Renew { session, seq, applied });
+        true
+    }
+
+    /// Records that a session of the validator stayed behind. Returns how long the validator has to wait for its next session.
+    pub(super) fn stayed_behind(&self, validator: ValidatorKey) -> Duration {
+        self.metrics.sessions_behind.inc();
+        let policy = self.policy();
+        self.laggards().add(validator, self.clock.now(), &policy)
+    }
+
+    /// Returns how long the validator has to wait for its next session; zero if it may begin now.
+    pub(super) fn rest(&self, validator: &ValidatorKey) -> Duration {
+        self.laggards().rest(validator, self.clock.now())
+    }
+
+    fn laggards(&self) -> MutexGuard<'_, Laggards<ValidatorKey>> {
+        self.laggards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The stream of a session is over. Its lease remains valid until it expires.

@@ -2,12 +2,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward_domain::{Error, Position, Revision, WithheldToken};
+use keyward_domain::{Error, MemberId, Position, Revision, WithheldToken};
 use keyward_proto::replica::replica_service_server::ReplicaService;
 use keyward_proto::replica::sync_request::Message as Incoming;
 use keyward_proto::replica::sync_response::Message;
 use keyward_proto::replica::{DigestKey, Goodbye, Hello, Policy, SnapshotChunk, SyncRequest, SyncResponse, Welcome};
-use keyward_protocol::admin::{Event, SessionId};
+use keyward_protocol::admin::{Event, Pace, SessionId};
 use keyward_runtime::shutdown::Shutdown;
 use keyward_runtime::status;
 use keyward_sync::{is_validator_id, wire};
@@ -20,6 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::app::App;
 use crate::auth::{Caller, caller_of};
 use crate::sync::feed::{Principal, Session, Snapshot, response};
+use crate::sync::publisher::ValidatorKey;
 
 /// The version of the replica protocol that this admin speaks.
 const PROTOCOL: u32 = 1;
@@ -61,6 +62,11 @@ impl ReplicaService for ReplicaApi {
         if self.shutdown.is_leaving() {
             return Err(status::from_error(&Error::shutting_down()));
         }
+        let validator = (caller.as_ref().map(|caller| caller.id.clone()), hello.validator_id.clone());
+        let rest = self.app.publisher.rest(&validator);
+        if !rest.is_zero() {
+            return Err(behind(rest));
+        }
         if self.external {
             self.app.publisher.record_external_leases().await.map_err(|e| status::from_error(&e))?;
         }
@@ -74,10 +80,10 @@ impl ReplicaService for ReplicaApi {
         let joined = publisher.join(from, caller.as_ref().map(Principal::of));
         // While the admin is in doubt about its history, it is about to load the database again, or is loading it.
         let joined = joined.map_err(|_| status::from_error(&Error::history_loading()))?;
-        let session = ValidatorStream { api: self.clone(), id: joined.id, validator: hello.validator_id, continues };
+        let session = ValidatorStream { api: self.clone(), id: joined.id, validator, continues };
         tracing::info!(
             session = session.id.0,
-            validator = session.validator,
+            validator = session.validator.1,
             from = hello.revision,
             snapshot = joined.snapshot.is_some(),
             "a validator joins"
@@ -139,11 +145,21 @@ fn violated(rule: impl Into<String>) -> Status {
     status::from_error(&Error::sync_protocol_violated(rule))
 }
 
+/// The status of a validator that stayed behind. `rest`: how long it has to wait for its next session.
+fn behind(rest: Duration) -> Status {
+    let rule = "a validator that renews applies each change within half of a lease, or 2 s, and this one did not";
+    violated(if rest.is_zero() {
+        format!("{rule}; it may reconnect")
+    } else {
+        format!("{rule}, repeatedly; it may reconnect in {} s", rest.as_millis().div_ceil(1_000))
+    })
+}
+
 /// The stream of one validator. The session ends when this value is dropped.
 struct ValidatorStream {
     api: ReplicaApi,
     id: SessionId,
-    validator: String,
+    validator: ValidatorKey,
     /// `true` if the history contains the position of the Hello.
     continues: bool,
 }
@@ -151,7 +167,7 @@ struct ValidatorStream {
 impl Drop for ValidatorStream {
     fn drop(&mut self) {
         self.api.app.publisher.break_stream(self.id);
-        tracing::info!(session = self.id.0, validator = self.validator, "a validator's session ends");
+        tracing::info!(session = self.id.0, validator = self.validator.1, "a validator's session ends");
     }
 }
 
@@ -185,13 +201,14 @@ impl ValidatorStream {
     /// Receives messages until the validator leaves or is silent for too long.
     ///
     /// # Errors
-    /// A message could not be read.
+    /// A message could not be read, or the validator stayed behind.
     async fn receive(&self, mut incoming: Streaming<SyncRequest>) -> Result<(), Status> {
         let publisher = &self.api.app.publisher;
         // Validators renew on a timer; four missed renewals mean that the validator is gone. Until the first renewal it has nothing
         // to send, because it takes its snapshot, and HTTP/2's keepalive detects a dead connection.
         let mut limit = Duration::MAX;
         let mut reports = JoinSet::new();
+        let mut pace = Pace::default();
         loop {
             let message = match tokio::time::timeout(limit, incoming.next()).await {
                 Ok(Some(Ok(SyncRequest { message: Some(message) }))) => message,
@@ -202,7 +219,7 @@ impl ValidatorStream {
                 Err(_) => {
                     tracing::warn!(
                         session = self.id.0,
-                        validator = self.validator,
+                        validator = self.validator.1,
                         "a validator has not renewed for too long"
                     );
                     return Ok(());
@@ -210,12 +227,14 @@ impl ValidatorStream {
             };
             match message {
                 Incoming::Ack(ack) => {
-                    publisher.handle(Event::Ack { session: self.id, revision: Revision(ack.revision) });
+                    publisher.acknowledge(self.id, Revision(ack.revision), &mut pace);
                 }
                 Incoming::Renew(renew) => {
                     limit = publisher.policy().renew_interval() * 4;
                     let (seq, applied) = (renew.seq, Revision(renew.revision));
-                    publisher.handle(Event::Renew { session: self.id, seq, applied });
+                    if !publisher.renew(self.id, seq, applied, &mut pace) {
+                        return Err(self.stayed_behind());
+                    }
                 }
                 // In the background: renewals must not wait for the database.
                 Incoming::Withheld(report) => {
@@ -224,7 +243,7 @@ impl ValidatorStream {
                     if reports.len() >= MAX_REPORTS {
                         return Err(violated(format!("at most {MAX_REPORTS} reports may wait for the database")));
                     }
-                    reports.spawn(withhold(Arc::clone(&self.api.app), self.validator.clone(), reported));
+                    reports.spawn(withhold(Arc::clone(&self.api.app), self.validator.1.clone(), reported));
                 }
                 // Validators of this version report no usage.
                 Incoming::Usage(_) => {}
@@ -235,6 +254,20 @@ impl ValidatorStream {
                 Incoming::Hello(_) => return Ok(()),
             }
         }
+    }
+
+    /// Records that the validator renews and does not apply changes. Returns the status with which its session ends.
+    fn stayed_behind(&self) -> Status {
+        let rest = self.api.app.publisher.stayed_behind(self.validator.clone());
+        let (member, validator) = &self.validator;
+        tracing::warn!(
+            session = self.id.0,
+            validator,
+            member = member.as_ref().map(MemberId::as_str),
+            rest_ms = rest.as_millis(),
+            "a validator renews and does not apply changes; its session ends"
+        );
+        behind(rest)
     }
 
     fn welcome(&self, joined: &Session) -> Welcome {

@@ -11,7 +11,9 @@ mod event;
 mod fence;
 mod heartbeat;
 mod history;
+mod laggards;
 mod node;
+mod pace;
 mod sessions;
 mod watch;
 
@@ -22,6 +24,8 @@ pub use enforced::{Enforced, EnforcedBy};
 pub use event::{Effect, EntryKind, Event, Joined, LogEntry, NoGrants, NotNow, PeerMode, Start};
 pub use fence::{FenceId, FenceStatus, PeerBarrier, Pending};
 pub use history::{History, Known};
+pub use laggards::Laggards;
 pub use node::Node;
+pub use pace::Pace;
 pub use sessions::{Enforcement, SessionId, Sessions};
 pub use watch::{Silent, Watch};
