@@ -77,6 +77,7 @@ fn the_errors_page_lists_every_reason_with_its_code() {
         Kind::FailedPrecondition => "FAILED_PRECONDITION",
         Kind::Aborted => "ABORTED",
         Kind::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Kind::ResourceExhausted => "RESOURCE_EXHAUSTED",
         Kind::Unavailable => "UNAVAILABLE",
         Kind::Internal => "INTERNAL",
     };

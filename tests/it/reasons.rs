@@ -39,6 +39,7 @@ const fn code(kind: Kind) -> Code {
         Kind::FailedPrecondition => Code::FailedPrecondition,
         Kind::Aborted => Code::Aborted,
         Kind::DeadlineExceeded => Code::DeadlineExceeded,
+        Kind::ResourceExhausted => Code::ResourceExhausted,
         Kind::Unavailable => Code::Unavailable,
         Kind::Internal => Code::Internal,
     }

@@ -38,6 +38,8 @@ impl Unavailable {
     pub(crate) fn of(code: i32, reason: &str) -> Self {
         match reason {
             "NO_LEASE" => Self::NoLease,
+            // Another validator may have the memory that an overloaded one lacks.
+            "OVERLOADED" => Self::NoAnswer,
             _ if code == Code::Unavailable as i32 => Self::NoAnswer,
             _ => Self::NoVerdict(code),
         }

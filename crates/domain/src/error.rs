@@ -151,6 +151,16 @@ impl Error {
         Self::new(Reason::RequestUnreadable, format!("{rule}: {fault}"))
     }
 
+    /// The calls of the connection, or of all connections of the listener, hold as much memory as they may.
+    pub fn overloaded() -> Self {
+        Self::new(
+            Reason::Overloaded,
+            "the calls of a connection, and of all connections of a listener, hold at most as much memory as \
+             --message-memory-mib gives them: send fewer or smaller requests at a time, and read their answers",
+        )
+        .retry_after(Duration::from_secs(1))
+    }
+
     /// The request id was used with another payload before.
     pub fn request_id_reused() -> Self {
         let rule = "new for each new request: it was used with another payload within the last 24 hours";

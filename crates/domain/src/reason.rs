@@ -19,6 +19,8 @@ pub enum Kind {
     Aborted,
     /// Not finished in time.
     DeadlineExceeded,
+    /// More than the caller may use at a time; retry with less.
+    ResourceExhausted,
     /// Not possible now; retry.
     Unavailable,
     /// A defect.
@@ -63,6 +65,7 @@ pub enum Reason {
     SyncProtocolViolated,
     KeyWithheld,
     RequestUnreadable,
+    Overloaded,
 }
 
 impl Reason {
@@ -102,6 +105,7 @@ impl Reason {
             Self::EtagMismatch | Self::EpochMismatch => Kind::Aborted,
             Self::NotYetEnforced => Kind::DeadlineExceeded,
             Self::NoLease | Self::RevisionNotReached | Self::StoreUnavailable | Self::ShuttingDown => Kind::Unavailable,
+            Self::Overloaded => Kind::ResourceExhausted,
             Self::Internal => Kind::Internal,
         }
     }

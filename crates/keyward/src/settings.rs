@@ -277,13 +277,22 @@ fn the_documented_defaults_are_the_real_ones() {
             "key-header",
             "max-connections",
             "first-request-timeout",
+            "message-memory-mib",
             insecure,
         ],
     );
     assert_defaults(
         &["--database-url", "sqlite:/x", "--keyring", "k"],
         admin::Options::resolve,
-        &["listen", "ops-listen", "public-api-url", "max-connections", "first-request-timeout", insecure],
+        &[
+            "listen",
+            "ops-listen",
+            "public-api-url",
+            "max-connections",
+            "first-request-timeout",
+            "message-memory-mib",
+            insecure,
+        ],
     );
     let credential = std::env::temp_dir().join(format!("keyward-settings-{}", std::process::id()));
     // A well-formed one, in two pieces so that no line of this file looks like a live credential.
@@ -303,6 +312,7 @@ fn the_documented_defaults_are_the_real_ones() {
             "drain-delay",
             "max-connections",
             "first-request-timeout",
+            "message-memory-mib",
             insecure,
         ],
     );

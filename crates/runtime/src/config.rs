@@ -238,24 +238,40 @@ impl Faults {
     }
 }
 
-/// Checks the settings of connections: their number from 16 to 1,000,000, and a time from 1 s to 10 min until the first request.
-/// Absent settings have their defaults. Returns the defaults after adding a fault.
-pub fn connection_limits(most: Option<usize>, first_request: Option<Span>, faults: &mut Faults) -> ConnectionLimits {
-    let limits = ConnectionLimits {
-        most: most.unwrap_or(ConnectionLimits::MOST),
-        first_request: first_request.map_or(ConnectionLimits::FIRST_REQUEST, |span| span.0),
-    };
-    let (most, time) = (16..=1_000_000, Duration::from_secs(1)..=Duration::from_secs(600));
-    if !most.contains(&limits.most) {
-        faults.add("--max-connections is 16 to 1000000");
-    }
-    if !time.contains(&limits.first_request) {
-        faults.add("--first-request-timeout is 1s to 10m");
-    }
-    if most.contains(&limits.most) && time.contains(&limits.first_request) {
+/// The settings of connections as they are written. Absent settings have their defaults.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ConnectionSettings {
+    /// `--max-connections`: 16 to 1,000,000.
+    pub max_connections: Option<usize>,
+    /// `--first-request-timeout`: 1 s to 10 min.
+    pub first_request_timeout: Option<Span>,
+    /// `--message-memory-mib`: 32 to 65,536.
+    pub message_memory_mib: Option<usize>,
+}
+
+impl ConnectionSettings {
+    /// Checks the settings. Adds a fault for each value that breaks a rule, and returns the default in its place.
+    pub fn check(self, faults: &mut Faults) -> ConnectionLimits {
+        let mut limits = ConnectionLimits::default();
+        match self.max_connections {
+            Some(most @ 16..=1_000_000) => limits.most = most,
+            Some(_) => faults.add("--max-connections is 16 to 1000000"),
+            None => {}
+        }
+        match self.first_request_timeout {
+            Some(Span(time)) if (Duration::from_secs(1)..=Duration::from_secs(600)).contains(&time) => {
+                limits.first_request = time;
+            }
+            Some(_) => faults.add("--first-request-timeout is 1s to 10m"),
+            None => {}
+        }
+        // A connection's eighth of the half that a listener of `keyward serve` has holds the largest message: 2 MiB.
+        match self.message_memory_mib {
+            Some(mib @ 32..=65_536) => limits.message_memory = mib << 20,
+            Some(_) => faults.add("--message-memory-mib is 32 to 65536"),
+            None => {}
+        }
         limits
-    } else {
-        ConnectionLimits::default()
     }
 }
 
@@ -325,6 +341,21 @@ mod tests {
             admins(&list(text), false, &mut faults);
             assert_eq!(faults.0.len(), count, "{text:?}: {faults:?}");
         }
+    }
+
+    #[test]
+    fn the_settings_of_connections_have_limits_and_every_fault_is_reported() {
+        let mut faults = Faults::default();
+        let settings = ConnectionSettings {
+            max_connections: Some(15),
+            first_request_timeout: Some(Span(Duration::from_millis(999))),
+            message_memory_mib: Some(31),
+        };
+        assert_eq!(settings.check(&mut faults), ConnectionLimits::default());
+        assert_eq!(faults.0.len(), 3, "{faults:?}");
+        let least = ConnectionSettings { message_memory_mib: Some(32), ..ConnectionSettings::default() };
+        assert_eq!(least.check(&mut faults).message_memory, 32 << 20);
+        assert_eq!(faults.0.len(), 3, "{faults:?}");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The connections of one listener: how many there may be, which one makes way for a new one, and how long a connection may stay
-//! without a request.
+//! The connections of one listener: how many there may be, which one makes way for a new one, how long a connection may stay
+//! without a request, and how much memory its calls may hold.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,6 +18,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use crate::budget::{Budget, BudgetMetrics, Shared};
+
 /// Length of the preface of HTTP/2 (RFC 9113 §3.4).
 const PREFACE: usize = 24;
 
@@ -33,13 +35,16 @@ const STALLED: Duration = Duration::from_secs(60);
 /// How long a new connection waits until the one that makes way for it is closed.
 const MAKE_WAY: Duration = Duration::from_secs(1);
 
-/// How many connections a listener accepts, and how long one may stay without a request.
+/// How many connections a listener accepts, how long one may stay without a request, and how much memory their calls may hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ConnectionLimits {
     /// The most connections at a time. At the limit, a new connection replaces an idle one, or is closed if there is none.
     pub most: usize,
     /// How long a connection may be open before its first request is complete.
     pub first_request: Duration,
+    /// Bytes that the gRPC calls of all connections together may hold, beyond [`budget::ALLOWANCE`](crate::budget::ALLOWANCE) for
+    /// each connection. One connection may hold an eighth of it.
+    pub message_memory: usize,
 }
 
 impl ConnectionLimits {
@@ -48,6 +53,9 @@ impl ConnectionLimits {
 
     /// Default of [`ConnectionLimits::first_request`].
     pub const FIRST_REQUEST: Duration = Duration::from_secs(30);
+
+    /// Default of [`ConnectionLimits::message_memory`] for all listeners of a process together: 128 MiB.
+    pub const MESSAGE_MEMORY: usize = 128 << 20;
 
     /// Returns the same limits with `most` connections.
     #[must_use]
@@ -58,7 +66,7 @@ impl ConnectionLimits {
 
 impl Default for ConnectionLimits {
     fn default() -> Self {
-        Self { most: Self::MOST, first_request: Self::FIRST_REQUEST }
+        Self { most: Self::MOST, first_request: Self::FIRST_REQUEST, message_memory: Self::MESSAGE_MEMORY }
     }
 }
 
@@ -69,6 +77,7 @@ pub(crate) struct Connections {
     slots: Arc<Semaphore>,
     open: Mutex<HashMap<u64, Arc<ConnectionState>>>,
     next: AtomicU64,
+    budget: Arc<Shared>,
     labels: Labels,
 }
 
@@ -76,6 +85,8 @@ pub(crate) struct Connections {
 #[derive(Debug)]
 pub struct ConnectionState {
     opened: Instant,
+    budget: Budget,
+    labels: Labels,
     closed: CancellationToken,
     had_request: AtomicBool,
     requests: AtomicUsize,
@@ -108,12 +119,14 @@ type Rank = (u8, Instant);
 impl Connections {
     /// `label` names the listener in metrics.
     pub(crate) fn new(label: &'static str, limits: ConnectionLimits) -> Arc<Self> {
+        let labels = Labels { listener: label };
         Arc::new(Self {
             limits,
             slots: Arc::new(Semaphore::new(limits.most)),
             open: Mutex::default(),
             next: AtomicU64::default(),
-            labels: Labels { listener: label },
+            budget: Shared::new(limits.message_memory, METRICS.budget(labels)),
+            labels,
         })
     }
 
@@ -133,6 +146,8 @@ impl Connections {
         };
         let state = Arc::new(ConnectionState {
             opened: Instant::now(),
+            budget: Budget::of(&self.budget),
+            labels: self.labels,
             closed: CancellationToken::new(),
             had_request: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
@@ -184,6 +199,17 @@ impl ConnectionState {
         RequestInProgress(Arc::clone(self))
     }
 
+    /// What the calls of this connection hold in memory.
+    pub(crate) const fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Closes the connection, because its client does not read an answer.
+    pub(crate) fn close_unread(&self) {
+        METRICS.closed.get_or_create(&self.labels.because("unread")).inc();
+        self.closed.cancel();
+    }
+
     fn moved(&self) {
         let millis = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.active.store(millis, Ordering::Relaxed);
@@ -209,6 +235,11 @@ impl ConnectionState {
 }
 
 impl RequestInProgress {
+    /// The connection of the request.
+    pub(crate) const fn connection(&self) -> &Arc<ConnectionState> {
+        &self.0
+    }
+
     /// Records that a part of the request or of its response was transferred.
     pub fn moved(&self) {
         self.0.moved();
@@ -278,6 +309,18 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::default);
 struct Metrics {
     open: Family<Labels, Gauge>,
     closed: Family<Closed, Counter>,
+    message_bytes: Family<Labels, Gauge>,
+    refused: Family<Closed, Counter>,
+}
+
+impl Metrics {
+    fn budget(&self, labels: Labels) -> BudgetMetrics {
+        BudgetMetrics {
+            held: self.message_bytes.get_or_create_owned(&labels),
+            refused_by_connection: self.refused.get_or_create_owned(&labels.because("connection")),
+            refused_by_listener: self.refused.get_or_create_owned(&labels.because("listener")),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -297,12 +340,16 @@ impl Labels {
     }
 }
 
-/// Registers the metrics `connections` and `connections_closed_total` of all listeners of this process.
+/// Registers the metrics of connections, and of the memory that their calls hold, for all listeners of this process.
 pub fn register(registry: &mut Registry) {
     registry.register("connections", "Open connections", METRICS.open.clone());
-    let help =
-        "Connections that the listener closed: without a request, replaced by a new one, or refused at the limit";
+    let help = "Connections that the listener closed: without a request, replaced by a new one, refused at the limit, or unread answers";
     registry.register("connections_closed", help, METRICS.closed.clone());
+    let help = "Bytes that gRPC calls hold of the memory that the connections of the listener share";
+    registry.register("message_bytes", help, METRICS.message_bytes.clone());
+    let help =
+        "gRPC calls refused with OVERLOADED, because the connection or the listener held as much memory as it may";
+    registry.register("calls_refused", help, METRICS.refused.clone());
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! How the file descriptors of this process are divided among its listeners, so that connections to one listener never keep
-//! another from accepting, nor the process from opening its database.
+//! How the file descriptors of this process, and the memory for messages, are divided among its listeners, so that connections to
+//! one listener never keep another from accepting or answering, nor the process from opening its database.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -24,12 +24,26 @@ pub struct ListenerLimits {
     pub ops: ConnectionLimits,
 }
 
-/// Raises the soft limit of open files to the hard limit, and divides the descriptors among `services` listeners with `limits`
-/// each and `ops` ops listeners. Logs a warning if the limit of open files lowers the number of connections.
-pub fn divide(limits: ConnectionLimits, services: usize, ops: usize) -> ListenerLimits {
+/// The listeners of a process.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenerCounts {
+    /// Listeners for gRPC.
+    pub grpc: usize,
+    /// HTTP hooks.
+    pub hooks: usize,
+    /// Ops listeners.
+    pub ops: usize,
+}
+
+/// Raises the soft limit of open files to the hard limit, and divides the descriptors among the listeners, with `limits` for each
+/// listener that is not for ops. The memory for messages is divided evenly among the listeners for gRPC. Logs a warning if the
+/// limit of open files lowers the number of connections.
+pub fn divide(limits: ConnectionLimits, listeners: ListenerCounts) -> ListenerLimits {
+    let ListenerCounts { grpc, hooks, ops } = listeners;
     let files = raise();
-    let share = share(files, services, ops);
-    let service = limits.with_most(limits.most.min(share));
+    let share = share(files, grpc + hooks, ops);
+    let message_memory = limits.message_memory / grpc.max(1);
+    let service = ConnectionLimits { most: limits.most.min(share), message_memory, ..limits };
     if service.most < limits.most {
         tracing::warn!(
             files,

@@ -1,6 +1,9 @@
 //! The gRPC server of every role: tonic, with the limits that its defaults disable.
 
 mod call;
+mod method;
+mod request_body;
+mod response_body;
 
 use std::time::Duration;
 
@@ -8,7 +11,7 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 use tower::layer::util::{Identity, Stack};
 
-pub use call::{CallLayer, CallService, Held};
+pub use call::{CallLayer, CallService};
 
 /// Largest request that the admin accepts, in bytes: 1 MiB.
 pub const ADMIN_MESSAGE_LIMIT: usize = 1 << 20;
@@ -18,8 +21,20 @@ pub const ADMIN_MESSAGE_LIMIT: usize = 1 << 20;
 /// errors that look like an outage.
 pub const VALIDATOR_MESSAGE_LIMIT: usize = 128 << 10;
 
+/// Largest request to the health service, in bytes. It holds the name of a service.
+pub(crate) const HEALTH_MESSAGE_LIMIT: usize = 4 << 10;
+
+/// Largest request to the reflection service, in bytes. It holds the name of a file or of a symbol.
+const REFLECTION_MESSAGE_LIMIT: usize = 4 << 10;
+
+/// How many bytes a client may send in one stream before they are read: the largest message of a validator.
+const STREAM_WINDOW: u32 = 128 << 10;
+
+/// How many bytes a client may send in all streams of a connection before they are read.
+const CONNECTION_WINDOW: u32 = 256 << 10;
+
 /// Returns a server builder with explicit limits. By default tonic 0.14 disables several of hyper's protections. Calls count
-/// as requests of their connection ([`CallLayer`]).
+/// as requests of their connection, and their messages hold memory of its budget ([`CallLayer`]).
 pub fn server(max_concurrent_streams: u32) -> Server<Stack<CallLayer, Identity>> {
     Server::builder()
         .max_concurrent_streams(max_concurrent_streams)
@@ -28,6 +43,8 @@ pub fn server(max_concurrent_streams: u32) -> Server<Stack<CallLayer, Identity>>
         // Limits rapid resets: CVE-2023-44487.
         .http2_max_pending_accept_reset_streams(Some(20))
         .http2_max_header_list_size(16 << 10)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
         .tcp_nodelay(true)
@@ -50,5 +67,7 @@ pub fn add_reflection(routes: Routes, services: &[&str]) -> anyhow::Result<Route
         }
         builder
     };
-    Ok(routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?))
+    let reflection = builder().build_v1()?.max_decoding_message_size(REFLECTION_MESSAGE_LIMIT);
+    let alpha = builder().build_v1alpha()?.max_decoding_message_size(REFLECTION_MESSAGE_LIMIT);
+    Ok(routes.add_service(reflection).add_service(alpha))
 }

@@ -1,22 +1,23 @@
 //! The HTTP/1.1 server of every role: hyper, with explicit limits.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::Context as _;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use hyper::body::Incoming;
+use hyper::body::{Bytes, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tower::ServiceExt as _;
 
-use crate::connections::ConnectionState;
-use crate::grpc::Held;
+use crate::connections::{ConnectionState, RequestInProgress};
 use crate::listener::Listener;
 use crate::shutdown::{Shutdown, bounded};
 
@@ -77,10 +78,37 @@ async fn answer(
     router: Router,
     request: Request<Incoming>,
     state: Arc<ConnectionState>,
-) -> Result<http::Response<Held<Body>>, Infallible> {
+) -> Result<http::Response<Held>, Infallible> {
     let call = state.begin();
     let response = router.oneshot(request.map(Body::new)).await?;
-    Ok(response.map(|body| Held::new(body, Some(call))))
+    Ok(response.map(|body| Held { body, request: call }))
+}
+
+/// A response body that keeps its request in progress until it is dropped.
+struct Held {
+    body: Body,
+    request: RequestInProgress,
+}
+
+impl hyper::body::Body for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if polled.is_ready() {
+            self.request.moved();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 fn builder() -> http1::Builder {

@@ -9,6 +9,7 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::server::HealthReporter;
 
+use crate::grpc::HEALTH_MESSAGE_LIMIT;
 use crate::shutdown::Shutdown;
 
 /// How often the health service follows the readiness. Requests check what they need themselves.
@@ -47,6 +48,7 @@ impl Readiness {
         let (reporter, service) = tonic_health::server::health_reporter();
         let status = self.status();
         report(&reporter, services, status).await;
+        let service = service.max_decoding_message_size(HEALTH_MESSAGE_LIMIT);
         (service, self.follow(reporter, services, status))
     }
 

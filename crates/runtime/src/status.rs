@@ -25,6 +25,7 @@ pub const fn code(kind: Kind) -> Code {
         Kind::FailedPrecondition => Code::FailedPrecondition,
         Kind::Aborted => Code::Aborted,
         Kind::DeadlineExceeded => Code::DeadlineExceeded,
+        Kind::ResourceExhausted => Code::ResourceExhausted,
         Kind::Unavailable => Code::Unavailable,
         Kind::Internal => Code::Internal,
     }

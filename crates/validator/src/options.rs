@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use clap::Args;
 use keyward_domain::TokenSources;
-use keyward_runtime::config::{Faults, Listen, Span, admins, connection_limits, read_file};
+use keyward_runtime::config::{ConnectionSettings, Faults, Listen, Span, admins, read_file};
 use keyward_runtime::connections::ConnectionLimits;
 use keyward_runtime::merge;
 use keyward_runtime::secret_file::rereader;
@@ -59,6 +59,11 @@ pub struct Options {
     /// Default: 30s.
     #[arg(long, env = "KEYWARD_FIRST_REQUEST_TIMEOUT", value_name = "DURATION")]
     pub first_request_timeout: Option<Span>,
+    /// Memory that gRPC calls may hold, in MiB: requests that are being received and answers that are not read yet. Two gRPC
+    /// listeners of a process have half each. One connection may hold 256 KiB, and beyond that an eighth of its listener's memory.
+    /// Further calls are refused with OVERLOADED. From 32 to 65536. Default: 128.
+    #[arg(long, env = "KEYWARD_MESSAGE_MEMORY_MIB", value_name = "NUMBER")]
+    pub message_memory_mib: Option<usize>,
     /// Allow addresses that other machines can reach, without TLS. For private networks only. Default: false.
     #[arg(long, env = "KEYWARD_INSECURE_PLAINTEXT", num_args = 0..=1, default_missing_value = "true",
         value_name = "BOOL", value_parser = clap::builder::BoolishValueParser::new())]
@@ -107,6 +112,7 @@ impl Options {
             drain_delay,
             max_connections,
             first_request_timeout,
+            message_memory_mib,
             insecure_plaintext;
             config,
         });
@@ -129,7 +135,12 @@ impl Options {
         if drain_delay > LONGEST_DRAIN_DELAY {
             faults.add("--drain-delay is at most 5m");
         }
-        let connections = connection_limits(self.max_connections, self.first_request_timeout, &mut faults);
+        let connections = ConnectionSettings {
+            max_connections: self.max_connections,
+            first_request_timeout: self.first_request_timeout,
+            message_memory_mib: self.message_memory_mib,
+        }
+        .check(&mut faults);
         let admins = admins(&self.admin.unwrap_or_default(), insecure, &mut faults);
         let authorization = authorization(self.credential_file.as_deref(), &mut faults);
         let config = authorization.map(|authorization| {

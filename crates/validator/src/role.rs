@@ -1,4 +1,4 @@
-use keyward_runtime::descriptors;
+use keyward_runtime::descriptors::{self, ListenerCounts};
 use keyward_runtime::listener::bind;
 use keyward_runtime::shutdown::{self, signalled};
 
@@ -11,7 +11,7 @@ use crate::server::{Listeners, Role};
 /// A listener cannot be bound, or failed.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let (trigger, leave) = shutdown::channel();
-    let limits = descriptors::divide(config.connections, 2, 1);
+    let limits = descriptors::divide(config.connections, ListenerCounts { grpc: 1, hooks: 1, ops: 1 });
     let (grpc, grpc_at) = bind("the validator", "validator", &config.listen, limits.service).await?;
     let (hook, hook_at) = bind("the HTTP hook", "hook", &config.hook_listen, limits.service).await?;
     let (ops, ops_at) = bind("the ops listener", "validator_ops", &config.ops_listen, limits.ops).await?;

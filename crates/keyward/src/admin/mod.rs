@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use keyward_admin::{App, AppOptions, Metrics, follow_database_url, open_deployment};
-use keyward_runtime::descriptors;
+use keyward_runtime::descriptors::{self, ListenerCounts};
 use keyward_runtime::listener::bind;
 use keyward_runtime::shutdown::{self, signalled};
 use keyward_token::TokenFormat;
@@ -23,7 +23,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let started = Instant::now();
     let (store, keyring) = open_deployment(config.database_url.expose(), &config.keyring).await?;
     let (metrics, registry) = Metrics::new();
-    let limits = descriptors::divide(config.connections, 1, 1);
+    let limits = descriptors::divide(config.connections, ListenerCounts { grpc: 1, hooks: 0, ops: 1 });
     let (grpc, grpc_at) = bind("the admin API", "admin", &config.listen, limits.service).await?;
     let (ops, ops_at) = bind("the admin's ops listener", "admin_ops", &config.ops_listen, limits.ops).await?;
     tracing::info!(admin = %grpc_at, admin_ops = %ops_at, "listening");

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use keyward_admin::{PeerOptions, PublicUrl, check_database_exposure};
-use keyward_runtime::config::{Faults, Listen, SecretText, Span, connection_limits, read_file, secret_or_file};
+use keyward_runtime::config::{ConnectionSettings, Faults, Listen, SecretText, Span, read_file, secret_or_file};
 use keyward_runtime::connections::ConnectionLimits;
 use keyward_runtime::merge;
 use keyward_runtime::secret_file::{self, Holds};
@@ -52,6 +52,11 @@ pub(crate) struct Options {
     /// Default: 30s.
     #[arg(long, env = "KEYWARD_FIRST_REQUEST_TIMEOUT", value_name = "DURATION")]
     first_request_timeout: Option<Span>,
+    /// Memory that gRPC calls may hold, in MiB: requests that are being received and answers that are not read yet. Two gRPC
+    /// listeners of a process have half each. One connection may hold 256 KiB, and beyond that an eighth of its listener's memory.
+    /// Further calls are refused with OVERLOADED. From 32 to 65536. Default: 128.
+    #[arg(long, env = "KEYWARD_MESSAGE_MEMORY_MIB", value_name = "NUMBER")]
+    message_memory_mib: Option<usize>,
     /// Allow addresses that other machines can reach, without TLS, and a database on another machine without a verified
     /// certificate. For private networks only. Default: false.
     #[arg(long, env = "KEYWARD_INSECURE_PLAINTEXT", num_args = 0..=1, default_missing_value = "true",
@@ -104,6 +109,7 @@ impl Options {
             peer_credential_file,
             max_connections,
             first_request_timeout,
+            message_memory_mib,
             insecure_plaintext;
             database_url,
             database_url_file,
@@ -128,7 +134,12 @@ impl Options {
         faults.check_exposure("the ops listener", &ops_listen, insecure);
         let peers =
             peers(self.advertise.as_deref(), self.peer_credential_file.as_deref(), &listen, insecure, &mut faults);
-        let connections = connection_limits(self.max_connections, self.first_request_timeout, &mut faults);
+        let connections = ConnectionSettings {
+            max_connections: self.max_connections,
+            first_request_timeout: self.first_request_timeout,
+            message_memory_mib: self.message_memory_mib,
+        }
+        .check(&mut faults);
         let config = database_url.zip(self.keyring).map(|(database_url, keyring)| Config {
             database_url,
             database_url_file: self.database_url_file,

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use keyward_admin::{App, AppOptions, FirstStart, Metrics, prepare_data_dir};
 use keyward_runtime::config::Listen;
-use keyward_runtime::descriptors;
+use keyward_runtime::descriptors::{self, ListenerCounts};
 use keyward_runtime::listener::{Listener, bind};
 use keyward_runtime::shutdown::{self, signalled};
 use keyward_token::TokenFormat;
@@ -91,7 +91,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
 }
 
 async fn bind_all(config: &Config) -> anyhow::Result<Bound> {
-    let limits = descriptors::divide(config.connections, 3, 2);
+    let limits = descriptors::divide(config.connections, ListenerCounts { grpc: 2, hooks: 1, ops: 2 });
     let (admin, admin_at) = bind("the admin API", "admin", &config.admin_listen, limits.service).await?;
     let (admin_ops, admin_ops_at) =
         bind("the admin's ops listener", "admin_ops", &config.admin_ops_listen, limits.ops).await?;

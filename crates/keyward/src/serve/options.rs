@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use clap::{Args, FromArgMatches};
 use keyward_admin::{PublicUrl, check_lease};
-use keyward_runtime::config::{Faults, Listen, Span, connection_limits, read_file};
+use keyward_runtime::config::{ConnectionSettings, Faults, Listen, Span, read_file};
 use keyward_runtime::connections::ConnectionLimits;
 use keyward_runtime::environment::without_empty_variables;
 use keyward_runtime::merge;
@@ -61,6 +61,11 @@ pub(crate) struct Options {
     /// Default: 30s.
     #[arg(long, env = "KEYWARD_FIRST_REQUEST_TIMEOUT", value_name = "DURATION")]
     first_request_timeout: Option<Span>,
+    /// Memory that gRPC calls may hold, in MiB: requests that are being received and answers that are not read yet. Two gRPC
+    /// listeners of a process have half each. One connection may hold 256 KiB, and beyond that an eighth of its listener's memory.
+    /// Further calls are refused with OVERLOADED. From 32 to 65536. Default: 128.
+    #[arg(long, env = "KEYWARD_MESSAGE_MEMORY_MIB", value_name = "NUMBER")]
+    message_memory_mib: Option<usize>,
     /// Allow addresses that other machines can reach, without TLS. For private networks only. Default: false.
     #[arg(long, env = "KEYWARD_INSECURE_PLAINTEXT", num_args = 0..=1, default_missing_value = "true",
         value_name = "BOOL", value_parser = clap::builder::BoolishValueParser::new())]
@@ -117,6 +122,7 @@ impl Options {
             query_parameter,
             max_connections,
             first_request_timeout,
+            message_memory_mib,
             insecure_plaintext;
             config,
         });
@@ -127,7 +133,12 @@ impl Options {
         let mut faults = Faults::default();
         let query = self.query_parameter.as_deref();
         let config = Config {
-            connections: connection_limits(self.max_connections, self.first_request_timeout, &mut faults),
+            connections: ConnectionSettings {
+                max_connections: self.max_connections,
+                first_request_timeout: self.first_request_timeout,
+                message_memory_mib: self.message_memory_mib,
+            }
+            .check(&mut faults),
             token_sources: token_sources(self.bearer_header.as_deref(), self.key_header.as_deref(), query, &mut faults),
             lease: self.lease.map(|span| span.0),
             public_url: self.public_api_url,

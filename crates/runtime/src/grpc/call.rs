@@ -1,14 +1,26 @@
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
-use hyper::body::{Body, Frame, SizeHint};
+use keyward_domain::Error;
+use tonic::Status;
+use tonic::body::Body;
 use tower::{Layer, Service};
 
+use super::method::Method;
+use super::request_body::RequestBody;
+use super::response_body::ResponseBody;
+use crate::budget::Full;
 use crate::connections::{ConnectionState, RequestInProgress};
+use crate::status;
 
-/// Counts the calls of each connection, so that the listener knows which connections are in use.
+/// Length up to which the headers of a call are part of its price.
+const SMALL_HEADERS: usize = 1 << 10;
+
+/// Counts the calls of each connection, holds the memory of their messages in the connection's budget, and bounds the time in which
+/// a message arrives. A call that finds no memory is refused with `OVERLOADED`.
 #[derive(Clone, Copy, Debug)]
 pub struct CallLayer;
 
@@ -26,58 +38,77 @@ pub struct CallService<S> {
     inner: S,
 }
 
-impl<S, B, R> Service<Request<B>> for CallService<S>
+impl<S> Service<Request<Body>> for CallService<S>
 where
-    S: Service<Request<B>, Response = Response<R>>,
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Error: Send + 'static,
     S::Future: Send + 'static,
 {
-    type Response = Response<Held<R>>;
+    type Response = Response<Body>;
     type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
         // Absent for connections that no listener accepted: those of simulations and of the same process.
-        let call = request.extensions().get::<Arc<ConnectionState>>().map(ConnectionState::begin);
-        let answer = self.inner.call(request);
-        Box::pin(async move { Ok(answer.await?.map(|body| Held { body, call })) })
+        let Some(connection) = request.extensions().get::<Arc<ConnectionState>>() else {
+            return Box::pin(self.inner.call(request));
+        };
+        let method = Method::of(request.uri().path());
+        let price = method.price() + length(&request).saturating_sub(SMALL_HEADERS);
+        let call = match Call::begin(connection, price) {
+            Ok(call) => Arc::new(call),
+            Err(full) => return Box::pin(std::future::ready(Ok(refusal(full).into_http()))),
+        };
+        let held = Arc::clone(&call);
+        let answer = self.inner.call(request.map(|body| Body::new(RequestBody::new(body, held, method))));
+        Box::pin(async move { Ok(answer.await?.map(|body| Body::new(ResponseBody::new(body, call, method)))) })
     }
 }
 
-/// A response body that keeps its request in progress until it is dropped.
+/// Bytes of the path and of the headers.
+fn length(request: &Request<Body>) -> usize {
+    let fields: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    request.uri().path().len() + fields
+}
+
+/// The status of a call that finds no memory.
+pub(super) fn refusal(_: Full) -> Status {
+    status::from_error(&Error::overloaded())
+}
+
+/// A call in progress, and the memory that it holds. Its bodies share it.
 #[derive(Debug)]
-pub struct Held<B> {
-    body: B,
-    call: Option<RequestInProgress>,
+pub(super) struct Call {
+    request: RequestInProgress,
+    held: AtomicUsize,
 }
 
-impl<B> Held<B> {
-    /// `call`: the request that this is the response to. `None` if its connection is not counted.
-    pub const fn new(body: B, call: Option<RequestInProgress>) -> Self {
-        Self { body, call }
+impl Call {
+    fn begin(connection: &Arc<ConnectionState>, price: usize) -> Result<Self, Full> {
+        let request = connection.begin();
+        connection.budget().take(price)?;
+        Ok(Self { request, held: AtomicUsize::new(price) })
+    }
+
+    /// Holds `bytes` more until the call ends.
+    pub(super) fn grow(&self, bytes: usize) -> Result<(), Full> {
+        self.request.connection().budget().take(bytes)?;
+        self.held.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The request, as its connection counts it.
+    pub(super) const fn request(&self) -> &RequestInProgress {
+        &self.request
     }
 }
 
-impl<B: Body + Unpin> Body for Held<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let (Poll::Ready(Some(_)), Some(call)) = (&polled, &self.call) {
-            call.moved();
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.request.connection().budget().give_back(*self.held.get_mut());
     }
 }
