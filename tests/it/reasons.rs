@@ -59,6 +59,7 @@ async fn every_reason_of_the_contract_is_returned_with_its_code() {
     about_keys(&root, &mut seen).await;
     about_members(&root, &mut seen).await;
     about_tokens(&mut seen).await;
+    seen.add::<()>("OVERLOADED", Err(crate::overload::overload(serve.validator).await));
     about_validators(&serve, &root, &token, &mut seen).await;
     let validator = root.create_member("newer", &[on_platform(Role::Validator)]).await.unwrap();
     about_the_replica_protocol(&serve, &validator, &mut seen).await;
