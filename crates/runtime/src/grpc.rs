@@ -1,6 +1,7 @@
 //! The gRPC server of every role: tonic, with the limits that its defaults disable.
 
 mod call;
+mod call_layer;
 mod method;
 mod request_body;
 mod response_body;
@@ -11,7 +12,7 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 use tower::layer::util::{Identity, Stack};
 
-pub use call::{CallLayer, CallService};
+pub use call_layer::{CallLayer, CallService};
 
 /// Largest request that the admin accepts, in bytes: 1 MiB.
 pub const ADMIN_MESSAGE_LIMIT: usize = 1 << 20;
